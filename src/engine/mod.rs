@@ -1,0 +1,5 @@
+//! Who runs tasks: the supervisor reconciles desired with running, the worker runs the phases of one task.
+
+pub mod progress;
+pub mod supervisor;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! Reconciles what the API wants (`desired`) with what runs.

@@ -1,0 +1,167 @@
+//! The data plane's one error type and the one place that says what to do about each kind.
+//!
+//! Server codes become an [`ErrorKind`] at the edge (tidb, binlog, adb) and nowhere else. Everything that a person meets names
+//! the object, the cause and the cure. Messages never hold a row's values or a secret.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// Cannot connect, connection cut, time-out, server shutting down.
+    Unreachable,
+    /// Wrong user or password, missing privilege, TLS refused.
+    AccessDenied,
+    /// A database, table, column or topic that is not there.
+    Missing,
+    /// Deadlock, lock wait, duplicate-key race, server busy: the same statement may succeed later.
+    Contention,
+    /// The target takes no writes: locked disk, read-only.
+    TargetLocked,
+    /// The server refused a value of a row.
+    ValueRefused,
+    /// The server refused a statement as such, or a DDL that we do not understand or may not apply.
+    StatementRefused,
+    /// The wanted position is not in the topic (trimmed, re-created, beyond the end).
+    PositionLost,
+    /// The snapshot's timestamp is older than the source's garbage collection safe point.
+    SnapshotLost,
+    /// A message that is not what Drainer writes.
+    CorruptMessage,
+    /// Rows or tables that do not fit the schema we know.
+    SchemaMismatch,
+    /// The spec or a setting cannot work.
+    Configuration,
+    /// A newer run of this task, or another instance, has taken over.
+    Fenced,
+    /// We were asked to stop.
+    Cancelled,
+    /// A fault of ours, or of the store.
+    Internal,
+}
+
+/// Which of the two retry clocks of a task runs (target-adb-and-dts.md 1.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryClock {
+    /// `errors.connection_retry_ms`
+    Connection,
+    /// `errors.other_retry_ms`
+    Other,
+    /// For as long as the condition lasts.
+    Unlimited,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    Retry(RetryClock),
+    /// The task fails and waits for a person.
+    Stop,
+    /// The worker leaves without a word: somebody else owns the task's state now.
+    Leave,
+}
+
+/// What to do about an error of this kind while a task runs. Unknown means stop.
+pub fn policy(kind: ErrorKind) -> Policy {
+    match kind {
+        ErrorKind::Unreachable => Policy::Retry(RetryClock::Connection),
+        ErrorKind::Contention => Policy::Retry(RetryClock::Other),
+        ErrorKind::TargetLocked => Policy::Retry(RetryClock::Unlimited),
+        ErrorKind::Fenced | ErrorKind::Cancelled => Policy::Leave,
+        ErrorKind::AccessDenied
+        | ErrorKind::Missing
+        | ErrorKind::ValueRefused
+        | ErrorKind::StatementRefused
+        | ErrorKind::PositionLost
+        | ErrorKind::SnapshotLost
+        | ErrorKind::CorruptMessage
+        | ErrorKind::SchemaMismatch
+        | ErrorKind::Configuration
+        | ErrorKind::Internal => Policy::Stop,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    Source,
+    Kafka,
+    Target,
+    Store,
+}
+
+/// A failure with its object, cause and cure.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Error {
+    pub kind: ErrorKind,
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
+    /// What it happened to: `shop.orders`, `topic tidb_obinlog offset 12`, ...
+    #[serde(default)]
+    pub object: Option<String>,
+    /// The cause, in words; an unknown server error keeps the server's text.
+    pub message: String,
+    /// What a person can do about it.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// The server's own error number.
+    #[serde(default)]
+    pub code: Option<u16>,
+}
+
+impl Error {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, endpoint: None, object: None, message: message.into(), hint: None, code: None }
+    }
+
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Internal, message.to_string())
+    }
+
+    pub fn cancelled() -> Self {
+        Self::new(ErrorKind::Cancelled, "asked to stop")
+    }
+
+    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
+        self
+    }
+
+    /// Names the object unless a deeper layer already did.
+    pub fn object(mut self, object: impl fmt::Display) -> Self {
+        self.object.get_or_insert_with(|| object.to_string());
+        self
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn code(mut self, code: u16) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    pub fn policy(&self) -> Policy {
+        policy(self.kind)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(code) = self.code {
+            write!(f, " (server error {code})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

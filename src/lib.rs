@@ -1,0 +1,25 @@
+//! Tidegate keeps AnalyticDB for MySQL, or any MySQL-protocol target, in step with a TiDB cluster.
+//!
+//! ```text
+//! TiDB --SQL at one TSO-----------------------------> full sync ---+
+//!   \-- Pump -> Drainer -> Kafka topic, partition 0 -> incremental -+--> target (MySQL protocol)
+//! curl / dashboard <-> HTTP API <-> SQLite store <-> supervisor -> workers
+//! ```
+//!
+//! Dependencies point one way: `main -> app -> {api, engine}`; `api -> service -> {store, task}`; `engine -> {store, task,
+//! precheck, schema_sync, full, incremental} -> {tidb, binlog, adb} -> {mysql, sql} -> {model, error}`.
+
+pub mod adb;
+pub mod binlog;
+pub mod engine;
+pub mod error;
+pub mod full;
+pub mod incremental;
+pub mod model;
+pub mod mysql;
+pub mod precheck;
+pub mod schema_sync;
+pub mod sql;
+pub mod store;
+pub mod task;
+pub mod tidb;

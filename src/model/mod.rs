@@ -1,0 +1,15 @@
+//! Plain data that every part of the data plane speaks: names, schemas, values, positions.
+//! Nothing here does I/O.
+
+pub mod endpoint;
+pub mod position;
+pub mod schema;
+pub mod value;
+
+pub use endpoint::{Dialect, KafkaEndpoint, MysqlEndpoint, Sasl, Tls, TlsMode};
+pub use position::{Epoch, Offset, Position, TaskId, Tso};
+pub use schema::{
+    Column, ColumnDefault, ColumnType, Generated, Key, KeyKind, KeyPart, Partitioning, Table, TableName,
+    TypeName,
+};
+pub use value::Value;

@@ -1,0 +1,224 @@
+//! A cancel-safe session over mysql_async, for TiDB and for targets.
+//!
+//! A bare mysql_async connection whose statement was cancelled hands that statement's rows to the next one. Here the
+//! connection is taken out while a statement runs and put back only after it completed: a session whose call was cancelled or
+//! failed below the protocol is broken for good, and says so.
+
+use std::time::Duration;
+
+use mysql_async::prelude::{FromRow, Queryable};
+use mysql_async::{Conn, OptsBuilder, Row, SslOpts};
+use secrecy::ExposeSecret;
+
+use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::model::{MysqlEndpoint, TlsMode};
+
+/// Time to reach the server and log in.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maps a server's error number and text to what it means for us; each edge (tidb, adb) has its own.
+pub type Classify = fn(u16, &str) -> ErrorKind;
+
+/// What a statement without rows reports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Done {
+    pub affected_rows: u64,
+    pub warnings: u16,
+}
+
+/// One logged-in connection.
+#[derive(Debug)]
+pub struct Session {
+    /// None while a statement runs, and for ever after one that did not complete.
+    connection: Option<Conn>,
+    side: Endpoint,
+    classify: Classify,
+    id: u32,
+    version: String,
+}
+
+impl Session {
+    /// Connects, logs in and runs the `setup` statements.
+    ///
+    /// # Errors
+    /// `Unreachable` for time-outs and network failures, `AccessDenied` for refused logins, else what `classify` says.
+    pub async fn connect(
+        to: &MysqlEndpoint,
+        side: Endpoint,
+        classify: Classify,
+        setup: &[&str],
+    ) -> Result<Self> {
+        let mut options = OptsBuilder::default()
+            .ip_or_hostname(to.host.clone())
+            .tcp_port(to.port)
+            .user(Some(to.user.clone()))
+            .pass(to.password.as_ref().map(|password| password.expose_secret().to_owned()))
+            .prefer_socket(false)
+            .tcp_keepalive(Some(Duration::from_secs(30)))
+            .tcp_nodelay(true)
+            .stmt_cache_size(0);
+        if to.tls.mode != TlsMode::Disabled {
+            let mut tls = SslOpts::default();
+            if let Some(pem) = &to.tls.ca {
+                tls = tls.with_root_certs(vec![pem.clone().into_bytes().into()]);
+            }
+            tls = match to.tls.mode {
+                TlsMode::VerifyFull | TlsMode::Disabled => tls,
+                TlsMode::VerifyCa => tls.with_danger_skip_domain_validation(true),
+                TlsMode::Required => {
+                    tls.with_danger_skip_domain_validation(true).with_danger_accept_invalid_certs(true)
+                }
+            };
+            options = options.ssl_opts(tls);
+        }
+        let place = format!("{}:{}", to.host, to.port);
+        let mut connection = match tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(options)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(map_error(&error, side, classify).object(place)),
+            Err(_) => {
+                return Err(Error::new(
+                    ErrorKind::Unreachable,
+                    format!("no answer to a login within {} s", CONNECT_TIMEOUT.as_secs()),
+                )
+                .endpoint(side)
+                .hint("check host, port and firewall")
+                .object(place));
+            }
+        };
+        for statement in setup {
+            connection
+                .query_drop(*statement)
+                .await
+                .map_err(|error| map_error(&error, side, classify).object(&place))?;
+        }
+        let (major, minor, patch) = connection.server_version();
+        Ok(Self {
+            id: connection.id(),
+            version: format!("{major}.{minor}.{patch}"),
+            connection: Some(connection),
+            side,
+            classify,
+        })
+    }
+
+    /// The server's number for this connection, for KILL.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// major.minor.patch of the handshake.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// True when a statement was cancelled or the connection failed: open another session.
+    pub fn is_broken(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn take(&mut self) -> Result<Conn> {
+        self.connection.take().ok_or_else(|| {
+            Error::new(ErrorKind::Unreachable, "the connection was lost in an earlier statement")
+                .endpoint(self.side)
+        })
+    }
+
+    /// Puts the connection back unless the failure was below the protocol.
+    fn finish<T>(&mut self, connection: Conn, result: mysql_async::Result<T>) -> Result<T> {
+        match result {
+            Ok(value) => {
+                self.connection = Some(connection);
+                Ok(value)
+            }
+            Err(error) => {
+                if matches!(error, mysql_async::Error::Server(_)) {
+                    self.connection = Some(connection);
+                }
+                Err(map_error(&error, self.side, self.classify))
+            }
+        }
+    }
+
+    /// Runs a statement that gives no rows.
+    pub async fn execute(&mut self, sql: impl AsRef<[u8]> + Send) -> Result<Done> {
+        let mut connection = self.take()?;
+        let result = connection.query_drop(sql.as_ref()).await;
+        let done = Done { affected_rows: connection.affected_rows(), warnings: connection.get_warnings() };
+        self.finish(connection, result).map(|()| done)
+    }
+
+    /// Runs a query over the text protocol and collects its rows.
+    pub async fn query<T: FromRow + Send + 'static>(&mut self, sql: &str) -> Result<Vec<T>> {
+        let mut connection = self.take()?;
+        let result = connection.query(sql).await;
+        self.finish(connection, result)
+    }
+
+    /// The first row of a query over the text protocol.
+    pub async fn first<T: FromRow + Send + 'static>(&mut self, sql: &str) -> Result<Option<T>> {
+        let mut connection = self.take()?;
+        let result = connection.query_first(sql).await;
+        self.finish(connection, result)
+    }
+
+    /// Runs a query over the binary protocol and passes each row on, waiting for `each`: the server is read no faster than
+    /// rows are taken. An error of `each` ends the query and breaks the session.
+    pub async fn read<F, R>(&mut self, sql: &str, mut each: F) -> Result<()>
+    where
+        F: FnMut(Row) -> R + Send,
+        R: Future<Output = Result<()>> + Send,
+    {
+        let mut connection = self.take()?;
+        let mut failed = None;
+        let result = async {
+            let statement = connection.prep(sql).await?;
+            let mut rows = connection.exec_iter(&statement, ()).await?;
+            while let Some(row) = rows.next().await? {
+                if let Err(error) = each(row).await {
+                    failed = Some(error);
+                    return Ok(());
+                }
+            }
+            rows.drop_result().await?;
+            connection.close(statement).await
+        }
+        .await;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.finish(connection, result)
+    }
+
+    /// True when the server answers.
+    pub async fn ping(&mut self) -> Result<()> {
+        let mut connection = self.take()?;
+        let result = connection.ping().await;
+        self.finish(connection, result)
+    }
+
+    /// Says goodbye to the server.
+    pub async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            // The server closes its side either way.
+            let _ = connection.disconnect().await;
+        }
+    }
+}
+
+fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> Error {
+    match error {
+        mysql_async::Error::Server(server) => {
+            Error::new(classify(server.code, &server.message), server.message.clone()).code(server.code)
+        }
+        mysql_async::Error::Io(mysql_async::IoError::Tls(tls)) => {
+            Error::new(ErrorKind::AccessDenied, format!("TLS: {tls}"))
+                .hint("check the connection's tls.mode and tls.ca against the server's certificate")
+        }
+        mysql_async::Error::Io(io) => Error::new(ErrorKind::Unreachable, io.to_string()),
+        mysql_async::Error::Driver(mysql_async::DriverError::ConnectionClosed) => {
+            Error::new(ErrorKind::Unreachable, "the server closed the connection")
+        }
+        other => Error::new(ErrorKind::Internal, other.to_string()),
+    }
+    .endpoint(side)
+}

@@ -1,0 +1,1 @@
+//! Creates what the target lacks.

@@ -1,0 +1,3 @@
+//! TiDB's DDL text, understood or refused: never guessed.
+
+pub mod ast;

@@ -1,0 +1,62 @@
+//! The metadata store: one SQLite file, and the only module with sqlx.
+//!
+//! Every write is one transaction on the single writer connection; WAL with full sync, so what was acknowledged survives a
+//! power cut. Reads use their own connections and never wait for the writer.
+
+mod stream;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use crate::error::{Endpoint, Error, ErrorKind};
+
+/// Handle to the store; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    reader: SqlitePool,
+    /// One connection: SQLite has one writer.
+    writer: SqlitePool,
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Error::new(ErrorKind::Internal, format!("the metadata store refused: {error}"))
+            .endpoint(Endpoint::Store)
+            .hint("check free space, permissions and health of the data folder's tidegate.db")
+    }
+}
+
+impl Store {
+    /// Opens (and creates or migrates) the store at this file.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!().run(&writer).await.map_err(|error| {
+            Error::new(ErrorKind::Internal, format!("cannot migrate the metadata store: {error}"))
+                .endpoint(Endpoint::Store)
+        })?;
+        let reader =
+            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
+        Ok(Self { reader, writer })
+    }
+
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}

@@ -1,0 +1,364 @@
+//! The spec of a task as users write and read it (api.md section 4): plain data with its defaults.
+//! [`crate::task::selection`] compiles the names in it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    pub name: String,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    pub source: SourceSpec,
+    /// Name of an `adb` or `mysql` connection.
+    pub target: String,
+    #[serde(default)]
+    pub phases: Phases,
+    /// Where an incremental-only task starts.
+    #[serde(default)]
+    pub start_at: Option<StartAt>,
+    pub objects: Objects,
+    #[serde(default)]
+    pub names: NameCase,
+    #[serde(default)]
+    pub existing_tables: ExistingTables,
+    #[serde(default)]
+    pub ddl: DdlPolicies,
+    #[serde(default)]
+    pub online_ddl: OnlineDdl,
+    #[serde(default)]
+    pub lossy: LossyPolicies,
+    #[serde(default)]
+    pub errors: ErrorPolicies,
+    #[serde(default)]
+    pub tables_without_key: TablesWithoutKey,
+    #[serde(default)]
+    pub merge: Option<Merge>,
+    /// Ids of precheck items whose warnings are accepted.
+    #[serde(default)]
+    pub waivers: Vec<String>,
+    #[serde(default)]
+    pub throttle: Throttle,
+    #[serde(default)]
+    pub tuning: Tuning,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// Name of a `tidb` connection; may be left out for incremental alone.
+    #[serde(default)]
+    pub tidb: Option<String>,
+    /// Name of a `kafka` connection; may be left out without incremental.
+    #[serde(default)]
+    pub kafka: Option<String>,
+    #[serde(default)]
+    pub topic: Option<String>,
+    #[serde(default)]
+    pub format: SourceFormat,
+    /// Zone of the Drainer process (source-drainer.md 0.3): an IANA name or a fixed offset such as `+08:00`.
+    #[serde(default = "utc")]
+    pub time_zone: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceFormat {
+    #[default]
+    Drainer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Phases {
+    pub schema: bool,
+    pub full: bool,
+    pub incremental: bool,
+}
+
+impl Default for Phases {
+    fn default() -> Self {
+        Self { schema: true, full: true, incremental: true }
+    }
+}
+
+/// `"earliest"`, `"latest"`, `{"offset": "12"}`, `{"tso": "..."}` or `{"time": "..."}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartAt {
+    Earliest,
+    Latest,
+    Offset(String),
+    Tso(String),
+    /// RFC 3339
+    Time(String),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Objects {
+    /// `schema.table`; `*` and `?` are globs outside backticks.
+    pub include: Vec<String>,
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    #[serde(default)]
+    pub schemas: BTreeMap<String, SchemaSpec>,
+    #[serde(default)]
+    pub tables: BTreeMap<String, TableSpec>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaSpec {
+    /// Name of the schema on the target.
+    #[serde(default)]
+    pub target: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableSpec {
+    /// `schema.table` on the target.
+    #[serde(default)]
+    pub target: Option<String>,
+    #[serde(default)]
+    pub kind: TableKind,
+    /// Columns that identify a row on the target, where they are not the source's key.
+    #[serde(default)]
+    pub primary_key: Option<Vec<String>>,
+    #[serde(default)]
+    pub distribute_by: Option<Vec<String>>,
+    /// `column`, `DATE_FORMAT(column, '%Y%m')` or `FROM_UNIXTIME(column, '...')`.
+    #[serde(default)]
+    pub partition_by: Option<String>,
+    #[serde(default)]
+    pub lifecycle_partitions: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TableKind {
+    #[default]
+    Partitioned,
+    Dimension,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NameCase {
+    #[default]
+    AsSource,
+    Lower,
+    Upper,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExistingTables {
+    /// Precheck fails when a table of the same name exists.
+    #[default]
+    Refuse,
+    /// Rows already there win in full sync.
+    Keep,
+    /// Rows of the source replace rows already there.
+    Replace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DdlPolicy {
+    Apply,
+    Ignore,
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DdlPolicies {
+    pub create_database: DdlPolicy,
+    pub drop_database: DdlPolicy,
+    pub create_table: DdlPolicy,
+    pub drop_table: DdlPolicy,
+    pub truncate_table: DdlPolicy,
+    pub rename_table: DdlPolicy,
+    pub add_column: DdlPolicy,
+    pub drop_column: DdlPolicy,
+    pub rename_column: DdlPolicy,
+    pub modify_column: DdlPolicy,
+    pub partition: DdlPolicy,
+    pub view: DdlPolicy,
+    pub other: DdlPolicy,
+}
+
+impl Default for DdlPolicies {
+    fn default() -> Self {
+        use DdlPolicy::{Apply, Ignore, Stop};
+        Self {
+            create_database: Apply,
+            drop_database: Stop,
+            create_table: Apply,
+            drop_table: Apply,
+            truncate_table: Apply,
+            rename_table: Apply,
+            add_column: Apply,
+            drop_column: Apply,
+            rename_column: Apply,
+            modify_column: Apply,
+            partition: Apply,
+            view: Ignore,
+            other: Stop,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnlineDdl {
+    pub mode: OnlineDdlMode,
+    pub shadow_patterns: Vec<String>,
+}
+
+impl Default for OnlineDdl {
+    fn default() -> Self {
+        Self {
+            mode: OnlineDdlMode::Follow,
+            shadow_patterns: vec!["^_(.+)_(gho|ghc|del)$".to_owned(), "^_(.+)_(new|old)$".to_owned()],
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnlineDdlMode {
+    Follow,
+    Ignore,
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LossyPolicy {
+    /// Precheck fails; a value met later stops the task.
+    Refuse,
+    /// The nearest value that fits, counted.
+    Clamp,
+    /// The column becomes VARCHAR on the target.
+    Varchar,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossyPolicies {
+    pub time: LossyPolicy,
+    pub zero_date: LossyPolicy,
+    pub decimal: LossyPolicy,
+    pub fraction: LossyPolicy,
+}
+
+impl Default for LossyPolicies {
+    fn default() -> Self {
+        Self {
+            time: LossyPolicy::Refuse,
+            zero_date: LossyPolicy::Refuse,
+            decimal: LossyPolicy::Refuse,
+            fraction: LossyPolicy::Clamp,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ErrorPolicies {
+    pub row: RowErrorPolicy,
+    pub table: TableErrorPolicy,
+    pub dead_letter_limit: u32,
+    pub connection_retry_ms: u64,
+    pub other_retry_ms: u64,
+}
+
+impl Default for ErrorPolicies {
+    fn default() -> Self {
+        Self {
+            row: RowErrorPolicy::Stop,
+            table: TableErrorPolicy::StopTask,
+            dead_letter_limit: 1000,
+            connection_retry_ms: 43_200_000,
+            other_retry_ms: 600_000,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowErrorPolicy {
+    Stop,
+    DeadLetter,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TableErrorPolicy {
+    StopTask,
+    StopTable,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TablesWithoutKey {
+    #[default]
+    Refuse,
+    /// A change finds its row by all columns; MySQL targets only.
+    MatchRow,
+}
+
+/// Many tables into one; DDL is off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Merge {
+    pub column: String,
+    pub value: String,
+}
+
+/// null = no limit, 0 = stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Throttle {
+    pub full_rows_per_second: Option<u64>,
+    pub full_bytes_per_second: Option<u64>,
+    pub incremental_rows_per_second: Option<u64>,
+    pub incremental_bytes_per_second: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tuning {
+    /// Connections to the target.
+    pub connections: u32,
+    /// Bound of everything the task holds in flight.
+    pub memory_bytes: u64,
+    /// Rows of one chunk of full sync.
+    pub chunk_rows: u64,
+    /// Rows of one statement.
+    pub batch_rows: u32,
+    /// Bytes of one statement.
+    pub batch_bytes: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            memory_bytes: 268_435_456,
+            chunk_rows: 50_000,
+            batch_rows: 4096,
+            batch_bytes: 4_194_304,
+        }
+    }
+}
