@@ -116,6 +116,7 @@ func run() error {
 		closing.Store(true)
 		svr.Close()
 		svr.KillAllConnections()
+		p.quiet(5 * time.Second)
 		d.finish(15 * time.Second)
 		dom.Close()
 		_ = storage.Close()

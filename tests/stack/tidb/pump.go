@@ -24,6 +24,7 @@ type pump struct {
 	inFlight map[int64]prewrite // by start_ts
 	ready    []*binlog.Binlog   // committed, not handed out yet
 	kick     chan struct{}      // a token whenever something arrived
+	last     time.Time          // when something arrived last
 }
 
 type prewrite struct {
@@ -46,6 +47,7 @@ func (p *pump) WriteBinlog(_ context.Context, in *binlog.WriteBinlogReq, _ ...gr
 		return &binlog.WriteBinlogResp{Errmsg: err.Error()}, nil
 	}
 	p.mu.Lock()
+	p.last = time.Now()
 	switch b.Tp {
 	case binlog.BinlogType_Prewrite:
 		p.inFlight[b.StartTs] = prewrite{b, time.Now()}
@@ -92,4 +94,17 @@ func (p *pump) waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.ready)
+}
+
+// quiet waits until no transaction is in flight and none has come for a while:
+// a statement whose connection was cut may still be on its way to its commit.
+func (p *pump) quiet(limit time.Duration) {
+	for begin := time.Now(); time.Since(begin) < limit; time.Sleep(20 * time.Millisecond) {
+		p.mu.Lock()
+		still := len(p.inFlight) == 0 && time.Since(p.last) > 300*time.Millisecond
+		p.mu.Unlock()
+		if still && time.Since(begin) > 300*time.Millisecond {
+			return
+		}
+	}
 }
