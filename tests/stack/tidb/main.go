@@ -114,8 +114,7 @@ func run() error {
 		defer close(ended)
 		<-stop
 		closing.Store(true)
-		svr.Close()
-		svr.KillAllConnections()
+		endConnections(svr)
 		p.quiet(5 * time.Second)
 		d.finish(15 * time.Second)
 		dom.Close()
@@ -128,6 +127,22 @@ func run() error {
 	}
 	<-ended
 	return nil
+}
+
+// endConnections lets every statement come to its end, within reason: TiDB
+// writes a rollback binlog for a commit that is cut off, even if it took place,
+// and the row's message would be missing.
+func endConnections(svr *server.Server) {
+	svr.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	done := make(chan struct{}, 1)
+	go svr.GracefulDown(ctx, done)
+	select {
+	case <-done:
+	case <-ctx.Done():
+		svr.KillAllConnections()
+	}
 }
 
 func configure(root string) *config.Config {

@@ -97,7 +97,7 @@ func (p *pump) waiting() int {
 }
 
 // quiet waits until no transaction is in flight and none has come for a while:
-// a statement whose connection was cut may still be on its way to its commit.
+// TiDB writes the commit binlog after it has answered the client.
 func (p *pump) quiet(limit time.Duration) {
 	for begin := time.Now(); time.Since(begin) < limit; time.Sleep(20 * time.Millisecond) {
 		p.mu.Lock()
