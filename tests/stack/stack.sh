@@ -87,8 +87,8 @@ reserve_block() {
     for n in 0 1 2 3 4 5 6 7; do
       if listening $((base + n)); then rm -rf "${root:?}/$base"; continue 2; fi
     done
+    printf '%s\n%s\n' "$base" "$root/$base" >"$dir/ports" # before the owner: an owner without it is gone
     echo "$dir" >"$root/$base/owner"
-    printf '%s\n%s\n' "$base" "$root/$base" >"$dir/ports"
     return 0
   done
   fail "no free block of ports found"
@@ -128,14 +128,16 @@ setting() { sed -n "s/^$1=//p" "$dir/env" 2>/dev/null || true; }
 
 # --- processes -----------------------------------------------------------
 
-# started PID: the process's start time, so that a reused pid is not taken for ours
+# started PID: the process's start time, so that a reused pid is not taken for
+# ours. A zombie has ended, but only with its last thread: ports are open till then.
 started() {
-  local s
-  s=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  local s threads pid=$1
+  s=$(cat "/proc/$pid/stat" 2>/dev/null) || return 1
   s=${s##*) }
   # shellcheck disable=SC2086
   set -- $s
-  [ "$1" != Z ] && echo "${20}"
+  threads=("/proc/$pid/task/"*)
+  { [ "$1" != Z ] || [ ${#threads[@]} -gt 1 ]; } && echo "${20}"
 }
 pid_of() { cut -d' ' -f1 "$dir/$1.pid"; }
 running() {
