@@ -1,0 +1,223 @@
+//! A thin client of the HTTP API, and waiting for what a task says of itself.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::stack::Stack;
+
+const BASE: &str = "/api/v1";
+const POLL: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
+pub struct Api {
+    origin: String,
+    http: reqwest::Client,
+}
+
+/// A status and a body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of an answer that must be a success.
+    pub fn good(self, what: &str) -> Value {
+        assert!(self.status.is_success(), "{what}: {} {:#}", self.status, self.body);
+        self.body
+    }
+}
+
+impl Api {
+    pub fn new(origin: String) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(90)).build().unwrap();
+        Self { origin, http }
+    }
+
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        let answer = self.http.get(format!("{}/readyz", self.origin)).timeout(Duration::from_secs(2)).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Sends a request below /api/v1. None = no answer (the server is being killed).
+    pub async fn try_send(&self, method: Method, path: &str, body: Option<&Value>) -> Option<Answer> {
+        let mut request = self.http.request(method, format!("{}{BASE}{path}", self.origin));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.ok()?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.ok()?;
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Some(Answer { status, body })
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let name = format!("{method} {path}");
+        self.try_send(method, path, body).await.unwrap_or_else(|| panic!("no answer to {name}"))
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.send(Method::GET, path, None).await.good(path)
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Value {
+        self.send(Method::POST, path, Some(body)).await.good(path)
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Value {
+        self.send(Method::PUT, path, Some(body)).await.good(path)
+    }
+
+    /// Text of a path outside /api/v1, `/metrics` for example.
+    pub async fn text(&self, path: &str) -> String {
+        let answer = self.http.get(format!("{}{path}", self.origin)).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        answer.text().await.unwrap()
+    }
+
+    /// Connections `tidb`, `kafka` and `target` to the stack.
+    pub async fn connect(&self, stack: &Stack) {
+        self.put("/connections/tidb", &mysql("tidb", stack.tidb_port)).await;
+        self.put("/connections/kafka", &json!({"kind": "kafka", "brokers": [stack.kafka]})).await;
+        self.put("/connections/target", &mysql("mysql", stack.mariadb_port)).await;
+    }
+
+    pub async fn create_task(&self, spec: &Value) -> Value {
+        self.post("/tasks", spec).await
+    }
+
+    pub async fn command(&self, task: &str, command: &str) -> Value {
+        self.post(&format!("/tasks/{task}/{command}"), &json!({})).await
+    }
+
+    pub async fn task(&self, task: &str) -> Value {
+        self.get(&format!("/tasks/{task}")).await
+    }
+
+    /// The next offset of the task's checkpoint.
+    pub async fn next_offset(&self, task: &str) -> Option<i64> {
+        next_offset(&self.task(task).await)
+    }
+
+    /// Waits until the task is as wanted; gives it.
+    ///
+    /// # Panics
+    /// When time is over, and at once when the task has failed and that is not what is wanted: with the task, its precheck
+    /// and its last events.
+    pub async fn wait_for(
+        &self,
+        task: &str,
+        what: &str,
+        timeout: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let end = Instant::now() + timeout;
+        let mut last = Value::Null;
+        loop {
+            // A server that is being restarted gives no answer for a while.
+            if let Some(answer) = self.try_send(Method::GET, &format!("/tasks/{task}"), None).await {
+                last = answer.good(task);
+                if wanted(&last) {
+                    return last;
+                }
+                if last["status"] == "failed" {
+                    panic!("{task} failed, wanted: {what}\n{}", self.story(task, &last).await);
+                }
+            }
+            if Instant::now() > end {
+                panic!("{task} after {timeout:?} is not: {what}\n{}", self.story(task, &last).await);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    pub async fn wait_for_status(&self, task: &str, status: &str, timeout: Duration) -> Value {
+        self.wait_for(task, status, timeout, |task| task["status"] == status).await
+    }
+
+    /// Waits until everything that is committed on the source now is in the target.
+    pub async fn wait_caught_up(&self, task: &str, stack: &Stack, timeout: Duration) -> Value {
+        stack.settle().await;
+        let end = stack.end_offset(&stack.topic).await;
+        self.wait_for_offset(task, end, timeout).await
+    }
+
+    pub async fn wait_for_offset(&self, task: &str, offset: i64, timeout: Duration) -> Value {
+        let what = format!("running with its checkpoint at offset {offset}");
+        self.wait_for(task, &what, timeout, |task| {
+            task["status"] == "running" && next_offset(task).is_some_and(|next| next >= offset)
+        })
+        .await
+    }
+
+    /// What there is to know about a task when a test fails.
+    async fn story(&self, task: &str, last: &Value) -> String {
+        let mut story = format!("task: {last:#}");
+        for part in ["precheck", "checkpoint", "ddl?limit=500", "events?limit=500"] {
+            if let Some(answer) = self.try_send(Method::GET, &format!("/tasks/{task}/{part}"), None).await {
+                let text = match answer.body["items"].as_array() {
+                    Some(items) => {
+                        let shown = items.iter().skip(items.len().saturating_sub(12));
+                        shown.map(|item| format!("\n  {item}")).collect()
+                    }
+                    None => answer.body.to_string(),
+                };
+                story += &format!("\n{part}: {text}");
+            }
+        }
+        story
+    }
+}
+
+/// A connection without a password on this machine.
+pub fn mysql(kind: &str, port: u16) -> Value {
+    json!({"kind": kind, "host": "127.0.0.1", "port": port, "user": "root"})
+}
+
+/// A spec from the stack's TiDB and topic to its MariaDB, with `more` merged over it.
+pub fn spec(name: &str, stack: &Stack, include: &[&str], more: &Value) -> Value {
+    let mut spec = json!({
+        "name": name,
+        "source": {"tidb": "tidb", "kafka": "kafka", "topic": stack.topic, "time_zone": stack.zone},
+        "target": "target",
+        "objects": {"include": include},
+    });
+    merge(&mut spec, more);
+    spec
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (name, value) in more {
+                merge(into.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+/// The next offset of a task's checkpoint.
+pub fn next_offset(task: &Value) -> Option<i64> {
+    task["checkpoint"]["next_offset"].as_str()?.parse().ok()
+}
+
+/// Ids and outcomes of precheck items that do not pass.
+pub fn faults(precheck: &Value) -> Vec<(String, String)> {
+    let items = precheck["items"].as_array().expect("precheck items");
+    items
+        .iter()
+        .filter(|item| item["outcome"] == "fail" || item["outcome"] == "warn")
+        .map(|item| (item["id"].as_str().unwrap().to_owned(), item["outcome"].as_str().unwrap().to_owned()))
+        .collect()
+}

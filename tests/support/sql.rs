@@ -1,0 +1,70 @@
+//! Plain sessions to the stack's TiDB and MariaDB, apart from the product's own code.
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
+
+use super::stack::Stack;
+
+async fn connect(port: u16) -> Conn {
+    let options = OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(port)
+        .user(Some("root"))
+        .prefer_socket(false)
+        .tcp_nodelay(true)
+        .setup(vec!["SET time_zone = '+00:00'", "SET NAMES utf8mb4"]);
+    Conn::new(options).await.unwrap_or_else(|error| panic!("log in at port {port}: {error}"))
+}
+
+pub async fn tidb(stack: &Stack) -> Conn {
+    connect(stack.tidb_port).await
+}
+
+pub async fn mariadb(stack: &Stack) -> Conn {
+    connect(stack.mariadb_port).await
+}
+
+pub fn quote(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// Runs statements one by one.
+pub async fn run(connection: &mut Conn, statements: &[&str]) {
+    for statement in statements {
+        connection
+            .query_drop(*statement)
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}", statement.chars().take(200).collect::<String>()));
+    }
+}
+
+/// The timestamp that TiDB has reached.
+pub async fn current_tso(tidb: &mut Conn) -> u64 {
+    let row: mysql_async::Row = tidb.query_first("SHOW MASTER STATUS").await.unwrap().unwrap();
+    row.get::<u64, _>(1).expect("a position")
+}
+
+/// Drops the schemas on both sides, so that a test starts from nothing.
+pub async fn drop_schemas(stack: &Stack, schemas: &[&str]) {
+    for mut connection in [tidb(stack).await, mariadb(stack).await] {
+        for schema in schemas {
+            run(&mut connection, &[&format!("DROP DATABASE IF EXISTS {}", quote(schema))]).await;
+        }
+    }
+}
+
+/// Names of the base tables of a schema, in order.
+pub async fn tables(connection: &mut Conn, schema: &str) -> Vec<String> {
+    connection
+        .exec(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type = 'BASE TABLE' \
+             ORDER BY table_name",
+            (schema,),
+        )
+        .await
+        .unwrap()
+}
+
+pub async fn count(connection: &mut Conn, table: &str) -> u64 {
+    connection.query_first(format!("SELECT COUNT(*) FROM {table}")).await.unwrap().unwrap()
+}

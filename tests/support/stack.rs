@@ -1,0 +1,161 @@
+//! The running test stack (tests/stack): where its Kafka, MariaDB, TiDB and Drainer stage listen, and its tools.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde_json::Value;
+
+use super::sql;
+
+/// How long the Drainer stage may take to send what is committed.
+const SETTLE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone)]
+pub struct Stack {
+    pub kafka: String,
+    pub mariadb_port: u16,
+    pub tidb_port: u16,
+    /// The topic that the Drainer stage writes to.
+    pub topic: String,
+    /// Zone of TiDB and of the Drainer stage.
+    pub zone: String,
+    drainer: String,
+}
+
+/// What `produce` reports.
+#[derive(Debug, serde::Deserialize)]
+pub struct Produced {
+    pub messages: u64,
+    pub first_offset: i64,
+    pub last_offset: i64,
+}
+
+impl Stack {
+    /// The stack whose Drainer runs in UTC; None (said on standard error) when there is none and none is required.
+    pub fn utc(test: &str) -> Option<Self> {
+        Self::find("TIDEGATE_STACK_ENV", test)
+    }
+
+    /// The stack whose TiDB and Drainer run in Asia/Shanghai.
+    pub fn shanghai(test: &str) -> Option<Self> {
+        Self::find("TIDEGATE_STACK_ENV_SHANGHAI", test)
+    }
+
+    fn find(variable: &str, test: &str) -> Option<Self> {
+        let Some(path) = std::env::var_os(variable) else {
+            assert!(
+                std::env::var_os("TIDEGATE_REQUIRE_STACK").is_none_or(|required| required != "1"),
+                "{test} needs {variable}, and TIDEGATE_REQUIRE_STACK=1 forbids skipping it"
+            );
+            // Straight to the terminal: the test harness swallows what a passing test prints.
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: no stack (make test brings it up)");
+            return None;
+        };
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{variable} names {}: {error}", path.display()));
+        let setting = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .unwrap_or_else(|| panic!("{} has no {name}", path.display()))
+                .to_owned()
+        };
+        let port = |name: &str| setting(name).parse().unwrap_or_else(|_| panic!("{name} is not a port"));
+        Some(Self {
+            kafka: setting("KAFKA"),
+            mariadb_port: port("MARIADB_PORT"),
+            tidb_port: port("TIDB_PORT"),
+            topic: setting("TOPIC"),
+            zone: setting("TIDB_TZ"),
+            drainer: setting("DRAINER_CONTROL"),
+        })
+    }
+
+    /// A tool of the stack's build folder.
+    fn tool(name: &str) -> PathBuf {
+        let build = std::env::var_os("STACK_BUILD")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack/build"), PathBuf::from);
+        build.join("bin").join(name)
+    }
+
+    /// Writes messages to partition 0 of a topic, creating it when it is missing; `arguments` as in tests/stack/README.md.
+    pub fn produce<S: AsRef<std::ffi::OsStr>>(&self, topic: &str, arguments: &[S]) -> Produced {
+        let output = Command::new(Self::tool("produce"))
+            .args(["-brokers", &self.kafka, "-topic", topic])
+            .args(arguments)
+            .output()
+            .expect("the stack's produce runs");
+        assert!(output.status.success(), "produce: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("produce reports as JSON")
+    }
+
+    /// Creates an empty topic.
+    pub fn create_topic(&self, topic: &str, partitions: u32) {
+        let status = Command::new(Self::tool("produce"))
+            .args(["-brokers", &self.kafka, "-topic", topic, "-create-only", "-partitions", &partitions.to_string()])
+            .status()
+            .expect("the stack's produce runs");
+        assert!(status.success(), "topic {topic} is created");
+    }
+
+    /// The offset that the next message of partition 0 will get.
+    pub async fn end_offset(&self, topic: &str) -> i64 {
+        let (brokers, topic) = (self.kafka.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = ClientConfig::new()
+                .set("bootstrap.servers", brokers)
+                .set("allow.auto.create.topics", "false")
+                .create()
+                .expect("a consumer");
+            consumer.fetch_watermarks(&topic, 0, Duration::from_secs(10)).expect("the topic's offsets").1
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Calls the Drainer stage's control endpoint.
+    ///
+    /// # Errors
+    /// What it answers when it refuses.
+    pub async fn try_drainer(&self, method: reqwest::Method, path: &str) -> Result<Value, Value> {
+        let answer = reqwest::Client::new()
+            .request(method, format!("http://{}{path}", self.drainer))
+            .send()
+            .await
+            .expect("the control endpoint answers");
+        let good = answer.status().is_success();
+        let body = answer.json().await.expect("the control endpoint speaks JSON");
+        if good { Ok(body) } else { Err(body) }
+    }
+
+    pub async fn drainer(&self, method: reqwest::Method, path: &str) -> Value {
+        self.try_drainer(method, path).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Kills the Drainer stage and starts it at its savepoint of some milliseconds ago: that stretch is sent again.
+    pub async fn restart_drainer(&self, back_ms: u64) -> Value {
+        self.drainer(reqwest::Method::POST, &format!("/drainer/restart?back_ms={back_ms}")).await
+    }
+
+    /// Waits until Kafka has everything that is committed in TiDB now.
+    ///
+    /// # Panics
+    /// When the Drainer stage has stopped where a real Drainer would have exited: the test's own SQL is at fault then.
+    pub async fn settle(&self) {
+        let mut tidb = sql::tidb(self).await;
+        let now = sql::current_tso(&mut tidb).await;
+        let end = tokio::time::Instant::now() + SETTLE;
+        loop {
+            let status = self.drainer(reqwest::Method::GET, "/drainer/status").await;
+            assert_eq!(status["state"], "running", "the Drainer stage does not run: {status}");
+            if status["watermark"].as_u64().unwrap_or(0) >= now {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < end, "the Drainer stage does not reach {now}: {status}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
