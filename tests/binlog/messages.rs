@@ -272,7 +272,9 @@ fn flipped_bits_never_panic_and_never_read_as_something_else() {
                 let prost = Binlog::decode(payload.as_slice());
                 prop_assert!(prost.is_ok(), "prost refuses what the walker accepts: {prost:?}");
                 let mut prost = prost.unwrap();
-                normalise(&mut prost);
+                if !normalise(&mut prost) {
+                    return Ok(());
+                }
                 // NaN is not equal to itself, its bytes are.
                 prop_assert_eq!(read.encode_to_vec(), prost.encode_to_vec());
             }
@@ -282,7 +284,8 @@ fn flipped_bits_never_panic_and_never_read_as_something_else() {
 }
 
 /// The walker's view of what only protobuf's letter allows: absent names of DDL and keys are empty, cells have one field.
-fn normalise(binlog: &mut Binlog) {
+/// False when a cell has several values: prost does not tell which came last.
+fn normalise(binlog: &mut Binlog) -> bool {
     binlog.time_zone = None;
     if let Some(ddl) = &mut binlog.ddl_data {
         ddl.schema_name.get_or_insert_default();
@@ -296,12 +299,23 @@ fn normalise(binlog: &mut Binlog) {
         let rows = table.mutations.iter_mut().flat_map(|m| [Some(&mut m.row), m.change_row.as_mut()]);
         for row in rows.flatten() {
             for (cell, mysql_type) in row.columns.iter_mut().zip(&types) {
-                if cell.is_null == Some(true) {
+                let is_null = cell.is_null.take();
+                let values = [
+                    cell.int64_value.is_some(),
+                    cell.uint64_value.is_some(),
+                    cell.double_value.is_some(),
+                    cell.bytes_value.is_some(),
+                    cell.string_value.is_some(),
+                ];
+                let values = values.into_iter().filter(|value| *value).count();
+                if is_null == Some(true) {
                     *cell = Cell { is_null: Some(true), ..Cell::default() };
-                } else if cell.encoded_len() == 0
-                    || *cell == (Cell { is_null: Some(false), ..Cell::default() })
-                {
-                    let binary = [&b"bit"[..], b"json", b"binary", b"blob", b"varbinary"];
+                } else if values > 1 {
+                    return false;
+                } else if values == 0 {
+                    let binary = [&b"bit"[..], b"json", b"binary", b"varbinary"];
+                    let blobs = [&b"tinyblob"[..], b"blob", b"mediumblob", b"longblob"];
+                    let binary = [&binary[..], &blobs[..]].concat();
                     *cell = if binary.contains(&mysql_type.as_slice()) {
                         Value::Bytes(b"").into()
                     } else {
@@ -311,6 +325,7 @@ fn normalise(binlog: &mut Binlog) {
             }
         }
     }
+    true
 }
 
 prop_compose! {
