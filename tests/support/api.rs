@@ -100,6 +100,30 @@ impl Api {
         self.post(&format!("/tasks/{task}/{command}"), &json!({})).await
     }
 
+    /// Runs the precheck, waives its warnings, and starts the task.
+    ///
+    /// # Panics
+    /// When an item fails.
+    pub async fn start(&self, task: &str) {
+        let precheck = self.post(&format!("/tasks/{task}/precheck"), &json!({})).await;
+        let found = items(&precheck, &["fail", "warn"]);
+        assert!(found.iter().all(|item| item["outcome"] == "warn"), "{task} cannot start: {found:#?}");
+        let waivers: Vec<_> = found.iter().map(|item| item["id"].clone()).collect();
+        if !waivers.is_empty() {
+            self.send(Method::PATCH, &format!("/tasks/{task}/spec"), Some(&json!({"waivers": waivers})))
+                .await
+                .good("waive");
+        }
+        self.command(task, "start").await;
+    }
+
+    /// Runs a command and waits for its effect.
+    pub async fn complete(&self, task: &str, command: &str) -> Value {
+        let answer = self.send(Method::POST, &format!("/tasks/{task}/{command}?wait_ms=30000"), Some(&json!({}))).await;
+        assert_eq!(answer.status, StatusCode::OK, "{command} {task}: {:#}", answer.body);
+        answer.body
+    }
+
     pub async fn task(&self, task: &str) -> Value {
         self.get(&format!("/tasks/{task}")).await
     }
@@ -212,12 +236,8 @@ pub fn next_offset(task: &Value) -> Option<i64> {
     task["checkpoint"]["next_offset"].as_str()?.parse().ok()
 }
 
-/// Ids and outcomes of precheck items that do not pass.
-pub fn faults(precheck: &Value) -> Vec<(String, String)> {
-    let items = precheck["items"].as_array().expect("precheck items");
-    items
-        .iter()
-        .filter(|item| item["outcome"] == "fail" || item["outcome"] == "warn")
-        .map(|item| (item["id"].as_str().unwrap().to_owned(), item["outcome"].as_str().unwrap().to_owned()))
-        .collect()
+/// Items of a precheck with one of the outcomes.
+pub fn items(precheck: &Value, outcomes: &[&str]) -> Vec<Value> {
+    let items = precheck["items"].as_array().expect("precheck items").iter();
+    items.filter(|item| item["outcome"].as_str().is_some_and(|outcome| outcomes.contains(&outcome))).cloned().collect()
 }

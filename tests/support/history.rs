@@ -31,6 +31,13 @@ impl History {
         self.folder.join("messages.jsonl.gz")
     }
 
+    /// The schemas that the history made.
+    pub fn schemas(&self) -> Vec<String> {
+        let names = std::fs::read_to_string(self.folder.join("final/databases.txt")).unwrap();
+        let own = |name: &&str| !["mysql", "test"].contains(name) && !name.ends_with("_SCHEMA");
+        names.lines().filter(own).map(str::to_owned).collect()
+    }
+
     /// The base tables of final/, without temporary ones: what they hold is never in the stream.
     pub fn tables(&self) -> Vec<FinalTable> {
         let index = std::fs::read(self.folder.join("final/index.json")).unwrap();

@@ -81,6 +81,20 @@ impl Workload {
                 let _ = tidb.query_drop(rows::insert(&table, &mut rng, 100)).await;
             }
         }
+        run(
+            &mut tidb,
+            &[
+                "SET SESSION cte_max_recursion_depth = 1000000",
+                &format!(
+                    "INSERT IGNORE INTO {}.{} (id, v, filler) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n \
+                     WHERE i < {}) SELECT i, i % 97, CONCAT('row-', i, REPEAT('p', 30)) FROM n",
+                    quote(model.schema_of(template::BULK).as_str()),
+                    quote(template::BULK),
+                    template::BULK_ROWS
+                ),
+            ],
+        )
+        .await;
         Self { stack: stack.clone(), seed, schemas, model }
     }
 

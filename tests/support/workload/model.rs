@@ -102,6 +102,10 @@ impl Model {
         self.lock().iter().any(|table| table.schema == schema && table.name == name)
     }
 
+    pub fn schema_of(&self, name: &str) -> String {
+        self.lock().iter().find(|table| table.name == name).expect("the table lives").schema.clone()
+    }
+
     /// True when only one living table of any schema has this name: a statement may leave its schema out.
     pub fn is_unique(&self, name: &str) -> bool {
         self.lock().iter().filter(|table| table.name == name).count() == 1

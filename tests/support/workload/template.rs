@@ -152,6 +152,10 @@ fn note(rng: &mut StdRng) -> String {
     or_null(rng, |rng| word(rng, 20))
 }
 
+/// The table that full sync copies in many chunks.
+pub const BULK: &str = "bulk";
+pub const BULK_ROWS: u32 = 60_000;
+
 /// The tables that the workload starts with.
 pub static TEMPLATES: &[Template] = &[
     Template {
@@ -416,6 +420,17 @@ pub static TEMPLATES: &[Template] = &[
         columns: &[column("id", id), column("v", small), column("t", |rng| or_null(rng, |rng| word(rng, 60)))],
         key: 1,
         spare: &["t"],
+    },
+    Template {
+        name: BULK,
+        definition: "(id INT PRIMARY KEY, v INT, filler VARCHAR(60), KEY kv (v))",
+        columns: &[
+            column("id", |rng| int(rng, 1, i64::from(BULK_ROWS))),
+            column("v", small),
+            column("filler", |rng| plain(rng, 60)),
+        ],
+        key: 1,
+        spare: &["filler"],
     },
     Template {
         name: "odd `name`; --",
