@@ -96,6 +96,35 @@ impl Grants {
             || self.entries.iter().filter(|entry| !entry.revoked).any(|entry| of_schema(&entry))
     }
 
+    /// Where all of these privileges hold together: `*.*`, schemas and tables.
+    pub fn scopes(&self, privileges: &[&str]) -> Vec<String> {
+        if privileges.iter().all(|privilege| self.allows_global(privilege)) {
+            return vec!["*.*".to_owned()];
+        }
+        let mut scopes: Vec<String> = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.revoked)
+            .filter_map(|entry| match &entry.scope {
+                Scope::Global => None,
+                Scope::Schema(schema) => {
+                    let plain = schema.replace("\\_", "_").replace("\\%", "%");
+                    privileges
+                        .iter()
+                        .all(|privilege| self.allows_schema(privilege, &plain))
+                        .then(|| format!("{plain}.*"))
+                }
+                Scope::Table(schema, table) => privileges
+                    .iter()
+                    .all(|privilege| self.allows_table(privilege, schema, table))
+                    .then(|| format!("{schema}.{table}")),
+            })
+            .collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        scopes
+    }
+
     pub fn allows_table(&self, privilege: &str, schema: &str, table: &str) -> bool {
         self.allows_schema(privilege, schema)
             || self.entries.iter().any(|entry| match &entry.scope {
@@ -275,6 +304,17 @@ mod tests {
             Grants::parse(["GRANT SELECT ON `dw\\_%`.* TO 'u'@'%'", "GRANT DROP ON `d_w`.* TO 'u'@'%'"]);
         assert!(grants.allows_schema("SELECT", "dw_a") && !grants.allows_schema("SELECT", "dwxa"));
         assert!(grants.allows_schema("DROP", "dxw") && !grants.allows_schema("DROP", "dw"));
+    }
+
+    #[test]
+    fn scopes_are_where_everything_holds() {
+        let grants = Grants::parse([
+            "GRANT SELECT ON *.* TO 'u'@'%'",
+            "GRANT INSERT, DELETE ON `a\\_b`.* TO 'u'@'%'",
+            "GRANT INSERT ON `c`.* TO 'u'@'%'",
+        ]);
+        assert_eq!(grants.scopes(&["SELECT"]), ["*.*"]);
+        assert_eq!(grants.scopes(&["SELECT", "INSERT", "DELETE"]), ["a_b.*"]);
     }
 
     #[test]
