@@ -1,9 +1,10 @@
-//! What is on the target already, in the schemas that a task writes to.
+//! What is on the target already, in the schemas that a task writes to; and how it compares names and text.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::inventory::in_list;
 use super::server::Server;
+use crate::adb::dialect::Collations;
 use crate::error::{ErrorKind, Result};
 use crate::model::{Dialect, TableName};
 
@@ -13,6 +14,8 @@ pub(super) struct Existing {
     /// Names compare without case.
     folded: bool,
     tables: HashMap<TableName, ExistingTable>,
+    /// Collations of the target, where it lists them.
+    pub collations: Option<Collations>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -31,7 +34,7 @@ pub(super) struct ExistingColumn {
 impl Existing {
     #[cfg(test)]
     pub fn of(folded: bool, tables: impl IntoIterator<Item = (TableName, ExistingTable)>) -> Self {
-        let mut existing = Self { folded, tables: HashMap::new() };
+        let mut existing = Self { folded, ..Self::default() };
         for (name, table) in tables {
             existing.tables.insert(existing.key(&name), table);
         }
@@ -59,7 +62,11 @@ pub(super) async fn read(
         Dialect::Adb => true,
         Dialect::Mysql => server.variable("lower_case_table_names").await?.is_some_and(|value| value != "0"),
     };
-    let mut existing = Existing { folded, tables: HashMap::new() };
+    let mut existing = Existing { folded, ..Existing::default() };
+    if dialect == Dialect::Mysql {
+        let names = server.rows("SELECT COLLATION_NAME FROM information_schema.COLLATIONS").await?;
+        existing.collations = Some(Collations::new(names.iter().filter_map(|row| row.text(0))));
+    }
     if schemas.is_empty() {
         return Ok(existing);
     }

@@ -1,10 +1,23 @@
-//! What the source holds of a selection. Definitions follow with the DDL grammar.
+//! What the source holds of a selection: few queries for names and sizes, then one SHOW CREATE TABLE per table over several
+//! sessions (`information_schema` of TiDB hides prefix lengths of keys, and the schema phase judges by the same text).
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::server::Server;
-use crate::error::{Endpoint, Result};
+use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{MysqlEndpoint, Table, TableName};
+use crate::sql::ddl::{self, ast::Statement};
 use crate::sql::literal;
 use crate::task::selection::Selection;
+
+/// Sessions that read definitions.
+const SESSIONS: usize = 4;
+
+/// Time for all definitions.
+const DEFINITIONS_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
@@ -16,6 +29,8 @@ pub(super) struct Inventory {
     pub others: Vec<TableName>,
     /// Foreign keys of the selected tables.
     pub foreign_keys: Vec<String>,
+    /// `new_collation_enabled = False`: the source compares bytes.
+    pub bytewise: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +54,19 @@ impl Inventory {
 
 pub(super) async fn read(source: &MysqlEndpoint, selection: &Selection) -> Result<Inventory> {
     let mut server = Server::new(source, Endpoint::Source);
-    let inventory = names(&mut server, selection).await?;
+    let mut inventory = names(&mut server, selection).await?;
+    let definitions = join_all((0..SESSIONS).map(|session| {
+        let mut mine: Vec<(usize, TableName)> =
+            inventory.tables.iter().map(|table| table.name.clone()).enumerate().collect();
+        mine.retain(|(index, _)| index % SESSIONS == session);
+        definitions(source, mine)
+    }))
+    .await;
+    for (index, definition) in definitions.into_iter().flatten() {
+        if let Some(table) = inventory.tables.get_mut(index) {
+            table.definition = definition;
+        }
+    }
     server.close().await;
     Ok(inventory)
 }
@@ -100,6 +127,12 @@ async fn names(server: &mut Server, selection: &Selection) -> Result<Inventory> 
             .map(|(table, key)| format!("{table} {key}"))
             .collect();
     }
+    // Good to know; mysql.tidb may be hidden.
+    let collation = server
+        .value("SELECT VARIABLE_VALUE FROM mysql.tidb WHERE VARIABLE_NAME = 'new_collation_enabled'")
+        .await;
+    inventory.bytewise =
+        collation.ok().flatten().is_some_and(|enabled| enabled.eq_ignore_ascii_case("false"));
     let seen = |name: &TableName| {
         inventory
             .tables
@@ -112,4 +145,42 @@ async fn names(server: &mut Server, selection: &Selection) -> Result<Inventory> 
     missing.sort_unstable();
     inventory.missing = missing;
     Ok(inventory)
+}
+
+async fn definitions(
+    source: &MysqlEndpoint,
+    tables: Vec<(usize, TableName)>,
+) -> Vec<(usize, Option<Result<Table>>)> {
+    let mut server = Server::new(source, Endpoint::Source);
+    let deadline = Instant::now() + DEFINITIONS_TIMEOUT;
+    let mut definitions = Vec::with_capacity(tables.len());
+    for (index, name) in tables {
+        let read = tokio::time::timeout_at(deadline, definition(&mut server, &name)).await;
+        let definition = match read {
+            Ok(Err(error)) if error.kind == ErrorKind::AccessDenied => None,
+            Ok(result) => Some(result.map_err(|error| error.object(&name))),
+            Err(_) => Some(Err(Error::new(
+                ErrorKind::Unreachable,
+                format!("not read within {} s", DEFINITIONS_TIMEOUT.as_secs()),
+            )
+            .object(&name))),
+        };
+        definitions.push((index, definition));
+    }
+    server.close().await;
+    definitions
+}
+
+async fn definition(server: &mut Server, name: &TableName) -> Result<Table> {
+    let rows = server.rows(&format!("SHOW CREATE TABLE {}", literal::table_name(name))).await?;
+    let text = rows.first().and_then(|row| row.text(1)).unwrap_or_default();
+    match ddl::parse(text.as_bytes())?.pop() {
+        Some(Statement::CreateTable { mut table, .. }) => {
+            table.name = name.clone();
+            Ok(table)
+        }
+        _ => {
+            Err(Error::new(ErrorKind::SchemaMismatch, "SHOW CREATE TABLE gives something else than a table"))
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod finding;
 mod grants;
 mod inventory;
 mod message;
+mod plans;
 mod server;
 mod source;
 mod stream;

@@ -10,7 +10,7 @@ use super::finding::{Finding, duration};
 use super::grants::Grants;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::MysqlEndpoint;
-use crate::mysql::Session;
+use crate::mysql::{Classify, Session};
 
 /// Time for one answer.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,6 +35,13 @@ impl Server {
         format!("{}:{}", self.endpoint.host, self.endpoint.port)
     }
 
+    fn classify(&self) -> Classify {
+        match self.side {
+            Endpoint::Source => crate::tidb::classify,
+            Endpoint::Kafka | Endpoint::Target | Endpoint::Store => crate::adb::classify,
+        }
+    }
+
     /// ANSI_QUOTES and their like would change what SHOW CREATE TABLE prints.
     fn setup(&self) -> &'static [&'static str] {
         match self.side {
@@ -48,10 +55,11 @@ impl Server {
         self.session().await.map(|_| ())
     }
 
-    async fn session(&mut self) -> Result<&mut Session> {
+    /// A usable session, opened again where the last one broke.
+    pub async fn session(&mut self) -> Result<&mut Session> {
         let session = match self.session.take() {
             Some(session) if !session.is_broken() => session,
-            _ => Session::connect(&self.endpoint, self.side, crate::tidb::classify, self.setup()).await?,
+            _ => Session::connect(&self.endpoint, self.side, self.classify(), self.setup()).await?,
         };
         Ok(self.session.insert(session))
     }

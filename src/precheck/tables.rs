@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::existing::{self, Existing};
 use super::finding::{CHECK_TIMEOUT, Finding, bytes, counted};
 use super::inventory::{Inventory, SourceTable};
+use super::plans::{self, Plan};
 use super::server::Server;
 use super::{CheckOutcome, PrecheckInput};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -54,17 +55,37 @@ pub(super) async fn checks(
         Err(Error::new(ErrorKind::Unreachable, "no answer in time").endpoint(Endpoint::Target))
     });
     let selection = Selection::new(spec).ok();
+    let selection = selection.as_ref();
+    let known = existing.as_ref().ok();
+    let plans =
+        plans::plans(inventory, spec, dialect, selection, known.and_then(|known| known.collations.as_ref()));
+    let key = keys(inventory, spec, dialect, selection);
+    let generated_key = generated_keys(inventory, selection);
+    let columns = columns(inventory, dialect);
+    let told = told(inventory, dialect, selection);
+    let types = plans::types(inventory, &plans, &told);
     vec![
         ("tables.selected", selected(inventory)),
-        ("tables.key", keys(inventory, spec, dialect, selection.as_ref())),
-        ("tables.generated_key", generated_keys(inventory, selection.as_ref())),
-        ("tables.types", types(inventory)),
-        ("tables.names", names(inventory, spec, dialect, existing.as_ref().ok())),
-        ("tables.columns", columns(inventory, dialect)),
-        ("tables.existing", existing_tables(inventory, spec, &existing)),
-        ("tables.distribution", distribution(inventory, dialect, selection.as_ref())),
+        ("tables.key", key),
+        ("tables.generated_key", generated_key),
+        ("tables.types", types),
+        ("tables.names", names(inventory, spec, dialect, known)),
+        ("tables.columns", columns),
+        ("tables.existing", existing_tables(inventory, &plans, spec, &existing)),
+        ("tables.distribution", plans::distribution(&plans, dialect)),
         ("tables.foreign_keys", foreign_keys(inventory)),
     ]
+}
+
+/// Tables whose lack of a key or number of columns an item of its own tells.
+fn told(inventory: &Inventory, dialect: Dialect, selection: Option<&Selection>) -> BTreeSet<TableName> {
+    inventory
+        .known()
+        .filter(|(source, table)| {
+            identity(source, table, selection) != Identity::Key || table.columns.len() > column_limit(dialect)
+        })
+        .map(|(source, _)| source.name.clone())
+        .collect()
 }
 
 /// Reads the target's tables, and their columns where they will be written to.
@@ -203,22 +224,6 @@ fn generated_keys(inventory: &Inventory, selection: Option<&Selection>) -> Findi
     .objects(found)
 }
 
-fn types(inventory: &Inventory) -> Finding {
-    let unknown: Vec<String> = inventory
-        .tables
-        .iter()
-        .filter_map(|table| table.definition.as_ref()?.as_ref().err().map(ToString::to_string))
-        .collect();
-    if !unknown.is_empty() {
-        return Finding::fail(
-            format!("the definition of {} is not understood", counted(unknown.len() as u64, "table")),
-            "exclude them, or report their SHOW CREATE TABLE",
-        )
-        .objects(unknown);
-    }
-    Finding::pass("every definition is understood")
-}
-
 fn names(inventory: &Inventory, spec: &Spec, dialect: Dialect, existing: Option<&Existing>) -> Finding {
     let mut faults = Vec::new();
     let mut targets: HashMap<TableName, &SourceTable> = HashMap::new();
@@ -294,11 +299,15 @@ fn too_long(name: &str, limit: usize) -> Option<&'static str> {
     (name.chars().count() > limit).then_some("the name is too long")
 }
 
-fn columns(inventory: &Inventory, dialect: Dialect) -> Finding {
-    let limit = match dialect {
+fn column_limit(dialect: Dialect) -> usize {
+    match dialect {
         Dialect::Adb => ADB_COLUMNS,
         Dialect::Mysql => INNODB_COLUMNS,
-    };
+    }
+}
+
+fn columns(inventory: &Inventory, dialect: Dialect) -> Finding {
+    let limit = column_limit(dialect);
     let most = inventory.known().map(|(_, table)| table.columns.len()).max().unwrap_or(0);
     if most <= limit {
         return Finding::pass(format!("no table has more than {}", counted(most as u64, "column")));
@@ -307,14 +316,10 @@ fn columns(inventory: &Inventory, dialect: Dialect) -> Finding {
         .known()
         .filter(|(_, table)| table.columns.len() > limit)
         .map(|(source, table)| format!("{}: {} columns", source.name, table.columns.len()));
-    let detail = format!("a table on the target has at most {limit} columns, the widest here has {most}");
-    match dialect {
-        Dialect::Adb => Finding::fail(detail, "exclude the table, or split it on the source"),
-        // TiDB as a target allows more.
-        Dialect::Mysql => {
-            Finding::warn(detail, "exclude the table unless the target is a TiDB that allows so many")
-        }
-    }
+    Finding::fail(
+        format!("a table on the target has at most {limit} columns, the widest here has {most}"),
+        "exclude the table, or split it on the source",
+    )
     .objects(wide)
 }
 
@@ -323,7 +328,12 @@ fn refuses_existing(spec: &Spec) -> bool {
     spec.existing_tables == ExistingTables::Refuse && (spec.phases.schema || spec.phases.full)
 }
 
-fn existing_tables(inventory: &Inventory, spec: &Spec, existing: &Result<Existing>) -> Finding {
+fn existing_tables(
+    inventory: &Inventory,
+    plans: &[Plan<'_>],
+    spec: &Spec,
+    existing: &Result<Existing>,
+) -> Finding {
     let existing = match existing {
         Ok(existing) => existing,
         Err(error) => {
@@ -359,24 +369,25 @@ fn existing_tables(inventory: &Inventory, spec: &Spec, existing: &Result<Existin
         )
         .objects(named(&there));
     }
-    compare(inventory, existing, &count)
+    compare(plans, existing, &count)
 }
 
-/// Columns of tables that are there against those of the source.
-fn compare(inventory: &Inventory, existing: &Existing, count: &str) -> Finding {
+/// Columns of tables that are there against those that rows are written to.
+fn compare(plans: &[Plan<'_>], existing: &Existing, count: &str) -> Finding {
     let (mut lacking, mut mandatory, mut extra) = (Vec::new(), Vec::new(), Vec::new());
-    for (source, table) in inventory.known() {
-        let Some(there) = existing.get(&source.target) else { continue };
-        for column in table.columns.iter().filter(|column| column.generated.is_none()) {
+    for plan in plans {
+        let name = &plan.source.target;
+        let (Some(there), Ok(target)) = (existing.get(name), &plan.target) else { continue };
+        for column in &target.columns {
             let same =
                 |other: &existing::ExistingColumn| other.name.to_lowercase() == column.name.to_lowercase();
             if !there.columns.iter().any(same) {
-                lacking.push(format!("{}.{}", source.target, column.name));
+                lacking.push(format!("{name}.{}", column.name));
             }
         }
-        for column in there.columns.iter().filter(|column| table.column(&column.name).is_none()) {
-            let name = format!("{}.{}", source.target, column.name);
-            if column.optional { extra.push(name) } else { mandatory.push(name) }
+        for column in there.columns.iter().filter(|column| plan.table.column(&column.name).is_none()) {
+            let full = format!("{name}.{}", column.name);
+            if column.optional { extra.push(full) } else { mandatory.push(full) }
         }
     }
     if !lacking.is_empty() || !mandatory.is_empty() {
@@ -401,46 +412,6 @@ fn compare(inventory: &Inventory, existing: &Existing, count: &str) -> Finding {
         .objects(extra);
     }
     Finding::pass(format!("{count} on the target already, with the same columns"))
-}
-
-/// AnalyticDB: the primary key holds every distribution and partition column (target-adb-and-dts.md 3.1).
-fn distribution(inventory: &Inventory, dialect: Dialect, selection: Option<&Selection>) -> Finding {
-    if dialect != Dialect::Adb {
-        return Finding::skipped("only AnalyticDB distributes tables by columns");
-    }
-    let mut faults = Vec::new();
-    for (source, table) in inventory.known() {
-        let Some(options) = selection.and_then(|selection| selection.options(&source.name)) else { continue };
-        let own = table.identity().and_then(|key| key.columns()).unwrap_or_default();
-        let key: Vec<&str> = match &options.primary_key {
-            Some(columns) => columns.iter().map(String::as_str).collect(),
-            None => own,
-        };
-        let in_key = |name: &str| key.iter().any(|column| column.to_lowercase() == name.to_lowercase());
-        let partition = options.partition_by.as_deref().map(partition_column);
-        let wanted = options.distribute_by.iter().flatten().map(String::as_str).chain(partition);
-        for column in wanted {
-            if table.column(column).is_none() {
-                faults.push(format!("{}: there is no column {column}", source.name));
-            } else if !in_key(column) {
-                faults.push(format!("{}: {column} is not in the key ({})", source.name, key.join(", ")));
-            }
-        }
-    }
-    if faults.is_empty() {
-        return Finding::pass("every primary key holds its table's distribution and partition columns");
-    }
-    Finding::fail(
-        "the primary key of a table in AnalyticDB must hold its distribution and partition columns",
-        "choose other columns in distribute_by and partition_by, or name a primary_key in objects.tables.<table> that holds them",
-    )
-    .objects(faults)
-}
-
-/// The column in `column`, `DATE_FORMAT(column, '...')`, `FROM_UNIXTIME(column, '...')`.
-fn partition_column(text: &str) -> &str {
-    let inner = text.split_once('(').map_or(text, |(_, rest)| rest);
-    inner.split([',', ')']).next().unwrap_or(inner).trim().trim_matches('`')
 }
 
 fn foreign_keys(inventory: &Inventory) -> Finding {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::finding::{Finding, bounded, bytes, counted};
 use super::server::{Server, clock_words, login_failure};
+use crate::adb::dialect::{target_session_setup, verify};
 use crate::error::{ErrorKind, Result};
 use crate::model::Dialect;
 use crate::sql::literal;
@@ -40,8 +41,10 @@ pub(super) async fn checks(
     let version = bounded(version(server, dialect), |error| Finding::unreadable("the version", error)).await;
     let session = bounded(session(server, spec, dialect), |error| {
         Finding::fail(
-            format!("the target refuses a setting that every session of a task needs: {error}"),
-            "the login must be allowed to set sql_mode, time_zone and foreign_key_checks for its session",
+            format!("a session cannot be made what every session of a task needs to be: {error}"),
+            error.hint.clone().unwrap_or_else(|| {
+                "the login must be allowed to set sql_mode, time_zone and foreign_key_checks for its session".to_owned()
+            }),
         )
     })
     .await;
@@ -121,13 +124,10 @@ fn old(named: String, since: &str) -> Finding {
 }
 
 async fn session(server: &mut Server, spec: &Spec, dialect: Dialect) -> Result<Finding> {
-    if dialect == Dialect::Mysql {
-        server
-            .execute(
-                "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0",
-            )
-            .await?;
+    for statement in target_session_setup(dialect) {
+        server.execute(&statement).await.map_err(|error| error.object(statement))?;
     }
+    verify(server.session().await?, dialect).await?;
     let packet = server.variable("max_allowed_packet").await?.and_then(|text| text.parse().ok());
     Ok(judge_session(u64::from(spec.tuning.batch_bytes), packet, dialect))
 }

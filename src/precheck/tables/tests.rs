@@ -166,7 +166,7 @@ fn too_many_columns_are_seen() {
         inventory(vec![table("a.b", columns, vec![])])
     };
     assert_eq!(columns(&wide(1017), Dialect::Mysql).outcome, Pass);
-    assert_eq!(columns(&wide(1018), Dialect::Mysql).outcome, Warn);
+    assert_eq!(columns(&wide(1018), Dialect::Mysql).outcome, Fail);
     assert_eq!(columns(&wide(4096), Dialect::Adb).outcome, Pass);
     assert_eq!(columns(&wide(4097), Dialect::Adb).outcome, Fail);
 }
@@ -176,7 +176,9 @@ fn tables_on_the_target_are_in_the_way_or_must_fit() {
     let found = inventory(vec![ordinary("a.b")]);
     let of = |extra, table: Option<ExistingTable>| {
         let tables = table.map(|table| (TableName::new("a", "b"), table));
-        existing_tables(&found, &spec(extra), &Ok(Existing::of(false, tables))).outcome
+        let spec = spec(extra);
+        let plans = plans::plans(&found, &spec, Dialect::Mysql, None, None);
+        existing_tables(&found, &plans, &spec, &Ok(Existing::of(false, tables))).outcome
     };
     let same = there(&[("ID", false), ("a", true)]);
     assert_eq!(of(serde_json::json!({}), None), Pass);
@@ -192,18 +194,47 @@ fn tables_on_the_target_are_in_the_way_or_must_fit() {
 }
 
 #[test]
-fn distribution_columns_belong_to_the_key() {
+fn distribution_columns_join_the_key_or_are_refused() {
+    let found = inventory(vec![table(
+        "a.b",
+        vec![column("id", false), column("a", true), column("day", false)],
+        vec![key(KeyKind::Primary, &["id"])],
+    )]);
     let of = |options: serde_json::Value, dialect| {
         let spec = spec(serde_json::json!({
             "objects": {"include": ["a.*"], "tables": {"a.b": options}}
         }));
         let selection = Selection::new(&spec).unwrap();
-        distribution(&inventory(vec![ordinary("a.b")]), dialect, Some(&selection)).outcome
+        let plans = plans::plans(&found, &spec, dialect, Some(&selection), None);
+        let types = plans::types(&found, &plans, &BTreeSet::new());
+        (types.outcome, plans::distribution(&plans, dialect))
     };
-    assert_eq!(of(serde_json::json!({"distribute_by": ["ID"]}), Dialect::Adb), Pass);
-    assert_eq!(of(serde_json::json!({"distribute_by": ["a"]}), Dialect::Adb), Fail);
-    assert_eq!(of(serde_json::json!({"distribute_by": ["zz"]}), Dialect::Adb), Fail);
-    assert_eq!(of(serde_json::json!({"partition_by": "DATE_FORMAT(`a`, '%Y%m')"}), Dialect::Adb), Fail);
-    assert_eq!(of(serde_json::json!({"partition_by": "a", "primary_key": ["id", "a"]}), Dialect::Adb), Pass);
-    assert_eq!(of(serde_json::json!({"distribute_by": ["a"]}), Dialect::Mysql), Skipped);
+    let plain = of(serde_json::json!({"distribute_by": ["ID"]}), Dialect::Adb);
+    assert_eq!((plain.0, plain.1.outcome, plain.1.hint), (Pass, Pass, None));
+    let (types, widened) = of(serde_json::json!({"distribute_by": ["day"]}), Dialect::Adb);
+    assert_eq!((types, widened.into_item("x", &[]).objects), (Pass, vec!["a.b: day".to_owned()]));
+    assert_eq!(of(serde_json::json!({"distribute_by": ["a"]}), Dialect::Adb).0, Fail);
+    assert_eq!(of(serde_json::json!({"distribute_by": ["zz"]}), Dialect::Adb).0, Fail);
+    assert_eq!(of(serde_json::json!({}), Dialect::Mysql).1.outcome, Skipped);
+}
+
+#[test]
+fn types_that_the_target_lacks_fail_with_their_cure() {
+    let mut wide = column("price", true);
+    wide.ty = ColumnType { length: Some(65), scale: Some(2), ..ColumnType::new(TypeName::Decimal) };
+    let found = inventory(vec![
+        ordinary("a.good"),
+        table("a.bad", vec![column("id", false), wide], vec![key(KeyKind::Primary, &["id"])]),
+    ]);
+    let of = |dialect, told: &BTreeSet<TableName>| {
+        let plans = plans::plans(&found, &spec(serde_json::json!({})), dialect, None, None);
+        plans::types(&found, &plans, told)
+    };
+    assert_eq!(of(Dialect::Mysql, &BTreeSet::new()).outcome, Pass);
+    let item = of(Dialect::Adb, &BTreeSet::new()).into_item("x", &[]);
+    assert_eq!((item.outcome, item.object_count), (Fail, 1));
+    assert!(item.objects[0].starts_with("a.bad.price"), "{item:?}");
+    assert!(item.hint.unwrap().contains("lossy.decimal"));
+    let told = BTreeSet::from([TableName::new("a", "bad")]);
+    assert_eq!(of(Dialect::Adb, &told).outcome, Pass);
 }
