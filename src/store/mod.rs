@@ -12,6 +12,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState};
+
 use crate::error::{Endpoint, Error, ErrorKind};
 
 /// Handle to the store; cheap to clone.
