@@ -3,7 +3,10 @@
 //! Every write is one transaction on the single writer connection; WAL with full sync, so what was acknowledged survives a
 //! power cut. Reads use their own connections and never wait for the writer.
 
+mod copy;
 mod stream;
+
+pub use copy::{CopyChunk, CopyState, CopyTable};
 
 use std::path::Path;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use mysql_async::Row;
 
 use crate::error::{Endpoint, Error, ErrorKind, Result};
-use crate::model::{Table, TableName, Tso};
+use crate::model::{MysqlEndpoint, Table, TableName, Tso};
 use crate::mysql::Session;
 use crate::sql::ddl::{self, ast::Statement};
 use crate::sql::literal;
@@ -105,6 +105,18 @@ impl Source {
     }
 }
 
+/// One table as of `at`; None when there was no such table.
+pub async fn table_at(source: &MysqlEndpoint, at: Tso, name: &TableName) -> Result<Option<Table>> {
+    let mut session = Source::new(source.clone()).snapshot_session(at).await?;
+    let found = match definition(&mut session, name).await {
+        Ok(table) => Some(table),
+        Err(error) if error.code.is_some() && error.kind == ErrorKind::Missing => None,
+        Err(error) => return Err(error),
+    };
+    session.close().await;
+    Ok(found)
+}
+
 async fn schemas(session: &mut Session) -> Result<Vec<SourceSchema>> {
     let rows: Vec<(String, String, String)> = session
         .query(
@@ -131,7 +143,7 @@ async fn definition(session: &mut Session, name: &TableName) -> Result<Table> {
     let text: Vec<u8> = row
         .and_then(|row| row.get_opt(1).and_then(std::result::Result::ok))
         .ok_or_else(|| refused("SHOW CREATE TABLE gave no definition").object(name))?;
-    let mut statements = ddl::parse(&text).map_err(|error| error.object(name))?;
+    let mut statements = ddl::parse(&text).map_err(|error| Error::from(error).object(name))?;
     match (statements.pop(), statements.is_empty()) {
         (Some(Statement::CreateTable { mut table, .. }), true) => {
             table.name = name.clone();

@@ -3,15 +3,15 @@
 //! Every session runs in zone +00:00 with utf8mb4 and an empty SQL mode, so that what it reads and the literals it sends mean
 //! the same on every cluster. Facts: source-drainer.md 9.
 
-//mod catalog;
+mod catalog;
 pub mod classify;
 mod guard;
 mod status;
 
-//pub use catalog::{Estimate, SourceCatalog, SourceSchema};
+pub use catalog::{Estimate, SourceCatalog, SourceSchema, table_at};
 pub use classify::classify;
 pub use guard::{Guards, HandOver, hand_over};
-pub use status::DrainerStatus;
+pub use status::{DrainerStatus, max_commit_ts};
 
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{MysqlEndpoint, Tso};

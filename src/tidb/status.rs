@@ -3,7 +3,8 @@
 use mysql_async::Row;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Tso;
+use crate::model::{MysqlEndpoint, Tso};
+use crate::mysql::Session;
 use crate::tidb::Source;
 
 /// One line of SHOW DRAINER STATUS. Every transaction up to `max_commit_ts` is in the topic (source-drainer.md 2.5).
@@ -43,17 +44,38 @@ impl Source {
     /// All Drainers that the cluster knows, with where each one stands.
     pub async fn drainer_status(&self) -> Result<Vec<DrainerStatus>> {
         let mut session = self.session().await?;
-        let rows: Vec<Row> = session.query("SHOW DRAINER STATUS").await.map_err(|error| {
-            let error = error.object("SHOW DRAINER STATUS");
-            match error.kind {
-                ErrorKind::AccessDenied => error.hint("GRANT REPLICATION CLIENT ON *.* to the source user"),
-                ErrorKind::Unreachable => error,
-                _ => error.hint("TiDB up to 8.3 knows this statement; without it lag is unknown while the source is idle"),
-            }
-        })?;
+        let drainers = drainers(&mut session).await?;
         session.close().await;
-        rows.iter().map(drainer).collect()
+        Ok(drainers)
     }
+}
+
+/// The time up to which every Drainer has put all transactions into its topic: the minimum, since which of them feeds the task's
+/// topic is not known (design.md 10.16). None without a Drainer. `session` is opened when it is None and kept for the next call.
+pub async fn max_commit_ts(source: &MysqlEndpoint, session: &mut Option<Session>) -> Result<Option<Tso>> {
+    let mut open = match session.take() {
+        Some(open) => open,
+        None => Source::new(source.clone()).session().await?,
+    };
+    let drainers = drainers(&mut open).await?;
+    *session = Some(open);
+    Ok(drainers
+        .iter()
+        .filter(|drainer| !drainer.state.eq_ignore_ascii_case("offline"))
+        .map(|drainer| drainer.max_commit_ts)
+        .min())
+}
+
+async fn drainers(session: &mut Session) -> Result<Vec<DrainerStatus>> {
+    let rows: Vec<Row> = session.query("SHOW DRAINER STATUS").await.map_err(|error| {
+        let error = error.object("SHOW DRAINER STATUS");
+        match error.kind {
+            ErrorKind::AccessDenied => error.hint("GRANT REPLICATION CLIENT ON *.* to the source user"),
+            ErrorKind::Unreachable => error,
+            _ => error.hint("TiDB up to 8.3 knows this statement; without it lag is unknown while the source is idle"),
+        }
+    })?;
+    rows.iter().map(drainer).collect()
 }
 
 fn drainer(row: &Row) -> Result<DrainerStatus> {
