@@ -20,7 +20,7 @@ pub struct Batch {
     pub relaxed: u64,
     pub ticket: Arc<Ticket>,
     /// The statement's share of the task's memory.
-    pub memory: OwnedSemaphorePermit,
+    pub _memory: OwnedSemaphorePermit,
 }
 
 /// Everything of a statement but its rows.

@@ -35,6 +35,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use limit::Limiter;
+
 use crate::adb::dialect::TargetTable;
 use crate::adb::writer::end_sessions;
 use crate::engine::progress::Progress;
@@ -88,6 +90,13 @@ pub struct Summary {
 /// `SnapshotLost`: a new snapshot must be taken, and the copy starts again with it. `Cancelled`, `Fenced`. Any other error that
 /// policy does not retry or whose retry clock has run out, with the table and chunk it happened to.
 pub async fn run(job: FullSync) -> Result<Summary> {
+    let throttle = &job.spec.throttle;
+    let limiter = Limiter::new(throttle.full_rows_per_second, throttle.full_bytes_per_second);
+    run_limited(job, Arc::new(limiter)).await
+}
+
+/// [`run`] with a throttle that can be changed meanwhile.
+pub async fn run_limited(job: FullSync, limiter: Arc<Limiter>) -> Result<Summary> {
     let connections = job.spec.tuning.connections.max(1);
     let readers = connections.min(READERS) as usize;
     // a statement under way is in our buffer and in that of the connection
@@ -98,7 +107,7 @@ pub async fn run(job: FullSync) -> Result<Summary> {
     let tables = seeded_tables(&job, &tuning).await?;
     let estimates = estimates(&job, &tables).await;
     let queue = ordered(&tables, &estimates);
-    let run = Arc::new(Run::new(job, memory, estimates));
+    let run = Arc::new(Run::new(job, limiter, memory, estimates));
 
     let mut parts = JoinSet::new();
     let (chunk_sender, chunk_receiver) = mpsc::channel(readers);

@@ -114,7 +114,7 @@ impl Sink<'_> {
             rows: statement.rows,
             relaxed: statement.relaxed,
             ticket: Arc::clone(self.ticket),
-            memory,
+            _memory: memory,
         };
         self.batches.send(batch).await.map_err(|_| Error::cancelled())?;
         if let Some(buffer) = self.run.memory.buffer() {

@@ -21,7 +21,7 @@ use crate::tidb::{Estimate, Source};
 pub struct Run {
     pub job: FullSync,
     pub source: Source,
-    pub limiter: Limiter,
+    pub limiter: Arc<Limiter>,
     pub retry: RetryRules,
     pub memory: Memory,
     /// Cancelled by the job's own token, and by the first error.
@@ -33,7 +33,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(job: FullSync, memory: Memory, estimates: HashMap<TableName, Estimate>) -> Self {
+    pub fn new(job: FullSync, limiter: Arc<Limiter>, memory: Memory, estimates: HashMap<TableName, Estimate>) -> Self {
         let retry = RetryRules {
             errors: job.spec.errors,
             progress: Arc::clone(&job.progress),
@@ -45,10 +45,7 @@ impl Run {
             counting: tokio::sync::Mutex::default(),
             estimates,
             source: Source::new(job.source.clone()),
-            limiter: Limiter::new(
-                job.spec.throttle.full_rows_per_second,
-                job.spec.throttle.full_bytes_per_second,
-            ),
+            limiter,
             failure: Mutex::default(),
             job,
         }
