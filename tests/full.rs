@@ -131,7 +131,7 @@ async fn lost_connections_on_both_sides_do_not_change_the_outcome() {
             killed += usize::from(target.query_drop(format!("KILL {id}")).await.is_ok());
         }
         let readers: Vec<(u64, String)> = source
-            .query("SELECT ID, IFNULL(INFO,'') FROM information_schema.processlist WHERE INFO LIKE 'SELECT `id`%'")
+            .query("SELECT ID, IFNULL(INFO,'') FROM information_schema.processlist WHERE INFO LIKE 'SELECT `id`%full_lost%'")
             .await
             .unwrap();
         for (id, _) in readers {

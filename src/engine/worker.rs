@@ -13,15 +13,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::adb::writer::{Writer, end_sessions};
-use crate::binlog::source::{KafkaSource, TopicProbe};
+use crate::binlog::{SeenSet, Start, Topic, seen};
 use crate::engine::progress::{Phase, Progress};
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result, RetryClock};
 use crate::full::{self, FullSync};
 use crate::incremental::catalog::{Catalog, Change, Entry, SchemaChange, SchemaDefaults, TableEntry};
 use crate::incremental::lag;
 use crate::incremental::stream::Stream;
-use crate::model::zone::Zone;
-use crate::model::{Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TaskId, Tso};
+use crate::model::{Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TaskId, Tso, Zone};
 use crate::store::{Checkpoint, Store, now_ms};
 use crate::task::selection::Selection;
 use crate::task::spec::{Spec, StartAt};
@@ -222,15 +221,16 @@ impl<'a> Attempt<'a> {
             full_done: !phases.full,
             updated_at_ms: 0,
         };
-        let probe = if phases.incremental { Some(self.probe().await?) } else { None };
-        if let Some(probe) = &probe {
-            checkpoint.cluster_id = probe.cluster_id().await?;
+        let topic = if phases.incremental { Some(self.topic()?) } else { None };
+        if let Some(topic) = &topic {
+            topic.verify().await?;
+            checkpoint.cluster_id = topic.cluster_id().await?;
         }
         if let Some(endpoint) = context.source.as_ref().filter(|_| context.spec.start_at.is_none()) {
             let source = Source::new(endpoint.clone());
             let end_offset = async {
-                match &probe {
-                    Some(probe) => Ok(probe.log_range().await?.1),
+                match &topic {
+                    Some(topic) => topic.end_offset().await,
                     None => Ok(Offset(0)),
                 }
             };
@@ -238,12 +238,11 @@ impl<'a> Attempt<'a> {
             checkpoint.snapshot = taken.snapshot;
             checkpoint.start_offset = taken.start_offset;
             self.guards = Some(taken.guards);
-        } else if let Some(probe) = &probe {
-            let start_at = context.spec.start_at.clone().unwrap_or(StartAt::Earliest);
-            checkpoint.start_offset = probe.find_start(&start_at).await?;
-            if let StartAt::Tso(text) = &start_at {
-                let tso = text.parse().map_err(|_| Error::new(ErrorKind::Configuration, "start_at.tso is not a number"))?;
-                checkpoint.snapshot = Tso(tso);
+        } else if let Some(topic) = &topic {
+            let start = start(context.spec.start_at.as_ref())?;
+            checkpoint.start_offset = topic.find_start(start).await?;
+            if let Start::After(tso) = start {
+                checkpoint.snapshot = tso;
             }
         }
         checkpoint.position.next_offset = checkpoint.start_offset;
@@ -281,12 +280,12 @@ impl<'a> Attempt<'a> {
         self.begin().await
     }
 
-    async fn probe(&self) -> Result<TopicProbe> {
+    fn topic(&self) -> Result<Topic> {
         let context = self.context;
         let kafka = context.kafka.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "incremental sync without source.kafka").hint("name a kafka connection")
         })?;
-        TopicProbe::open(kafka, context.spec.source.topic.as_deref().unwrap_or_default()).await
+        Topic::new(kafka, context.spec.source.topic.as_deref().unwrap_or_default())
     }
 
     async fn schema(&self, selection: &Selection, checkpoint: &Checkpoint, catalog: &mut Catalog) -> Result<()> {
@@ -360,12 +359,8 @@ impl<'a> Attempt<'a> {
             .checkpoint(&context.task)
             .await?
             .ok_or_else(|| Error::internal("incremental sync without a checkpoint"))?;
-        let kafka = context
-            .kafka
-            .as_ref()
-            .ok_or_else(|| Error::new(ErrorKind::Configuration, "incremental sync without source.kafka"))?;
-        let probe = TopicProbe::open(kafka, &checkpoint.topic).await?;
-        let cluster = probe.cluster_id().await?;
+        let topic = self.topic()?;
+        let cluster = topic.cluster_id().await?;
         if cluster != checkpoint.cluster_id {
             return Err(Error::new(
                 ErrorKind::PositionLost,
@@ -378,7 +373,10 @@ impl<'a> Attempt<'a> {
         let zone = Zone::parse(&context.spec.source.time_zone).map_err(|message| {
             Error::new(ErrorKind::Configuration, message).hint("set source.time_zone to the zone of the Drainer process")
         })?;
-        let (source, seen) = KafkaSource::resume(kafka, &checkpoint.topic, checkpoint.position, checkpoint.snapshot).await?;
+        let limits = seen::Limits::default();
+        let back = topic.read_back(checkpoint.position.next_offset, checkpoint.start_offset, limits).await?;
+        let seen = SeenSet::rebuilt(checkpoint.snapshot, limits, back.messages, back.complete);
+        let source = topic.open(checkpoint.position.next_offset).await?;
         let writer = Writer::new(
             context.target.clone(),
             context.dialect,
@@ -389,13 +387,30 @@ impl<'a> Attempt<'a> {
         );
         let (looks, seen_looks) = watch::channel(lag::Look::default());
         let end_watch = context.cancel.child_token();
-        let watching = tokio::spawn(lag::watch(context.source.clone(), probe, looks, end_watch.clone()));
+        let watching = tokio::spawn(lag::watch(context.source.clone(), topic.clone(), looks, end_watch.clone()));
         context.store.worker_recovered(&context.task, context.epoch).await?;
-        let mut stream = Stream::new(context.clone(), source, catalog, seen, writer, &checkpoint, zone, seen_looks);
+        let mut stream = Stream::new(context.clone(), topic, source, catalog, seen, writer, &checkpoint, zone, seen_looks);
         let result = stream.run().await;
         end_watch.cancel();
         // It only reads; its end is no news.
         let _ = watching.await;
         result
     }
+}
+
+/// Where an incremental-only task begins.
+fn start(start_at: Option<&StartAt>) -> Result<Start> {
+    let wrong = |what: &str| {
+        Error::new(ErrorKind::Configuration, format!("start_at.{what} cannot be read")).hint("correct start_at in the spec")
+    };
+    Ok(match start_at {
+        None | Some(StartAt::Earliest) => Start::Earliest,
+        Some(StartAt::Latest) => Start::Latest,
+        Some(StartAt::Offset(text)) => Start::At(Offset(text.parse().map_err(|_| wrong("offset"))?)),
+        Some(StartAt::Tso(text)) => Start::After(Tso(text.parse().map_err(|_| wrong("tso"))?)),
+        Some(StartAt::Time(text)) => {
+            let time = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| wrong("time"))?;
+            Start::After(Tso::from_physical_ms(time.timestamp_millis()))
+        }
+    })
 }

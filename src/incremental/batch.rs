@@ -13,7 +13,8 @@ use hashbrown::HashTable;
 use super::layout::Layout;
 use crate::adb::encode::Pushed;
 use crate::adb::writer::Job;
-use crate::binlog::message::{Mutation, MutationKind, RowBytes};
+use crate::binlog::message::{Mutation, MutationKind};
+use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{TableName, Value};
 
@@ -28,11 +29,18 @@ struct Entry {
     relaxed: bool,
 }
 
+/// Where a row change stands in the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub offset: i64,
+    /// Row changes of the same message before this one.
+    pub nth: u64,
+}
+
 /// A change of a table without a usable key, in stream order.
 #[derive(Debug, Clone)]
 pub struct KeylessChange {
-    /// Of its message.
-    pub offset: i64,
+    pub place: Place,
     /// Condition that matches the old row, for updates and deletes.
     pub matches: Option<Range<usize>>,
     /// Tuple of the new row, for inserts and updates.
@@ -111,7 +119,7 @@ impl Batch {
     }
 
     /// Folds one row change into the slot.
-    pub fn fold(&mut self, slot: usize, mutation: &Mutation<'_>, offset: i64, commit_ms: i64) -> Result<()> {
+    pub fn fold(&mut self, slot: usize, mutation: &Mutation<'_, '_>, place: Place, commit_ms: i64) -> Result<()> {
         let Some(table) = self.tables.get_mut(slot) else {
             return Err(Error::internal("a change for a table that is not in the batch"));
         };
@@ -121,7 +129,7 @@ impl Batch {
         self.changes += 1;
         let mut counts = Counts::default();
         let folded = if layout.keyless {
-            table.fold_keyless(&layout, mutation, offset, &mut counts)
+            table.fold_keyless(&layout, mutation, place, &mut counts)
         } else {
             table.fold_keyed(&layout, mutation, &self.hasher, &mut counts)
         };
@@ -146,7 +154,7 @@ impl TableBatch {
     fn fold_keyed(
         &mut self,
         layout: &Layout,
-        mutation: &Mutation<'_>,
+        mutation: &Mutation<'_, '_>,
         hasher: &RandomState,
         counts: &mut Counts,
     ) -> Result<()> {
@@ -169,7 +177,7 @@ impl TableBatch {
         }
     }
 
-    fn upsert(&mut self, layout: &Layout, row: &RowBytes<'_>, hasher: &RandomState, counts: &mut Counts) -> Result<()> {
+    fn upsert(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState, counts: &mut Counts) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
@@ -179,7 +187,7 @@ impl TableBatch {
         Ok(())
     }
 
-    fn delete(&mut self, layout: &Layout, row: &RowBytes<'_>, hasher: &RandomState, counts: &mut Counts) -> Result<()> {
+    fn delete(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState, counts: &mut Counts) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
@@ -201,14 +209,13 @@ impl TableBatch {
         Ok(())
     }
 
-    fn push_key(&mut self, layout: &Layout, row: &RowBytes<'_>) -> Result<()> {
+    fn push_key(&mut self, layout: &Layout, row: &RowBytes<'_, '_>) -> Result<()> {
         layout.each_key_value(row, |column, value| {
-            column.encoder.push_key(value, &mut self.arena);
-            Ok(())
+            Ok(column.encoder.push_key(value, &mut self.arena)?)
         })
     }
 
-    fn push_tuple(&mut self, layout: &Layout, row: &RowBytes<'_>, counts: &mut Counts) -> Result<Range<usize>> {
+    fn push_tuple(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, counts: &mut Counts) -> Result<Range<usize>> {
         let from = self.arena.len();
         self.arena.push(b'(');
         layout.each_value(row, |column, value| {
@@ -243,7 +250,7 @@ impl TableBatch {
         }
     }
 
-    fn fold_keyless(&mut self, layout: &Layout, mutation: &Mutation<'_>, offset: i64, counts: &mut Counts) -> Result<()> {
+    fn fold_keyless(&mut self, layout: &Layout, mutation: &Mutation<'_, '_>, place: Place, counts: &mut Counts) -> Result<()> {
         let old = match mutation.kind {
             MutationKind::Insert => None,
             MutationKind::Update => Some(mutation.old.as_ref().ok_or_else(missing_old)?),
@@ -255,22 +262,17 @@ impl TableBatch {
             MutationKind::Delete => None,
             MutationKind::Insert | MutationKind::Update => Some(self.push_tuple(layout, &mutation.row, counts)?),
         };
-        self.keyless.push(KeylessChange { offset, matches, tuple, relaxed: counts.relaxed });
+        self.keyless.push(KeylessChange { place, matches, tuple, relaxed: counts.relaxed });
         Ok(())
     }
 
-    fn push_match(&mut self, layout: &Layout, row: &RowBytes<'_>, counts: &mut Counts) -> Result<Range<usize>> {
+    fn push_match(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, counts: &mut Counts) -> Result<Range<usize>> {
         let from = self.arena.len();
         layout.each_value(row, |column, value| {
             if self.arena.len() > from {
                 self.arena.extend_from_slice(b" AND ");
             }
-            self.arena.extend_from_slice(&column.quoted);
-            if matches!(value, Value::Null) {
-                self.arena.extend_from_slice(b" IS NULL");
-            } else {
-                column.push_match(value, &mut self.arena).map(|pushed| count(pushed, counts))?;
-            }
+            count(column.push_match(value, &mut self.arena)?, counts);
             Ok(())
         })?;
         Ok(from..self.arena.len())
@@ -283,12 +285,9 @@ impl TableBatch {
 }
 
 fn count(pushed: Pushed, counts: &mut Counts) {
-    match pushed {
-        Pushed::Exact => {}
-        Pushed::Relaxed => counts.relaxed = true,
-        Pushed::Clamped => counts.clamped += 1,
-        Pushed::Ambiguous => counts.ambiguous += 1,
-    }
+    counts.relaxed |= pushed.contains(Pushed::RELAXED);
+    counts.clamped += u64::from(pushed.contains(Pushed::CLAMPED));
+    counts.ambiguous += u64::from(pushed.contains(Pushed::AMBIGUOUS));
 }
 
 /// One statement to send: a run of a table's deletes or upserts.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::adb::dialect::{TableOptions, TargetTable};
+use crate::adb::dialect::{Problem, TableOptions, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Dialect, Table, TableName, Tso};
 use crate::store::{CatalogSchema, CatalogVersion};
@@ -20,7 +20,8 @@ use crate::task::spec::{Spec, TablesWithoutKey};
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     Table(TableEntry),
-    /// After a multi-table rename Drainer goes on sending rows of `of` under this name (source-drainer.md 0.12).
+    /// The table was renamed to `of`. Rows may still come under this name: late ones, and after a multi-table rename all of
+    /// them (source-drainer.md 0.12).
     Alias {
         of: TableName,
     },
@@ -42,6 +43,13 @@ pub struct TableEntry {
 }
 
 impl TableEntry {
+    /// The table without its hidden columns.
+    pub fn visible(&self) -> Table {
+        let mut table = self.table.clone();
+        table.columns.retain(|column| !self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(&column.name)));
+        table
+    }
+
     pub fn new(table: Table) -> Self {
         Self { table, hidden: Vec::new(), keep_other_columns: false, ignored: false }
     }
@@ -58,8 +66,11 @@ pub struct SchemaDefaults {
 /// A table of the task, ready to write to.
 #[derive(Debug)]
 pub struct Tracked {
-    pub source: TableName,
+    /// Without the columns that the target does not get by policy.
+    pub table: Table,
     pub target: TargetTable,
+    /// Columns that the target does not get, in lower case.
+    pub hidden: Vec<String>,
     pub keep_other_columns: bool,
 }
 
@@ -73,6 +84,9 @@ pub enum Resolved {
     Dropped,
     Unknown,
 }
+
+/// Renames of one table that are followed from an old name.
+const MOST_RENAMES: usize = 64;
 
 /// Entries by folded name.
 #[derive(Debug, Clone)]
@@ -181,14 +195,14 @@ impl Catalog {
     }
 
     /// The schema's defaults and the task's options for a table.
-    pub fn options(&self, table: &Table) -> TableOptions {
-        let defaults = self.schema(&table.name.schema);
-        TableOptions::new(
-            self.selection.options(&table.name),
-            self.spec.lossy,
-            defaults.and_then(|schema| schema.charset.clone()),
-            defaults.and_then(|schema| schema.collation.clone()),
-        )
+    pub fn options(&self, name: &TableName) -> TableOptions {
+        let defaults = self.schema(&name.schema);
+        let spec = self.selection.options(name).cloned().unwrap_or_default();
+        TableOptions {
+            schema_charset: defaults.and_then(|schema| schema.charset.clone()),
+            schema_collation: defaults.and_then(|schema| schema.collation.clone()),
+            ..TableOptions::new(&spec, self.spec.lossy)
+        }
     }
 
     /// The target's table for a source table.
@@ -196,17 +210,13 @@ impl Catalog {
     /// # Errors
     /// `SchemaMismatch` with the first reason for which the target cannot hold it.
     pub fn target(&self, entry: &TableEntry) -> Result<TargetTable> {
-        let mut table = entry.table.clone();
-        table.columns.retain(|column| !entry.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(&column.name)));
+        let table = entry.visible();
         let name = self.selection.target(&table.name);
-        TargetTable::new(self.dialect, &table, name, &self.options(&table)).map_err(|problems| {
-            let first = problems.into_iter().next();
-            Error::new(
-                ErrorKind::SchemaMismatch,
-                first.as_ref().map_or_else(|| "the target cannot hold this table".to_owned(), |problem| problem.detail.clone()),
-            )
-            .hint(first.and_then(|problem| problem.hint).unwrap_or_else(|| "see the task's plan".to_owned()))
-            .object(&entry.table.name)
+        TargetTable::new(self.dialect, &table, name, &self.options(&table.name)).map_err(|problems| {
+            match problems.into_iter().find(Problem::is_refusal) {
+                Some(problem) => Error::from(problem),
+                None => Error::new(ErrorKind::SchemaMismatch, "the target cannot hold this table").object(&table.name),
+            }
         })
     }
 
@@ -218,7 +228,7 @@ impl Catalog {
                 && !entry.ignored
                 && self.selection.selects(&entry.table.name)
             {
-                tables.push((entry.table.clone(), self.target(entry)?));
+                tables.push((entry.visible(), self.target(entry)?));
             }
         }
         tables.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
@@ -231,8 +241,11 @@ impl Catalog {
         if let Some(tracked) = self.tracked.get(&key) {
             return Ok(Resolved::Table(Arc::clone(tracked)));
         }
-        if let Some(Entry::Alias { of }) = self.entries.get(&key) {
-            key = of.key();
+        for _ in 0..MOST_RENAMES {
+            match self.entries.get(&key) {
+                Some(Entry::Alias { of }) => key = of.key(),
+                _ => break,
+            }
         }
         match self.entries.get(&key) {
             Some(Entry::Table(entry)) => {
@@ -246,8 +259,9 @@ impl Catalog {
                         .hint("give it a primary key, exclude it, or set tables_without_key to match_row"));
                 }
                 let tracked = Arc::new(Tracked {
-                    source: entry.table.name.clone(),
+                    table: entry.visible(),
                     target,
+                    hidden: entry.hidden.iter().map(|name| name.to_lowercase()).collect(),
                     keep_other_columns: entry.keep_other_columns,
                 });
                 self.tracked.insert(name.key(), Arc::clone(&tracked));

@@ -1,7 +1,7 @@
 //! Tables without a key: every change finds its row by all columns, exactly once.
 //!
 //! Such changes cannot be repeated, so a batch of them and a position row go into one transaction of the target; a change
-//! whose message lies before the position row is there already. MySQL targets only.
+//! whose place lies before the position row is there already. MySQL targets only.
 
 use crate::adb::writer::Writer;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -9,7 +9,7 @@ use crate::model::TaskId;
 use crate::mysql::Session;
 use crate::sql::literal;
 
-use super::batch::{Batch, KeylessChange, TableBatch};
+use super::batch::{Batch, KeylessChange, Place, TableBatch};
 
 /// Schema and table of the position rows on the target.
 pub const POSITIONS: &str = "`tidegate`.`positions`";
@@ -18,8 +18,8 @@ pub const POSITIONS: &str = "`tidegate`.`positions`";
 #[derive(Debug)]
 pub struct Keyless {
     id: String,
-    /// Messages before this offset are in the target; None before the first look.
-    applied: Option<i64>,
+    /// Changes before this place are in the target; None before the first look.
+    applied: Option<Place>,
 }
 
 impl Keyless {
@@ -28,58 +28,64 @@ impl Keyless {
         Self { id: format!("{task}:{start}"), applied: None }
     }
 
-    /// Applies the batch's keyless changes in stream order. `end` is the offset after the batch.
-    pub async fn apply(&mut self, writer: &mut Writer, batch: &Batch, end: i64, limits: (usize, usize)) -> Result<()> {
+    /// Applies the batch's keyless changes in stream order.
+    pub async fn apply(&mut self, writer: &mut Writer, batch: &Batch, limits: (usize, usize)) -> Result<()> {
+        let Some(last) = batch.tables.iter().flat_map(|table| &table.keyless).map(|change| change.place).max() else {
+            return Ok(());
+        };
         let session = writer.session().await?;
         let applied = match self.applied {
             Some(applied) => applied,
             None => self.prepare(session).await?,
         };
-        if applied < end {
-            // What fails here leaves the transaction open on a session that is dropped with the writer.
-            session.execute("begin").await?;
-            let result = self.changes(session, batch, applied, end, limits).await;
-            match result {
-                Ok(()) => session.execute("commit").await.map(|_| ())?,
-                Err(error) => {
-                    if !session.is_broken() {
-                        session.execute("rollback").await?;
-                    }
-                    return Err(error);
-                }
-            }
+        self.applied = Some(applied);
+        if last < applied {
+            return Ok(());
         }
-        self.applied = Some(applied.max(end));
+        let after = Place { nth: last.nth + 1, ..last };
+        // What fails here leaves the transaction open on a session that is dropped with the writer.
+        session.execute("begin").await?;
+        match self.changes(session, batch, applied, after, limits).await {
+            Ok(()) => session.execute("commit").await?,
+            Err(error) => {
+                if !session.is_broken() {
+                    session.execute("rollback").await?;
+                }
+                return Err(error);
+            }
+        };
+        self.applied = Some(after);
         Ok(())
     }
 
-    async fn prepare(&self, session: &mut Session) -> Result<i64> {
+    async fn prepare(&self, session: &mut Session) -> Result<Place> {
         session.execute("create database if not exists `tidegate`").await?;
         session
             .execute(format!(
-                "create table if not exists {POSITIONS} (id varchar(128) primary key, next_offset bigint not null) \
+                "create table if not exists {POSITIONS} (id varchar(128) primary key, message_offset bigint not null, changes bigint not null) \
                  comment 'tidegate: changes of tables without a key that are in this server'"
             ))
             .await?;
         let id = literal::string(&self.id);
-        session.execute(format!("insert ignore into {POSITIONS} values ({id}, 0)")).await?;
-        session
-            .first(&format!("select next_offset from {POSITIONS} where id = {id}"))
-            .await?
-            .ok_or_else(|| Error::internal("the position row just written is not there").endpoint(Endpoint::Target))
+        session.execute(format!("insert ignore into {POSITIONS} values ({id}, 0, 0)")).await?;
+        let row: Option<(i64, u64)> =
+            session.first(&format!("select message_offset, changes from {POSITIONS} where id = {id}")).await?;
+        let (offset, nth) = row
+            .ok_or_else(|| Error::internal("the position row just written is not there").endpoint(Endpoint::Target))?;
+        Ok(Place { offset, nth })
     }
 
     async fn changes(
         &self,
         session: &mut Session,
         batch: &Batch,
-        applied: i64,
-        end: i64,
+        applied: Place,
+        after: Place,
         (rows, bytes): (usize, usize),
     ) -> Result<()> {
         for table in &batch.tables {
             let mut insert = Insert { sql: Vec::new(), rows: 0, relaxed: false };
-            for change in table.keyless.iter().filter(|change| change.offset >= applied) {
+            for change in table.keyless.iter().filter(|change| change.place >= applied) {
                 if change.matches.is_some() {
                     insert.send(session, table).await?;
                     remove(session, table, change).await?;
@@ -96,7 +102,11 @@ impl Keyless {
         }
         let id = literal::string(&self.id);
         let done = session
-            .execute(format!("update {POSITIONS} set next_offset = {end} where id = {id} and next_offset = {applied}"))
+            .execute(format!(
+                "update {POSITIONS} set message_offset = {}, changes = {} \
+                 where id = {id} and message_offset = {} and changes = {}",
+                after.offset, after.nth, applied.offset, applied.nth
+            ))
             .await?;
         if done.affected_rows == 1 {
             return Ok(());
@@ -144,7 +154,7 @@ async fn remove(session: &mut Session, table: &TableBatch, change: &KeylessChang
     if done.affected_rows == 1 {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::SchemaMismatch, format!("the row that the message at offset {} changes is not in the target", change.offset))
+    Err(Error::new(ErrorKind::SchemaMismatch, format!("the row that the message at offset {} changes is not in the target", change.place.offset))
         .endpoint(Endpoint::Target)
         .object(&table.layout.target)
         .hint("the table has no key and differs from the source; copy it again"))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::binlog::source::TopicProbe;
+use crate::binlog::Topic;
 use crate::model::{MysqlEndpoint, Offset, Tso};
 use crate::tidb;
 
@@ -29,7 +29,7 @@ pub struct Look {
 /// Looks once a second until cancelled. A failed look is skipped: reading and applying notice the outage themselves.
 pub async fn watch(
     source: Option<MysqlEndpoint>,
-    topic: TopicProbe,
+    topic: Topic,
     looks: watch::Sender<Look>,
     cancel: CancellationToken,
 ) {
@@ -46,8 +46,8 @@ pub async fn watch(
             },
             None => None,
         };
-        if let Ok((start, end)) = topic.log_range().await {
-            looks.send_replace(Look { resolved, start, end });
+        if let Ok(range) = topic.log_range().await {
+            looks.send_replace(Look { resolved, start: range.start, end: range.end });
         }
         tokio::select! {
             () = cancel.cancelled() => return,

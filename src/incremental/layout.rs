@@ -3,16 +3,16 @@
 //! Columns are matched by name. One that the target does not have (generated, hidden, not yet added, already gone) is left
 //! out; one that the message does not have keeps its value on the target (the upsert then updates only what it carries).
 
-use crate::adb::dialect::TargetTable;
-use crate::adb::encode::{Encoder, Pushed};
-use crate::binlog::message::{ColumnInfo, RowBytes};
-use crate::error::{Error, ErrorKind, Result};
-use crate::model::{TableName, TypeName, Value};
-use crate::sql::literal::{push_name, table_name};
-
 use std::sync::Arc;
 
-use crate::model::zone::Zone;
+use super::catalog::Tracked;
+use crate::adb::dialect::TargetColumn;
+use crate::adb::encode::{Encoder, Pushed};
+use crate::binlog::message::ColumnInfo;
+use crate::binlog::row::RowBytes;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{TableName, Value, Zone};
+use crate::sql::literal::{push_name, table_name};
 
 #[derive(Debug)]
 pub struct LayoutColumn {
@@ -22,29 +22,40 @@ pub struct LayoutColumn {
     /// The target column's quoted name.
     pub quoted: Vec<u8>,
     name: String,
+    /// `CAST(column AS CHAR) COLLATE utf8mb4_bin`, for types that do not compare with text.
+    as_text: Vec<u8>,
     zone: Arc<Zone>,
-    float: bool,
+    text: bool,
 }
 
 impl LayoutColumn {
     /// Appends the value as a literal.
     pub fn push(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
         self.encoder.push(value, &self.zone, out).map_err(|fault| {
-            Error::new(ErrorKind::ValueRefused, format!("column {}: {fault}", self.name))
-                .hint("see the task's lossy policies, or repair the value at the source")
+            Error::from(fault).hint("see the task's lossy policies, or repair the value at the source")
         })
     }
 
-    /// Appends ` = literal` in a form that finds the stored value.
+    /// Appends a condition that holds for exactly this value.
     pub fn push_match(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
-        if !self.float {
-            out.extend_from_slice(b" = ");
-            return self.push(value, out);
-        }
-        // A FLOAT column never equals the decimal literal it was written with; the cast rounds the same way.
-        out.extend_from_slice(b" = CAST(");
+        let (column, equals): (&[u8], &[u8]) = if self.encoder.is_comparable() {
+            (&self.quoted, b" <=> ")
+        } else {
+            (&self.as_text, b" <=> ")
+        };
+        out.extend_from_slice(column);
+        out.extend_from_slice(equals);
+        let from = out.len();
         let pushed = self.push(value, out)?;
-        out.extend_from_slice(b" AS FLOAT)");
+        if self.text && value != Value::Null {
+            // The collation may take another spelling for the same.
+            let literal = out.get(from..).unwrap_or_default().to_vec();
+            out.extend_from_slice(b" AND CAST(CONVERT(");
+            out.extend_from_slice(&self.quoted);
+            out.extend_from_slice(b" USING utf8mb4) AS BINARY) <=> CAST(");
+            out.extend_from_slice(&literal);
+            out.extend_from_slice(b" AS BINARY)");
+        }
         Ok(pushed)
     }
 }
@@ -76,20 +87,22 @@ impl Layout {
     /// # Errors
     /// `SchemaMismatch` when a column of the key is not in the message.
     pub fn new(
-        source: &TableName,
-        table: &TargetTable,
+        tracked: &Tracked,
         columns: &[ColumnInfo<'_>],
         zone: &Arc<Zone>,
-        keep_other_columns: bool,
     ) -> Result<Self> {
+        let (source, table) = (&tracked.table.name, &tracked.target);
+        let source_column = |column: &TargetColumn| tracked.table.columns.get(column.source_index);
         let identity = table.identity.as_deref().unwrap_or_default();
         let mut fitted: Vec<Option<LayoutColumn>> = Vec::with_capacity(columns.len());
         let mut names = Vec::new();
         for info in columns {
-            let name = String::from_utf8_lossy(info.name);
-            let found = table.columns.iter().enumerate().find(|(_, column)| {
-                column.written && column.source_name.to_lowercase() == name.to_lowercase()
-            });
+            let name = String::from_utf8_lossy(info.name).to_lowercase();
+            let found = table
+                .columns
+                .iter()
+                .enumerate()
+                .find(|(_, column)| source_column(column).is_some_and(|source| source.name.to_lowercase() == name));
             fitted.push(found.map(|(place, column)| {
                 let mut quoted = Vec::new();
                 push_name(&mut quoted, &column.name);
@@ -97,10 +110,10 @@ impl Layout {
                 LayoutColumn {
                     encoder: column.encoder.clone(),
                     key_place: identity.iter().position(|key| *key == place),
+                    as_text: [b"CAST(", &quoted[..], b" AS CHAR) COLLATE utf8mb4_bin"].concat(),
                     quoted,
-                    name: column.name.clone(),
                     zone: Arc::clone(zone),
-                    float: column.source_type == TypeName::Float,
+                    text: source_column(column).is_some_and(|source| source.ty.name.is_text()),
                 }
             }));
         }
@@ -115,8 +128,7 @@ impl Layout {
                 .object(source)
                 .hint("the message's layout does not fit the table as we know it; resync the table"));
         }
-        let written = table.columns.iter().filter(|column| column.written).count();
-        let whole = names.len() == written && !keep_other_columns;
+        let whole = names.len() == table.columns.len() && !tracked.keep_other_columns;
         let target = table_name(&table.name);
         let list = names.join(&b","[..]);
         let into = [target.as_bytes(), b" (", &list, b") VALUES "].concat();
@@ -143,7 +155,9 @@ impl Layout {
             .columns
             .iter()
             .enumerate()
-            .any(|(place, column)| identity.contains(&place) && column.source_type.is_text());
+            .any(|(place, column)| {
+                identity.contains(&place) && source_column(column).is_some_and(|source| source.ty.name.is_text())
+            });
         Ok(Self {
             source: source.clone(),
             target: table.name.clone(),
@@ -162,7 +176,7 @@ impl Layout {
     /// Calls `each` for every value that goes to the target, in the message's order.
     pub fn each_value(
         &self,
-        row: &RowBytes<'_>,
+        row: &RowBytes<'_, '_>,
         mut each: impl FnMut(&LayoutColumn, Value<'_>) -> Result<()>,
     ) -> Result<()> {
         for (column, value) in self.columns.iter().zip(row.values()) {
@@ -177,7 +191,7 @@ impl Layout {
     /// Calls `each` for every value of the key, in the key's order.
     pub fn each_key_value(
         &self,
-        row: &RowBytes<'_>,
+        row: &RowBytes<'_, '_>,
         mut each: impl FnMut(&LayoutColumn, Value<'_>) -> Result<()>,
     ) -> Result<()> {
         // Keys are short and mostly lead the row: one walk per key column costs less than collecting.

@@ -8,12 +8,13 @@
 use std::collections::HashMap;
 
 use super::catalog::{Catalog, Change, Entry, SchemaChange, SchemaDefaults, TableEntry};
-use crate::adb::dialect::{self, Done, TargetStatement};
+use crate::adb::dialect::{self, AlterContext, Done, TargetStatement};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Table, TableName};
 use crate::sql::ddl::apply::{self, ApplyError};
 use crate::sql::ddl::ast::{AlterClause, ObjectName, Statement};
-use crate::sql::ddl::{DdlKind, clause_kind, partition_condition};
+use crate::sql::ddl::kind::DdlKind;
+use crate::sql::ddl::partition_condition;
 use crate::task::spec::{DdlPolicies, DdlPolicy};
 
 /// What the stream says of a DDL besides its text.
@@ -75,8 +76,8 @@ fn refuse(message: impl Into<String>, hint: impl Into<String>) -> Error {
     Error::new(ErrorKind::StatementRefused, message).hint(hint)
 }
 
-fn policy_of(policies: &DdlPolicies, kind: DdlKind) -> Option<DdlPolicy> {
-    Some(match kind {
+fn policy_of(policies: &DdlPolicies, kind: DdlKind) -> DdlPolicy {
+    match kind {
         DdlKind::CreateDatabase => policies.create_database,
         DdlKind::DropDatabase => policies.drop_database,
         DdlKind::CreateTable => policies.create_table,
@@ -90,8 +91,7 @@ fn policy_of(policies: &DdlPolicies, kind: DdlKind) -> Option<DdlPolicy> {
         DdlKind::Partition => policies.partition,
         DdlKind::View => policies.view,
         DdlKind::Other => policies.other,
-        DdlKind::Harmless => return None,
-    })
+    }
 }
 
 impl Planner<'_> {
@@ -203,12 +203,12 @@ impl Planner<'_> {
     /// True when the policy says apply; notes what it passes over.
     fn allowed(&mut self, kind: DdlKind, object: &TableName) -> Result<bool> {
         match policy_of(&self.catalog.spec().ddl, kind) {
-            None | Some(DdlPolicy::Apply) => Ok(true),
-            Some(DdlPolicy::Ignore) => {
+            DdlPolicy::Apply => Ok(true),
+            DdlPolicy::Ignore => {
                 self.steps.notes.push(format!("{}: ignored by policy", kind.as_str()));
                 Ok(false)
             }
-            Some(DdlPolicy::Stop) => Err(refuse(
+            DdlPolicy::Stop => Err(refuse(
                 format!("the task stops at {} by policy", kind.as_str()),
                 format!("set ddl.{} to apply or ignore and resume the task", kind.as_str()),
             )
@@ -250,7 +250,7 @@ impl Planner<'_> {
     fn push_database(&mut self, source: &str) {
         let defaults = self.catalog.schema(source).cloned().unwrap_or_default();
         let target = self.catalog.selection().target_schema(source);
-        self.steps.statements.push(dialect::create_database(
+        self.steps.statements.push(dialect::create_database_statement(
             self.catalog.dialect(),
             &target,
             defaults.charset.as_deref(),
@@ -314,10 +314,10 @@ impl Planner<'_> {
                         != self.catalog.selection().target_schema(&name.schema)
                 {
                     let schema = self.catalog.selection().target(&name).schema;
-                    self.steps.statements.push(dialect::create_database(self.catalog.dialect(), &schema, None, None));
+                    self.steps.statements.push(dialect::create_database_statement(self.catalog.dialect(), &schema, None, None));
                 }
                 let target = self.catalog.target(&entry)?;
-                self.steps.statements.push(dialect::create_table(&target));
+                self.steps.statements.push(dialect::create_table_statement(&target));
             } else {
                 entry.ignored = true;
             }
@@ -447,14 +447,14 @@ impl Planner<'_> {
                 let to = self.catalog.selection().target(&new_name);
                 if from != to {
                     if from.schema != to.schema && !self.catalog.selection().selects_schema(&new_name.schema) {
-                        self.steps.statements.push(dialect::create_database(
+                        self.steps.statements.push(dialect::create_database_statement(
                             self.catalog.dialect(),
                             &to.schema,
                             None,
                             None,
                         ));
                     }
-                    self.steps.statements.extend(dialect::rename_table(&from, &to));
+                    self.steps.statements.extend(dialect::rename_tables(self.catalog.dialect(), &[(from, to)])?);
                 }
             } else {
                 return Err(refuse(
@@ -473,7 +473,8 @@ impl Planner<'_> {
             .object(new_name)
             .hint("exclude the new name and resume, then copy it with a task of its own"));
         }
-        self.change_entry(old_name, Entry::Dropped);
+        // A late row under the old name is a row of the same table.
+        self.change_entry(old_name, Entry::Alias { of: new_name.clone() });
         self.change_entry(new_name, Entry::Table(entry));
         Ok(())
     }
@@ -547,20 +548,21 @@ impl Planner<'_> {
             match apply::alter(&mut entry.table, clause) {
                 Ok(()) => {}
                 // A DDL already satisfied is done (source-drainer.md 10.9).
-                Err(ApplyError::AlreadyThere(_) | ApplyError::Missing(_)) => {
+                Err(ApplyError::AlreadyThere { .. } | ApplyError::Missing { .. }) => {
                     self.steps.notes.push("already so in the catalog: nothing to do".to_owned());
                     continue;
                 }
                 Err(_) if !ours => continue,
-                Err(error) => {
-                    return Err(refuse(error.to_string(), "apply it to the target by hand and skip this DDL").object(&name));
-                }
+                Err(error) => return Err(Error::from(error).object(&name)),
             }
             if !ours {
                 continue;
             }
-            let kind = clause_kind(clause);
-            if !self.allowed(kind, &name)? {
+            let mut allowed = true;
+            for kind in clause.kinds() {
+                allowed &= self.allowed(*kind, &name)?;
+            }
+            if !allowed {
                 passed_over(&before, &mut entry, clause)?;
                 continue;
             }
@@ -571,23 +573,17 @@ impl Planner<'_> {
                 )
                 .object(&name));
             }
-            let target_before = self.catalog.target(&before)?;
-            let target_after = self.catalog.target(&entry)?;
-            let condition =
-                condition.map_err(|error| refuse(error.to_string(), "delete the rows on the target by hand and skip this DDL").object(&name))?;
+            let condition = condition.map_err(|error| Error::from(error).object(&name))?;
+            let context = AlterContext { partition_condition: condition.as_deref(), ..AlterContext::default() };
             let statements = dialect::alter(
                 self.catalog.dialect(),
-                &before.table,
+                &before.visible(),
                 clause,
-                &entry.table,
-                &target_before,
-                &target_after,
-                condition.as_deref(),
-            )
-            .map_err(|problem| {
-                refuse(problem.detail, problem.hint.unwrap_or_else(|| "apply it by hand and skip this DDL".to_owned()))
-                    .object(&name)
-            })?;
+                &entry.visible(),
+                &self.catalog.selection().target(&name),
+                &self.catalog.options(&name),
+                &context,
+            )?;
             self.steps.statements.extend(statements);
         }
         self.change_entry(name, Entry::Table(entry));
@@ -595,11 +591,10 @@ impl Planner<'_> {
     }
 }
 
-/// The partitions whose rows go; None when no rows do.
-fn partitions_of(clause: &AlterClause) -> Option<Option<&[String]>> {
+/// The partitions whose rows go; None when none do, or all.
+fn partitions_of(clause: &AlterClause) -> Option<&[String]> {
     match clause {
-        AlterClause::DropPartitions { names, .. } => Some(Some(names)),
-        AlterClause::TruncatePartitions { names } => Some(names.as_deref()),
+        AlterClause::DropPartitions { names, .. } | AlterClause::TruncatePartitions { names: Some(names) } => Some(names),
         _ => None,
     }
 }

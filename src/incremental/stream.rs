@@ -12,19 +12,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::batch::{Batch, Limits, pieces};
+use super::batch::{Batch, Limits, Place, pieces};
 use super::catalog::{Catalog, Resolved};
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
 use super::layout::Layout;
 use crate::adb::writer::Writer;
-use crate::binlog::message::{Kind, Message, TableChange};
-use crate::binlog::seen::{Observation, SeenSet};
-use crate::binlog::source::{ChangeSource, RawMessage};
+use crate::binlog::{
+    ChangeSource, Ddl, Fingerprint, Incoming, Kind, Malformed, Message, RawMessage, Seen, SeenSet, TableChange, Topic, Verdict,
+};
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
-use crate::model::zone::Zone;
-use crate::model::{Dialect, Offset, Position, TableName, Tso};
+use crate::model::{Dialect, Offset, Position, TableName, Tso, Zone};
 use crate::store::Checkpoint;
 
 /// A checkpoint is saved at most this often; a crash repeats that much work.
@@ -32,6 +31,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// Items of one IN list (target-adb-and-dts.md 3.3).
 const IN_LIST: usize = 2000;
+
+/// How long a DDL is waited for that Drainer is known to have committed before.
+const LOOK_AHEAD: Duration = Duration::from_secs(20);
 
 /// Mutations between two looks at the batch's size within one message.
 const LOOK_EVERY: u64 = 256;
@@ -43,7 +45,7 @@ pub struct Stream<S> {
     pub(super) context: WorkerContext,
     pub(super) source: S,
     pub(super) catalog: Catalog,
-    pub(super) topic: String,
+    pub(super) topic: Topic,
     zone: Arc<Zone>,
     seen: SeenSet,
     /// Transactions up to here are in the snapshot.
@@ -79,6 +81,7 @@ impl<S: ChangeSource> Stream<S> {
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         context: WorkerContext,
+        topic: Topic,
         source: S,
         catalog: Catalog,
         seen: SeenSet,
@@ -89,7 +92,7 @@ impl<S: ChangeSource> Stream<S> {
     ) -> Self {
         let start = format!("{}:{}", checkpoint.snapshot, checkpoint.start_offset);
         let keyless = Keyless::new(&context.task, &start);
-        let batch_bytes = (context.spec.tuning.memory_bytes / 4).clamp(1 << 20, 256 << 20) as usize;
+        let batch_bytes = (context.spec.tuning.memory_bytes / 16).clamp(1 << 20, 64 << 20) as usize;
         context.progress.set_next_offset(checkpoint.position.next_offset.0);
         if checkpoint.watermark.0 > 0 {
             context.progress.advance_watermark(checkpoint.watermark);
@@ -97,7 +100,7 @@ impl<S: ChangeSource> Stream<S> {
         Self {
             source,
             catalog,
-            topic: checkpoint.topic.clone(),
+            topic,
             zone: Arc::new(zone),
             seen,
             snapshot: checkpoint.snapshot,
@@ -151,7 +154,11 @@ impl<S: ChangeSource> Stream<S> {
                 _ = tick.tick() => self.tick().await?,
                 landed = landing(&mut self.in_flight) => self.landed(landed)?,
                 Ok(()) = self.looks.changed() => self.look(),
-                message = self.source.next(), if room => self.message(message?).await?,
+                incoming = self.source.next(), if room => {
+                    if let Incoming::Message(message) = incoming? {
+                        self.message(message).await?;
+                    }
+                }
             }
         }
     }
@@ -180,7 +187,7 @@ impl<S: ChangeSource> Stream<S> {
         let position = self.read;
         let handle = tokio::spawn(async move {
             let batch = Arc::new(batch);
-            let result = apply(&mut writer, &mut keyless, &batch, limits, position).await;
+            let result = apply(&mut writer, &mut keyless, &batch, limits).await;
             // Every statement has let go of the batch by now.
             let batch = Arc::try_unwrap(batch).unwrap_or_default();
             (writer, keyless, batch, result)
@@ -231,68 +238,129 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     async fn message(&mut self, raw: RawMessage) -> Result<()> {
+        let place = format!("topic {} offset {}", self.topic.name(), raw.offset);
+        self.judge(&raw).await.map_err(|error| {
+            // A row's table, when known, is the better object; the place is never left out.
+            match error.object.clone() {
+                Some(object) if object != place => Error { object: Some(format!("{place}, {object}")), ..error },
+                _ => error.object(place),
+            }
+        })
+    }
+
+    async fn judge(&mut self, raw: &RawMessage) -> Result<()> {
         let offset = raw.offset;
-        let place = |error: Error, topic: &str| error.endpoint(Endpoint::Kafka).object(format!("topic {topic} offset {offset}"));
-        let corrupt = |fault: String| {
-            Error::new(ErrorKind::CorruptMessage, fault)
-                .hint("look at the message (/messages?offset=); only a Drainer may write to this topic")
-        };
-        let payload = raw.payload();
-        let message = Message::parse(payload).map_err(|fault| place(corrupt(fault.to_string()), &self.topic))?;
-        let counts = message.validate().map_err(|fault| place(corrupt(fault.to_string()), &self.topic))?;
+        let message = Message::parse(&raw.payload).map_err(corrupt)?;
+        let counts = message.validate().map_err(corrupt)?;
         let commit_ts = message.commit_ts;
-        match self.seen.observe(&message, offset, &counts, payload) {
-            Observation::New => {}
-            Observation::Duplicate => {
-                self.context.progress.duplicates_skipped.fetch_add(1, Relaxed);
-                self.passed(offset, commit_ts);
-                return Ok(());
-            }
-            Observation::Late | Observation::BelowWindow if commit_ts > self.snapshot => {
-                self.context.progress.late_transactions.fetch_add(1, Relaxed);
-                return Err(place(
-                    Error::new(
-                        ErrorKind::PositionLost,
-                        format!("transaction {commit_ts} comes after newer ones and was never seen"),
-                    )
-                    .hint("the broker or Drainer changed the order; copy the tables again with a new task"),
-                    &self.topic,
-                ));
-            }
-            Observation::Late | Observation::BelowWindow => {}
-            Observation::Conflict => {
-                return Err(place(
-                    Error::new(ErrorKind::CorruptMessage, format!("a second, different transaction {commit_ts}"))
-                        .hint("two Drainers write this topic, or its filter was changed: give each its own topic"),
-                    &self.topic,
-                ));
-            }
-        }
-        if commit_ts <= self.snapshot {
-            self.passed(offset, commit_ts);
+        if commit_ts <= self.snapshot || matches!(message.kind, Kind::Resolved) {
+            self.passed(offset, Tso(0));
             return Ok(());
         }
-        match &message.kind {
+        let seen = Seen::new(&Fingerprint::new(&message, &counts), offset, raw.payload.len());
+        match self.seen.judge(&seen) {
+            Verdict::New => self.take(&message, offset, raw.payload.len() as u64).await?,
+            Verdict::Duplicate { .. } => {
+                self.context.progress.duplicates_skipped.fetch_add(1, Relaxed);
+                self.passed(offset, commit_ts);
+            }
+            Verdict::Late { newest } => self.late(&message, raw, newest).await?,
+            Verdict::BelowWindow { floor } => {
+                return Err(Error::new(
+                    ErrorKind::PositionLost,
+                    format!("transaction {commit_ts} comes again or late, and transactions up to {floor} are no longer remembered"),
+                )
+                .endpoint(Endpoint::Kafka)
+                .hint("a Drainer was set back a long way; start a new task, or let it catch up and move this task's checkpoint"));
+            }
+            Verdict::Conflict { first } => {
+                return Err(Error::new(
+                    ErrorKind::CorruptMessage,
+                    format!("a second, different transaction {commit_ts}; the first is at offset {}", first.offset),
+                )
+                .endpoint(Endpoint::Kafka)
+                .hint("two Drainers write this topic, or its filter was changed: give each its own topic"));
+            }
+        }
+        self.seen.record(seen);
+        Ok(())
+    }
+
+    /// A message in its place.
+    async fn take(&mut self, message: &Message<'_>, offset: Offset, bytes: u64) -> Result<()> {
+        match message.kind {
             Kind::Dml(tables) => {
-                for table in tables.iter() {
-                    let table = table.map_err(|fault| place(corrupt(fault.to_string()), &self.topic))?;
-                    self.table(&table, offset, commit_ts).await.map_err(|error| place(error, &self.topic))?;
+                let mut nth = 0;
+                for table in tables {
+                    self.table(&table.map_err(corrupt)?, offset, &mut nth, message.commit_ts).await?;
                 }
                 self.batch.transactions += 1;
-                self.batch.message_bytes += payload.len() as u64;
-                self.passed(offset, commit_ts);
+                self.batch.message_bytes += bytes;
+                self.passed(offset, message.commit_ts);
             }
             Kind::Ddl(ddl) => {
                 self.flush().await?;
-                let after = self.after(offset, commit_ts);
-                self.ddl(ddl, offset, commit_ts, Some(after)).await.map_err(|error| place(error, &self.topic))?;
+                let after = self.after(offset, message.commit_ts);
+                self.ddl(&ddl, offset, message.commit_ts, Some(after)).await?;
                 self.read = after;
                 self.applied = after;
                 self.context.progress.set_next_offset(after.next_offset.0);
             }
-            Kind::Resolved => self.passed(offset, Tso(0)),
+            Kind::Resolved => {}
         }
         Ok(())
+    }
+
+    /// A transaction that newer ones have overtaken on their way (source-drainer.md 0.7). It is applied, and then what was
+    /// applied of the newer ones is applied again: every key ends with its newest image, whoever came first. A crash
+    /// in between repeats both, for the position moves only afterwards.
+    async fn late(&mut self, message: &Message<'_>, raw: &RawMessage, newest: Tso) -> Result<()> {
+        let commit_ts = message.commit_ts;
+        self.context.progress.late_transactions.fetch_add(1, Relaxed);
+        tracing::warn!(task.id = %self.context.task, offset = raw.offset.0, %commit_ts, %newest, "late transaction");
+        let refuse = |what: &str| {
+            Error::new(ErrorKind::PositionLost, format!("{what} {commit_ts} comes after newer transactions (up to {newest})"))
+                .endpoint(Endpoint::Kafka)
+                .hint("the broker or Drainer changed the order; copy the tables again with a new task")
+        };
+        if matches!(message.kind, Kind::Ddl(_)) {
+            return Err(refuse("DDL"));
+        }
+        self.flush().await?;
+        let newer: Vec<(Offset, Tso)> =
+            self.seen.newer_than(commit_ts).map(|seen| (seen.offset, seen.commit_ts)).collect();
+        let before = self.read;
+        self.take(message, raw.offset, raw.payload.len() as u64).await?;
+        let after = self.read;
+        self.read = before;
+        self.flush().await?;
+        if let Some(first) = newer.iter().map(|(offset, _)| *offset).min() {
+            let mut again = self.topic.open(first).await?;
+            while let Incoming::Message(old) = again.next().await? {
+                if old.offset >= raw.offset {
+                    break;
+                }
+                let message = Message::parse(&old.payload).map_err(corrupt)?;
+                // Only first copies, and only of what is newer: the rest is in the target as it should be.
+                if !newer.contains(&(old.offset, message.commit_ts)) {
+                    continue;
+                }
+                match message.kind {
+                    Kind::Dml(tables) => {
+                        let mut nth = 0;
+                        for table in tables {
+                            self.table(&table.map_err(corrupt)?, old.offset, &mut nth, message.commit_ts).await?;
+                        }
+                    }
+                    Kind::Ddl(_) => return Err(refuse("a transaction that belongs before a DDL:")),
+                    Kind::Resolved => {}
+                }
+            }
+            self.flush().await?;
+        }
+        self.read = after;
+        let detail = serde_json::json!({"offset": raw.offset.to_string(), "commit_ts": commit_ts.to_string()});
+        self.context.store.event(Some(&self.context.task), "late_transaction", None, "late transaction applied", detail).await
     }
 
     fn after(&self, offset: Offset, commit_ts: Tso) -> Position {
@@ -303,19 +371,23 @@ impl<S: ChangeSource> Stream<S> {
         self.read = self.after(offset, commit_ts);
     }
 
-    async fn table(&mut self, table: &TableChange<'_>, offset: Offset, commit_ts: Tso) -> Result<()> {
-        let Target::Layout(layout) = self.target(table).await? else { return Ok(()) };
+    /// Folds the changes of one table entry; `nth` counts the message's changes.
+    async fn table(&mut self, table: &TableChange<'_>, offset: Offset, nth: &mut u64, commit_ts: Tso) -> Result<()> {
+        let Target::Layout(layout) = self.target(table).await? else {
+            *nth += table.mutations().count() as u64;
+            return Ok(());
+        };
         let mut slot = self.slot(&layout).await?;
         let mut until_look = LOOK_EVERY;
         for mutation in table.mutations() {
-            let mutation = mutation.map_err(|fault| Error::new(ErrorKind::CorruptMessage, fault.to_string()))?;
-            self.batch.fold(slot, &mutation, offset.0, commit_ts.physical_ms())?;
+            let mutation = mutation.map_err(corrupt)?;
+            self.batch.fold(slot, &mutation, Place { offset: offset.0, nth: *nth }, commit_ts.physical_ms())?;
+            *nth += 1;
             until_look -= 1;
             if until_look == 0 {
                 until_look = LOOK_EVERY;
                 // A transaction larger than a batch goes out in parts; the position moves only after the last.
-                // What must not be repeated stays in one part.
-                if self.batch.bytes() > self.batch_bytes && !self.batch.has_keyless() {
+                if self.batch.bytes() > self.batch_bytes {
                     self.flush().await?;
                     slot = self.slot(&layout).await?;
                 }
@@ -343,13 +415,15 @@ impl<S: ChangeSource> Stream<S> {
         }
         let key = std::mem::take(&mut self.scratch);
         let name = TableName::new(text(table.schema)?, text(table.table)?);
-        let target = match self.catalog.resolve(&name)? {
+        let mut resolved = self.catalog.resolve(&name)?;
+        while !fits(&resolved, table) && self.look_ahead(&name).await? {
+            resolved = self.catalog.resolve(&name)?;
+        }
+        let target = match resolved {
             Resolved::Table(tracked) => Target::Layout(Arc::new(Layout::new(
-                &tracked.source,
-                &tracked.target,
+                &tracked,
                 &table.columns,
                 &self.zone,
-                tracked.keep_other_columns,
             )?)),
             Resolved::Unselected | Resolved::Dropped => Target::Skip,
             Resolved::Unknown => {
@@ -368,6 +442,44 @@ impl<S: ChangeSource> Stream<S> {
         }
         self.layouts.insert(key, target.clone());
         Ok(target)
+    }
+
+    /// After a restart while DDL was pending, Drainer sends rows in the layout or under the name of a DDL that it has not sent
+    /// yet (source-drainer.md 10.9). Finds the next DDL of this table in the topic and applies it now; its own place in the
+    /// stream then finds it done. False when there is none.
+    async fn look_ahead(&mut self, name: &TableName) -> Result<bool> {
+        self.flush().await?;
+        let mut ahead = self.topic.open(self.read.next_offset).await?;
+        let deadline = Instant::now() + LOOK_AHEAD;
+        let wanted = name.key();
+        while let Ok(incoming) = tokio::time::timeout(LOOK_AHEAD, ahead.next()).await {
+            if self.context.cancel.is_cancelled() {
+                return Err(Error::cancelled());
+            }
+            let Incoming::Message(raw) = incoming? else {
+                // The DDL was committed before Drainer restarted: it is not far.
+                if Instant::now() > deadline { break } else { continue }
+            };
+            let message = Message::parse(&raw.payload).map_err(corrupt)?;
+            let Kind::Ddl(ddl) = message.kind else { continue };
+            let of = TableName::new(text(ddl.schema_name)?, text(ddl.table_name)?).key();
+            if of != wanted || message.commit_ts <= self.snapshot {
+                continue;
+            }
+            if let Some(known) = self.context.store.ddl_by_commit_ts(&self.context.task, message.commit_ts).await?
+                && known.state != crate::store::DdlState::Pending
+                && known.state != crate::store::DdlState::Failed
+            {
+                continue;
+            }
+            tracing::info!(task.id = %self.context.task, table = %name, offset = raw.offset.0, "DDL taken ahead of its place");
+            let query = ddl.query.to_vec();
+            let (schema, table) = (ddl.schema_name.to_vec(), ddl.table_name.to_vec());
+            let ddl = Ddl { schema_name: &schema, table_name: &table, query: &query };
+            self.ddl(&ddl, raw.offset, message.commit_ts, None).await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Layouts are made anew after the catalog has changed.
@@ -440,15 +552,42 @@ async fn apply(
     keyless: &mut Keyless,
     batch: &Arc<Batch>,
     limits: Limits,
-    position: Position,
 ) -> Result<()> {
     let [first, second] = pieces(batch, limits);
     writer.run(first).await?;
     writer.run(second).await?;
     if batch.has_keyless() {
-        keyless.apply(writer, batch, position.next_offset.0, (limits.rows, limits.bytes)).await?;
+        keyless.apply(writer, batch, (limits.rows, limits.bytes)).await?;
     }
     Ok(())
+}
+
+/// False when the table is unknown, or when the message has columns that we do not know *and* lacks columns that we write: a
+/// rename of a column is under way. Unknown columns alone are not added yet, missing ones alone are gone already.
+fn fits(resolved: &Resolved, change: &TableChange<'_>) -> bool {
+    let tracked = match resolved {
+        Resolved::Table(tracked) => tracked,
+        Resolved::Unknown => return false,
+        Resolved::Unselected | Resolved::Dropped => return true,
+    };
+    let sent: Vec<String> =
+        change.columns.iter().map(|column| String::from_utf8_lossy(column.name).to_lowercase()).collect();
+    let lacks = tracked
+        .target
+        .columns
+        .iter()
+        .filter_map(|column| tracked.table.columns.get(column.source_index))
+        .any(|column| !sent.contains(&column.name.to_lowercase()));
+    // Columns of expression indexes are hidden from every definition.
+    let unknown =
+        sent.iter().any(|name| !name.starts_with("_v$_") && !tracked.hidden.contains(name) && tracked.table.column(name).is_none());
+    !(lacks && unknown)
+}
+
+fn corrupt(fault: Malformed) -> Error {
+    Error::new(ErrorKind::CorruptMessage, format!("not a message of Drainer: {fault}"))
+        .endpoint(Endpoint::Kafka)
+        .hint("look at the message in the topic: only one Drainer may write to it, and nothing else")
 }
 
 fn text(bytes: &[u8]) -> Result<&str> {

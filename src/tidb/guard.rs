@@ -20,13 +20,16 @@ const PING_TIMEOUT: Duration = Duration::from_secs(30);
 struct Guard {
     session: Session,
     started: Tso,
+    /// TiDB's ids have 64 bits; the handshake carries only half of one.
+    id: u64,
 }
 
 impl Guard {
     async fn open(source: &Source) -> Result<Self> {
         let mut session = source.session().await?;
         let started = begin(&mut session).await?;
-        Ok(Self { session, started })
+        let id = session.first("SELECT CONNECTION_ID()").await?.unwrap_or(0);
+        Ok(Self { session, started, id })
     }
 
     /// Ok while the transaction is still the one that was opened.
@@ -62,8 +65,8 @@ impl Guards {
     }
 
     /// Server connection ids, to be seen in the source's process list.
-    pub fn connection_ids(&self) -> Vec<u32> {
-        self.open.iter().map(|guard| guard.session.id()).collect()
+    pub fn connection_ids(&self) -> Vec<u64> {
+        self.open.iter().map(|guard| guard.id).collect()
     }
 
     /// Asks every guard for a sign of life, forgets the lost ones and gives what they died of.
@@ -73,7 +76,7 @@ impl Guards {
         let mut answers = answers.into_iter();
         self.open.retain(|guard| match answers.next() {
             Some(Err(error)) => {
-                losses.push(error.object(format!("snapshot guard on connection {}", guard.session.id())));
+                losses.push(error.object(format!("snapshot guard on connection {}", guard.id)));
                 false
             }
             _ => true,

@@ -99,6 +99,27 @@ CREATE TABLE pk_dec (a decimal(10,3), ts timestamp(3), b int, PRIMARY KEY(a,ts) 
 INSERT INTO pk_dec VALUES (1.5,'2024-01-01 00:00:00.123',1);
 UPDATE pk_dec SET b=2;
 UPDATE pk_dec SET ts='2024-07-01 12:00:00';
+CREATE TABLE pk_enum (e enum('a','b'), y year, b int, PRIMARY KEY(e,y) CLUSTERED);
+INSERT INTO pk_enum VALUES ('b',2020,1),('a',1999,2);
+UPDATE pk_enum SET b=3 WHERE e='b';
+CREATE TABLE nopk (a int, b varchar(10), f float, j json);
+INSERT INTO nopk VALUES (1,'dup',1.1,'{"a":1}'),(1,'dup',1.1,'{"a":1}'),(1,'dup',1.1,'{"a":1}'),(2,NULL,NULL,NULL),(NULL,NULL,NULL,NULL),(NULL,NULL,NULL,NULL);
+UPDATE nopk SET b='one' WHERE a=1 LIMIT 1;
+UPDATE nopk SET a=9 WHERE a IS NULL LIMIT 1;
+CREATE TABLE uknull (a int, b varchar(10), c int, UNIQUE KEY ua(a), UNIQUE KEY ubc(b,c));
+INSERT INTO uknull VALUES (1,'x',1),(NULL,'x',NULL),(NULL,NULL,NULL),(NULL,'x',NULL);
+UPDATE uknull SET a=5 WHERE a=1;
+UPDATE uknull SET c=4 WHERE a IS NULL AND b IS NULL;
+CREATE TABLE uknn (a int NOT NULL, b int NOT NULL, c varchar(10) NOT NULL DEFAULT 'd', UNIQUE KEY(a,b));
+INSERT INTO uknn(a,b) VALUES (1,1),(1,2);
+UPDATE uknn SET b=b+10 WHERE a=1;
+CREATE TABLE ukpre (id int PRIMARY KEY, a varchar(30), t text, UNIQUE KEY up(a(4)), UNIQUE KEY ut(t(8)));
+INSERT INTO ukpre VALUES (1,'abcdX','text0001-a'),(2,'abceX','text0002-b');
+DELETE FROM ukpre WHERE id=1;
+INSERT INTO ukpre VALUES (3,'abcdY','text0001-z');
+CREATE TABLE ukci (id int PRIMARY KEY, a varchar(30) COLLATE utf8mb4_unicode_ci, UNIQUE KEY ua(a));
+INSERT INTO ukci VALUES (1,'Straße'),(2,'x');
+REPLACE INTO ukci VALUES (3,'STRASSE');
 
 -- ---------- handles ----------
 CREATE TABLE h_unsigned (id bigint unsigned PRIMARY KEY, v varchar(10));
