@@ -7,9 +7,12 @@ pub mod connections;
 pub mod events;
 mod rows;
 pub mod runs;
+mod copy;
 mod stream;
 pub mod tasks;
 pub mod views;
+
+pub use copy::{CopyChunk, CopyState, CopyTable};
 
 use std::path::Path;
 use std::time::Duration;
