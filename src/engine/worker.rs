@@ -199,7 +199,7 @@ impl<'a> Attempt<'a> {
         }
         let blocking: Vec<String> = items
             .iter()
-            .filter(|item| precheck::item_blocks(item))
+            .filter(|item| precheck::blocks(std::slice::from_ref(item)))
             .map(|item| format!("{}: {}", item.id, item.detail))
             .collect();
         Err(Error::new(ErrorKind::Configuration, format!("precheck: {}", blocking.join("; ")))
