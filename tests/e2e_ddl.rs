@@ -163,7 +163,10 @@ async fn begin(stack: &Stack) -> Server {
     let more = json!({"ddl": {"drop_database": "apply"}});
     server.api.create_task(&api::spec("forms", stack, &["fa.*", "fb.*", "fa_*.*"], &more)).await;
     server.api.start("forms").await;
-    server.api.wait_for("forms", "in incremental sync", PATIENCE, |task| task["phase"] == "incremental").await;
+    server
+        .api
+        .wait_for("forms", "in incremental sync", PATIENCE, |task| task["phase"] == "incremental")
+        .await;
     server
 }
 

@@ -64,8 +64,11 @@ async fn follow(test: &str, history: &str, zone: &str, prefix: &str) {
         faults.extend(differs(&mut target, prefix, table).await);
     }
     for schema in &schemas {
-        let expected: BTreeSet<_> =
-            tables.iter().filter(|table| table.schema == *schema).map(|table| table.name.to_lowercase()).collect();
+        let expected: BTreeSet<_> = tables
+            .iter()
+            .filter(|table| table.schema == *schema)
+            .map(|table| table.name.to_lowercase())
+            .collect();
         for name in sql::tables(&mut target, &format!("{prefix}{schema}")).await {
             // A temporary table's rows are never in the stream; its CREATE is, and says nothing of rows to keep.
             if !expected.contains(&name.to_lowercase()) && name != "gtmp" {
@@ -75,7 +78,11 @@ async fn follow(test: &str, history: &str, zone: &str, prefix: &str) {
     }
     assert!(faults.is_empty(), "{} of {} tables differ:\n{}", faults.len(), tables.len(), faults.join("\n"));
     let rows: usize = tables.iter().map(|table| table.rows.len()).sum();
-    eprintln!("{test}: {} messages; {} tables with {rows} rows are as on the source", produced.messages, tables.len());
+    eprintln!(
+        "{test}: {} messages; {} tables with {rows} rows are as on the source",
+        produced.messages,
+        tables.len()
+    );
     api.complete("history", "stop").await;
     sql::drop_schemas(&stack, &target_schemas.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }

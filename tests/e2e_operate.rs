@@ -45,7 +45,9 @@ async fn wait_for_incremental(api: &Api) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pause_stops_writing_and_resume_goes_on_from_the_checkpoint() {
-    let Some(stack) = Stack::utc("pause_stops_writing_and_resume_goes_on_from_the_checkpoint") else { return };
+    let Some(stack) = Stack::utc("pause_stops_writing_and_resume_goes_on_from_the_checkpoint") else {
+        return;
+    };
     let workload = Workload::prepare(&stack, "op", workload::seed("operate_pause")).await;
     let server = task_over(&workload, &stack).await;
     let api = &server.api;
@@ -63,7 +65,11 @@ async fn pause_stops_writing_and_resume_goes_on_from_the_checkpoint() {
         assert_eq!(before, after, "a paused task writes nothing");
         api.command("task", "resume").await;
         let resumed = wait_for_incremental(api).await;
-        assert!(api::next_offset(&resumed) >= before.0, "it goes on from the checkpoint: {:#}", resumed["checkpoint"]);
+        assert!(
+            api::next_offset(&resumed) >= before.0,
+            "it goes on from the checkpoint: {:#}",
+            resumed["checkpoint"]
+        );
     }
     eprintln!("{}", running.stop().await);
     api.wait_caught_up("task", &stack, PATIENCE).await;
@@ -78,7 +84,8 @@ async fn changes(stack: &Stack, workload: &Workload) -> Vec<(String, Option<u64>
     for schema in workload.schemas() {
         for table in sql::tables(&mut target, schema).await {
             let name = format!("{}.{}", sql::quote(schema), sql::quote(&table));
-            let sum: Option<(String, Option<u64>)> = target.query_first(format!("CHECKSUM TABLE {name}")).await.unwrap();
+            let sum: Option<(String, Option<u64>)> =
+                target.query_first(format!("CHECKSUM TABLE {name}")).await.unwrap();
             sums.extend(sum);
         }
     }
@@ -119,7 +126,17 @@ async fn a_corrupt_message_stops_the_task_which_names_it_and_has_applied_all_bef
     let messages = History::open("A/UTC").messages();
     let arguments = ["-file".as_ref(), messages.as_os_str(), "-count".as_ref(), "7".as_ref()];
     stack.produce(&topic, &[&arguments[..], &["-raw-hex".as_ref(), "0800deadbeef".as_ref()]].concat());
-    stack.produce(&topic, &["-file".as_ref(), messages.as_os_str(), "-skip".as_ref(), "7".as_ref(), "-count".as_ref(), "1".as_ref()]);
+    stack.produce(
+        &topic,
+        &[
+            "-file".as_ref(),
+            messages.as_os_str(),
+            "-skip".as_ref(),
+            "7".as_ref(),
+            "-count".as_ref(),
+            "1".as_ref(),
+        ],
+    );
     sql::drop_schemas(&stack, &["oc_types"]).await;
 
     let server = Server::start().await;
@@ -141,7 +158,11 @@ async fn a_corrupt_message_stops_the_task_which_names_it_and_has_applied_all_bef
         assert!(error.contains(&format!("offset {GOOD}")), "{round}: the offset is named: {error}");
         assert_eq!(task["last_error"]["kind"], "corrupt_message", "{error}");
         assert!(task["last_error"]["hint"].is_string(), "{error}");
-        assert_eq!(api::next_offset(&task), Some(GOOD), "{round}: everything before is applied, nothing behind");
+        assert_eq!(
+            api::next_offset(&task),
+            Some(GOOD),
+            "{round}: everything before is applied, nothing behind"
+        );
         assert_eq!(task["health"], "failed");
         if round == "at first" {
             api.command("task", "resume").await;
@@ -149,7 +170,8 @@ async fn a_corrupt_message_stops_the_task_which_names_it_and_has_applied_all_bef
         }
     }
     let mut target = sql::mariadb(&stack).await;
-    let rows: Vec<(u64, Option<u64>)> = target.query("SELECT id, g1u FROM oc_types.num ORDER BY id").await.unwrap();
+    let rows: Vec<(u64, Option<u64>)> =
+        target.query("SELECT id, g1u FROM oc_types.num ORDER BY id").await.unwrap();
     assert_eq!(rows, [(1, Some(0)), (3, None), (4, Some(0)), (u64::MAX, Some(u64::MAX - 1))]);
     sql::drop_schemas(&stack, &["oc_types"]).await;
 }
@@ -160,7 +182,8 @@ async fn the_precheck_tells_what_cannot_work_and_how_to_cure_it() {
     let Some(stack) = Stack::utc("the_precheck_tells_what_cannot_work_and_how_to_cure_it") else { return };
     sql::drop_schemas(&stack, &["opc"]).await;
     let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
-    let create = ["CREATE DATABASE opc", "CREATE TABLE opc.t (id INT PRIMARY KEY)", "INSERT INTO opc.t VALUES (1)"];
+    let create =
+        ["CREATE DATABASE opc", "CREATE TABLE opc.t (id INT PRIMARY KEY)", "INSERT INTO opc.t VALUES (1)"];
     sql::run(&mut source, &create).await;
     let user = ["DROP USER IF EXISTS 'opc_low'@'%'", "CREATE USER 'opc_low'@'%' IDENTIFIED BY 'opc-right'"];
     sql::run(&mut source, &user).await;
@@ -170,9 +193,7 @@ async fn the_precheck_tells_what_cannot_work_and_how_to_cure_it() {
     let server = Server::start().await;
     let api = &server.api;
     api.connect(&stack).await;
-    let low = |kind: &str, port: u16, password: &str| {
-        json!({"kind": kind, "host": "127.0.0.1", "port": port, "user": "opc_low", "password": password})
-    };
+    let low = |kind: &str, port: u16, password: &str| json!({"kind": kind, "host": "127.0.0.1", "port": port, "user": "opc_low", "password": password});
     for (name, connection) in [
         ("source-wrong", low("tidb", stack.tidb_port, "opc-wrong")),
         ("source-low", low("tidb", stack.tidb_port, "opc-right")),
@@ -186,7 +207,12 @@ async fn the_precheck_tells_what_cannot_work_and_how_to_cure_it() {
         ("wrong-password-source", json!({"source": {"tidb": "source-wrong"}}), "source.", "opc_low"),
         ("wrong-password-target", json!({"target": "target-wrong"}), "target.", "opc_low"),
         ("unreachable-kafka", json!({"source": {"kafka": "kafka-down"}}), "kafka.", "127.0.0.1:1"),
-        ("missing-topic", json!({"source": {"topic": "opc_no_such_topic"}}), "kafka.topic", "opc_no_such_topic"),
+        (
+            "missing-topic",
+            json!({"source": {"topic": "opc_no_such_topic"}}),
+            "kafka.topic",
+            "opc_no_such_topic",
+        ),
         ("two-partitions", json!({"source": {"topic": "opc_two_partitions"}}), "kafka.partitions", "2"),
         ("missing-privilege-source", json!({"source": {"tidb": "source-low"}}), "source.", ""),
         ("missing-privilege-target", json!({"target": "target-low"}), "target.", ""),
@@ -195,10 +221,14 @@ async fn the_precheck_tells_what_cannot_work_and_how_to_cure_it() {
         let precheck = api.post(&format!("/tasks/{name}/precheck"), &json!({})).await;
         let failed = api::items(&precheck, &["fail"]);
         let said = failed.iter().find(|item| {
-            item["id"].as_str().is_some_and(|found| found.starts_with(id)) && item["detail"].to_string().contains(words)
+            item["id"].as_str().is_some_and(|found| found.starts_with(id))
+                && item["detail"].to_string().contains(words)
         });
         let said = said.unwrap_or_else(|| panic!("{name}: no failing {id} with {words:?} among {failed:#?}"));
-        assert!(said["hint"].as_str().is_some_and(|hint| hint.len() > 10), "{name}: a person can act on {said:#}");
+        assert!(
+            said["hint"].as_str().is_some_and(|hint| hint.len() > 10),
+            "{name}: a person can act on {said:#}"
+        );
         eprintln!("{name}: {}: {} -> {}", said["id"], said["detail"], said["hint"]);
         api.command(name, "start").await;
         let task = api.wait_for_status(name, "failed", PATIENCE).await;
@@ -237,7 +267,11 @@ async fn what_the_drainer_sends_again_is_counted_and_applied_once() {
     let mut source = sql::tidb(&stack).await;
     sql::run(
         &mut source,
-        &["CREATE DATABASE od", "CREATE TABLE od.keyed (id INT PRIMARY KEY, v INT)", "CREATE TABLE od.keyless (a INT)"],
+        &[
+            "CREATE DATABASE od",
+            "CREATE TABLE od.keyed (id INT PRIMARY KEY, v INT)",
+            "CREATE TABLE od.keyless (a INT)",
+        ],
     )
     .await;
     let server = Server::start().await;
@@ -248,7 +282,11 @@ async fn what_the_drainer_sends_again_is_counted_and_applied_once() {
     wait_for_incremental(api).await;
     for i in 0..20 {
         let keyed = format!("INSERT INTO od.keyed VALUES ({i}, 0)");
-        sql::run(&mut source, &[&keyed, "UPDATE od.keyed SET v = v + 1", "INSERT INTO od.keyless VALUES (1), (1)"]).await;
+        sql::run(
+            &mut source,
+            &[&keyed, "UPDATE od.keyed SET v = v + 1", "INSERT INTO od.keyless VALUES (1), (1)"],
+        )
+        .await;
     }
     api.wait_caught_up("task", &stack, PATIENCE).await;
     let before = api.task("task").await["progress"]["duplicates_skipped"].as_u64().expect("a counter");
@@ -272,7 +310,14 @@ async fn the_api_answers_while_a_sync_runs() {
     let server = task_over(&workload, &stack).await;
     let running = workload.start(rows_only()).await;
     server.api.start("task").await;
-    let paths = ["/tasks/task", "/tasks", "/tasks/task/tables", "/tasks/task/checkpoint", "/tasks/task/events", "/system"];
+    let paths = [
+        "/tasks/task",
+        "/tasks",
+        "/tasks/task/tables",
+        "/tasks/task/checkpoint",
+        "/tasks/task/events",
+        "/system",
+    ];
     let mut times = Vec::new();
     let end = Instant::now() + Duration::from_secs(8);
     while Instant::now() < end {
@@ -285,7 +330,8 @@ async fn the_api_answers_while_a_sync_runs() {
     }
     running.stop().await;
     times.sort_unstable();
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1000.0;
+    let at =
+        |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)].as_secs_f64() * 1000.0;
     eprintln!(
         "{} answers while a sync runs: p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms",
         times.len(),
@@ -308,15 +354,16 @@ async fn a_secret_is_in_no_answer_no_log_and_no_file() {
         let grant = "GRANT ALL PRIVILEGES ON *.* TO 'os_user'@'%'";
         sql::run(connection, &["DROP USER IF EXISTS 'os_user'@'%'", &create, grant]).await;
     }
-    sql::run(&mut source, &["CREATE DATABASE os", "CREATE TABLE os.t (id INT PRIMARY KEY)", "INSERT INTO os.t VALUES (1)"])
-        .await;
+    sql::run(
+        &mut source,
+        &["CREATE DATABASE os", "CREATE TABLE os.t (id INT PRIMARY KEY)", "INSERT INTO os.t VALUES (1)"],
+    )
+    .await;
 
     let server = Server::start().await;
     let api = &server.api;
     api.connect(&stack).await;
-    let connection = |kind: &str, port: u16, password: &str| {
-        json!({"kind": kind, "host": "127.0.0.1", "port": port, "user": "os_user", "password": password})
-    };
+    let connection = |kind: &str, port: u16, password: &str| json!({"kind": kind, "host": "127.0.0.1", "port": port, "user": "os_user", "password": password});
     let mut shown = Vec::new();
     let mut ask = async |method: Method, path: String, body: Option<Value>| {
         let answer = api.send(method, &path, body.as_ref()).await;
@@ -326,8 +373,16 @@ async fn a_secret_is_in_no_answer_no_log_and_no_file() {
     for (name, kind, port) in [("tidb", "tidb", stack.tidb_port), ("target", "mysql", stack.mariadb_port)] {
         let path = format!("/connections/{name}");
         assert!(ask(Method::PUT, path.clone(), Some(connection(kind, port, RIGHT))).await.is_success());
-        assert!(!ask(Method::PUT, path, Some(connection(kind, port, WRONG))).await.is_success(), "it logs in first");
-        ask(Method::PUT, format!("/connections/{name}-wrong?verify=false"), Some(connection(kind, port, WRONG))).await;
+        assert!(
+            !ask(Method::PUT, path, Some(connection(kind, port, WRONG))).await.is_success(),
+            "it logs in first"
+        );
+        ask(
+            Method::PUT,
+            format!("/connections/{name}-wrong?verify=false"),
+            Some(connection(kind, port, WRONG)),
+        )
+        .await;
         ask(Method::POST, format!("/connections/{name}-wrong/test"), None).await;
         ask(Method::POST, "/connections/test".to_owned(), Some(connection(kind, port, WRONG))).await;
         let mut faulty = connection(kind, port, WRONG);
@@ -347,14 +402,20 @@ async fn a_secret_is_in_no_answer_no_log_and_no_file() {
             ask(Method::GET, format!("/tasks/{task}{part}"), None).await;
         }
     }
-    for path in ["/connections", "/connections/tidb", "/connections/target-wrong", "/tasks", "/events", "/system"] {
+    for path in
+        ["/connections", "/connections/tidb", "/connections/target-wrong", "/tasks", "/events", "/system"]
+    {
         ask(Method::GET, path.to_owned(), None).await;
     }
     shown.push(api.text("/metrics").await);
     shown.push(server.log());
     for secret in [RIGHT, WRONG] {
         for text in &shown {
-            assert!(!text.contains(secret), "{secret} is shown: {}", text.chars().take(3000).collect::<String>());
+            assert!(
+                !text.contains(secret),
+                "{secret} is shown: {}",
+                text.chars().take(3000).collect::<String>()
+            );
         }
         for file in server.files() {
             let bytes = std::fs::read(&file).unwrap();

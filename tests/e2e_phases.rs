@@ -20,7 +20,9 @@ async fn a_task_of_schema_alone_makes_empty_tables_and_finishes() {
     let Some(stack) = Stack::utc("a_task_of_schema_alone_makes_empty_tables_and_finishes") else { return };
     let workload = Workload::prepare(&stack, "ps", workload::seed("phases_schema")).await;
     let server = Server::start().await;
-    let task = finish(&server, &stack, &workload, &json!({"schema": true, "full": false, "incremental": false})).await;
+    let task =
+        finish(&server, &stack, &workload, &json!({"schema": true, "full": false, "incremental": false}))
+            .await;
     assert_eq!(task["checkpoint"], Value::Null, "nothing is followed");
     let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
     for schema in workload.schemas() {
@@ -39,7 +41,9 @@ async fn a_task_without_incremental_sync_needs_no_kafka_copies_everything_and_fi
     let Some(stack) = Stack::utc("a_task_without_incremental_sync_copies_everything") else { return };
     let workload = Workload::prepare(&stack, "pf", workload::seed("phases_full")).await;
     let server = Server::start().await;
-    let task = finish(&server, &stack, &workload, &json!({"schema": true, "full": true, "incremental": false})).await;
+    let task =
+        finish(&server, &stack, &workload, &json!({"schema": true, "full": true, "incremental": false}))
+            .await;
     assert_eq!(task["progress"]["percent"], 100.0);
     let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
     let schemas = workload.schemas().map(|schema| (schema, schema));
@@ -77,7 +81,11 @@ async fn tables_that_the_target_has_are_refused_kept_or_replaced_as_the_spec_say
     sql::drop_schemas(&stack, &["px"]).await;
     let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
     let create = "CREATE TABLE px.t (id INT PRIMARY KEY, v VARCHAR(20))";
-    sql::run(&mut source, &["CREATE DATABASE px", create, "INSERT INTO px.t VALUES (1, 'source'), (2, 'source')"]).await;
+    sql::run(
+        &mut source,
+        &["CREATE DATABASE px", create, "INSERT INTO px.t VALUES (1, 'source'), (2, 'source')"],
+    )
+    .await;
 
     let phases = json!({"incremental": false});
     for (policy, expected) in [
@@ -87,7 +95,13 @@ async fn tables_that_the_target_has_are_refused_kept_or_replaced_as_the_spec_say
         let old = ["DROP DATABASE IF EXISTS px", "CREATE DATABASE px", create];
         sql::run(&mut target, &old).await;
         sql::run(&mut target, &["INSERT INTO px.t VALUES (1, 'target'), (9, 'target')"]).await;
-        api.create_task(&api::spec(policy, &stack, &["px.*"], &json!({"phases": phases, "existing_tables": policy}))).await;
+        api.create_task(&api::spec(
+            policy,
+            &stack,
+            &["px.*"],
+            &json!({"phases": phases, "existing_tables": policy}),
+        ))
+        .await;
         api.start(policy).await;
         api.wait_for_status(policy, "finished", PATIENCE).await;
         let rows: Vec<(i32, String)> = target.query("SELECT id, v FROM px.t ORDER BY id").await.unwrap();

@@ -47,7 +47,8 @@ async fn the_same_with_a_drainer_in_shanghai() {
 async fn kill_9_of_the_server_and_restarts_of_the_drainer_change_nothing_in_the_outcome() {
     let Some(stack) = Stack::utc("kill_9_of_the_server_and_restarts_of_the_drainer") else { return };
     let _turn = UTC.lock().await;
-    let kills = std::env::var("TIDEGATE_KILLS").map_or(3, |text| text.parse().expect("TIDEGATE_KILLS is a number"));
+    let kills =
+        std::env::var("TIDEGATE_KILLS").map_or(3, |text| text.parse().expect("TIDEGATE_KILLS is a number"));
     run("workload_kills", &stack, "wk", Trouble { kills, drainer_restarts: 3 }).await;
 }
 

@@ -43,7 +43,8 @@ impl Api {
     }
 
     pub async fn is_ready(&self) -> bool {
-        let answer = self.http.get(format!("{}/readyz", self.origin)).timeout(Duration::from_secs(2)).send().await;
+        let answer =
+            self.http.get(format!("{}/readyz", self.origin)).timeout(Duration::from_secs(2)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
@@ -119,7 +120,9 @@ impl Api {
 
     /// Runs a command and waits for its effect.
     pub async fn complete(&self, task: &str, command: &str) -> Value {
-        let answer = self.send(Method::POST, &format!("/tasks/{task}/{command}?wait_ms=30000"), Some(&json!({}))).await;
+        let answer = self
+            .send(Method::POST, &format!("/tasks/{task}/{command}?wait_ms=30000"), Some(&json!({})))
+            .await;
         assert_eq!(answer.status, StatusCode::OK, "{command} {task}: {:#}", answer.body);
         answer.body
     }
@@ -239,5 +242,8 @@ pub fn next_offset(task: &Value) -> Option<i64> {
 /// Items of a precheck with one of the outcomes.
 pub fn items(precheck: &Value, outcomes: &[&str]) -> Vec<Value> {
     let items = precheck["items"].as_array().expect("precheck items").iter();
-    items.filter(|item| item["outcome"].as_str().is_some_and(|outcome| outcomes.contains(&outcome))).cloned().collect()
+    items
+        .filter(|item| item["outcome"].as_str().is_some_and(|outcome| outcomes.contains(&outcome)))
+        .cloned()
+        .collect()
 }

@@ -140,8 +140,10 @@ fn json(value: &serde_json::Value) -> String {
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
             members.sort_by_key(|(name, _)| name.as_str());
-            let members: Vec<_> =
-                members.iter().map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), json(value))).collect();
+            let members: Vec<_> = members
+                .iter()
+                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), json(value)))
+                .collect();
             format!("{{{}}}", members.join(","))
         }
         other => other.to_string(),

@@ -38,7 +38,8 @@ pub async fn columns(connection: &mut Conn, table: &Name) -> Vec<Column> {
 pub async fn rows(connection: &mut Conn, table: &Name, columns: &[Column]) -> Result<Vec<String>, String> {
     let list: Vec<_> = columns.iter().map(|column| quote(&column.name)).collect();
     let select = format!("SELECT {} FROM {}.{}", list.join(", "), quote(&table.0), quote(&table.1));
-    let rows: Vec<mysql_async::Row> = connection.exec(&select, ()).await.map_err(|error| error.to_string())?;
+    let rows: Vec<mysql_async::Row> =
+        connection.exec(&select, ()).await.map_err(|error| error.to_string())?;
     let mut texts: Vec<_> = rows
         .into_iter()
         .map(|row| {
@@ -52,7 +53,10 @@ pub async fn rows(connection: &mut Conn, table: &Name, columns: &[Column]) -> Re
 
 /// A row as one text that no other row has.
 pub fn row_text(cells: impl Iterator<Item = Option<String>>) -> String {
-    cells.map(|cell| cell.map_or("NULL".to_owned(), |text| format!("{text:?}"))).collect::<Vec<_>>().join(" | ")
+    cells
+        .map(|cell| cell.map_or("NULL".to_owned(), |text| format!("{text:?}")))
+        .collect::<Vec<_>>()
+        .join(" | ")
 }
 
 /// What two sorted lists do not share, in words; None when they are equal.
@@ -103,7 +107,8 @@ pub async fn table(source: &mut Conn, from: &Name, target: &mut Conn, to: &Name)
             names(&found_columns)
         ));
     }
-    let expected = rows(source, from, &expected_columns).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let expected =
+        rows(source, from, &expected_columns).await.unwrap_or_else(|error| panic!("{what}: {error}"));
     let found = match rows(target, to, &expected_columns).await {
         Ok(rows) => rows,
         Err(error) => return Some(format!("{what}: the target cannot be read: {error}")),
@@ -114,12 +119,18 @@ pub async fn table(source: &mut Conn, from: &Name, target: &mut Conn, to: &Name)
 }
 
 /// Asserts that each schema has the same tables with the same rows on both sides; gives the number of tables and rows.
-pub async fn assert_schemas_equal(source: &mut Conn, target: &mut Conn, schemas: &[(&str, &str)]) -> (usize, u64) {
+pub async fn assert_schemas_equal(
+    source: &mut Conn,
+    target: &mut Conn,
+    schemas: &[(&str, &str)],
+) -> (usize, u64) {
     let (mut count, mut row_count, mut faults) = (0, 0, Vec::new());
     for (from, to) in schemas {
         let tables = sql::tables(source, from).await;
         let found = sql::tables(target, to).await;
-        for surplus in found.iter().filter(|name| !tables.iter().any(|table| table.eq_ignore_ascii_case(name))) {
+        for surplus in
+            found.iter().filter(|name| !tables.iter().any(|table| table.eq_ignore_ascii_case(name)))
+        {
             faults.push(format!("{to}.{surplus} is only on the target"));
         }
         for name in tables {
@@ -130,6 +141,11 @@ pub async fn assert_schemas_equal(source: &mut Conn, target: &mut Conn, schemas:
         }
     }
     assert!(count > 0, "there is nothing to compare");
-    assert!(faults.is_empty(), "source and target differ in {} of {count} tables:\n{}", faults.len(), faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "source and target differ in {} of {count} tables:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
     (count, row_count)
 }

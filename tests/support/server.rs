@@ -20,8 +20,10 @@ pub struct Server {
 impl Server {
     pub async fn start() -> Self {
         let port = free_port();
-        let folder = tempfile::Builder::new().prefix("tidegate-e2e-").tempdir().expect("a folder for the server");
-        let mut server = Self { api: Api::new(format!("http://127.0.0.1:{port}")), child: None, port, folder };
+        let folder =
+            tempfile::Builder::new().prefix("tidegate-e2e-").tempdir().expect("a folder for the server");
+        let mut server =
+            Self { api: Api::new(format!("http://127.0.0.1:{port}")), child: None, port, folder };
         server.restart().await;
         server
     }
@@ -93,7 +95,9 @@ impl Server {
 
     /// Everything that the server has written to its log.
     pub fn log(&self) -> String {
-        std::fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(self.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     fn log_tail(&self) -> String {

@@ -95,7 +95,15 @@ impl Stack {
     /// Creates an empty topic.
     pub fn create_topic(&self, topic: &str, partitions: u32) {
         let status = Command::new(Self::tool("produce"))
-            .args(["-brokers", &self.kafka, "-topic", topic, "-create-only", "-partitions", &partitions.to_string()])
+            .args([
+                "-brokers",
+                &self.kafka,
+                "-topic",
+                topic,
+                "-create-only",
+                "-partitions",
+                &partitions.to_string(),
+            ])
             .status()
             .expect("the stack's produce runs");
         assert!(status.success(), "topic {topic} is created");

@@ -36,7 +36,13 @@ pub struct Ddl {
 }
 
 impl Ddl {
-    pub fn new(connection: Conn, model: Arc<Model>, schemas: [String; 2], seed: u64, calm_drops: bool) -> Self {
+    pub fn new(
+        connection: Conn,
+        model: Arc<Model>,
+        schemas: [String; 2],
+        seed: u64,
+        calm_drops: bool,
+    ) -> Self {
         let rng = StdRng::seed_from_u64(seed);
         Self { connection, model, schemas, rng, calm_drops, counter: 0, done: BTreeMap::new() }
     }
@@ -106,7 +112,11 @@ impl Ddl {
             let template = TEMPLATES.choose(&mut self.rng).unwrap();
             if self.rng.random() {
                 self.use_schema(&schema).await;
-                self.execute("CREATE TABLE", &format!("CREATE TABLE {} {}", quote(&name), template.definition)).await;
+                self.execute(
+                    "CREATE TABLE",
+                    &format!("CREATE TABLE {} {}", quote(&name), template.definition),
+                )
+                .await;
             } else {
                 let statement = format!("CREATE TABLE IF NOT EXISTS {target} {}", template.definition);
                 self.execute("CREATE TABLE IF NOT EXISTS", &statement).await;
@@ -154,7 +164,9 @@ impl Ddl {
         let (kind, statement) = match (self.rng.random_ratio(1, 3), table.schema == schema) {
             (true, _) => ("ALTER TABLE RENAME", format!("ALTER TABLE {source} RENAME TO {target}")),
             (false, true) => ("RENAME TABLE", format!("RENAME TABLE {source} TO {target}")),
-            (false, false) => ("RENAME TABLE to another schema", format!("RENAME TABLE {source} TO {target}")),
+            (false, false) => {
+                ("RENAME TABLE to another schema", format!("RENAME TABLE {source} TO {target}"))
+            }
         };
         self.execute(kind, &statement).await;
         self.model.change(table.id, |table| {
@@ -186,7 +198,9 @@ impl Ddl {
             (1, 0) => ("ADD COLUMN FIRST", format!("ADD COLUMN {} FIRST", clause(&added[0]))),
             (1, 1) => ("ADD COLUMN AFTER", format!("ADD COLUMN {} AFTER {after}", clause(&added[0]))),
             (1, _) => ("ADD COLUMN", format!("ADD COLUMN {}", clause(&added[0]))),
-            (_, 0) => ("ADD COLUMN list", format!("ADD COLUMN ({}, {})", clause(&added[0]), clause(&added[1]))),
+            (_, 0) => {
+                ("ADD COLUMN list", format!("ADD COLUMN ({}, {})", clause(&added[0]), clause(&added[1])))
+            }
             _ => (
                 "ADD COLUMN, ADD COLUMN",
                 format!("ADD COLUMN {}, ADD COLUMN {} AFTER {after}", clause(&added[0]), clause(&added[1])),
@@ -200,7 +214,9 @@ impl Ddl {
     }
 
     async fn drop_column(&mut self) {
-        let Some(table) = self.model.one_where(&mut self.rng, |table| !table.spare().is_empty()) else { return };
+        let Some(table) = self.model.one_where(&mut self.rng, |table| !table.spare().is_empty()) else {
+            return;
+        };
         let mut spare = table.spare();
         spare.shuffle(&mut self.rng);
         spare.truncate(2);
@@ -208,7 +224,12 @@ impl Ddl {
         let gate = Arc::clone(&table.gate);
         let calm = if several || self.calm_drops { Some(gate.write().await) } else { None };
         let statement = if several {
-            format!("ALTER TABLE {} DROP COLUMN {}, DROP COLUMN {}", table.quoted(), quote(&spare[0]), quote(&spare[1]))
+            format!(
+                "ALTER TABLE {} DROP COLUMN {}, DROP COLUMN {}",
+                table.quoted(),
+                quote(&spare[0]),
+                quote(&spare[1])
+            )
         } else {
             spare.truncate(1);
             format!("ALTER TABLE {} DROP COLUMN {}", table.quoted(), quote(&spare[0]))

@@ -54,7 +54,8 @@ pub struct Workload {
 
 /// The seed of a run: `TIDEGATE_SEED`, else of the clock. Printed, so that a run can be repeated.
 pub fn seed(test: &str) -> u64 {
-    let given = std::env::var("TIDEGATE_SEED").ok().map(|text| text.parse().expect("TIDEGATE_SEED is a number"));
+    let given =
+        std::env::var("TIDEGATE_SEED").ok().map(|text| text.parse().expect("TIDEGATE_SEED is a number"));
     let seed = given.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     eprintln!("{test}: TIDEGATE_SEED={seed}");
     seed
@@ -73,7 +74,8 @@ impl Workload {
         }
         for (index, template) in template::TEMPLATES.iter().enumerate() {
             let schema = &schemas[usize::from(index % 3 == 2)];
-            let create = format!("CREATE TABLE {}.{} {}", quote(schema), quote(template.name), template.definition);
+            let create =
+                format!("CREATE TABLE {}.{} {}", quote(schema), quote(template.name), template.definition);
             run(&mut tidb, &[&create]).await;
             let table = model.add(schema, template.name, template, None);
             for _ in 0..3 {
@@ -115,12 +117,20 @@ impl Workload {
             let connection = session(&self.stack).await;
             let seed = self.seed.wrapping_mul(31).wrapping_add(number + 1);
             let (model, counts) = (Arc::clone(&self.model), Arc::clone(&counts));
-            writers.push(tokio::spawn(rows::write(connection, model, counts, seed, options.row_pace, stop.clone())));
+            writers.push(tokio::spawn(rows::write(
+                connection,
+                model,
+                counts,
+                seed,
+                options.row_pace,
+                stop.clone(),
+            )));
         }
         let ddl = match options.ddl_pace {
             Some(pace) => {
                 let (model, schemas) = (Arc::clone(&self.model), self.schemas.clone());
-                let ddl = ddl::Ddl::new(session(&self.stack).await, model, schemas, self.seed, options.calm_drops);
+                let ddl =
+                    ddl::Ddl::new(session(&self.stack).await, model, schemas, self.seed, options.calm_drops);
                 Some(tokio::spawn(ddl.run(pace, stop.clone())))
             }
             None => None,

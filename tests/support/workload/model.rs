@@ -75,15 +75,27 @@ impl Model {
         self.lock().clone()
     }
 
-    pub fn add(&self, schema: &str, name: &str, template: &'static Template, columns: Option<Vec<Column>>) -> Table {
+    pub fn add(
+        &self,
+        schema: &str,
+        name: &str,
+        template: &'static Template,
+        columns: Option<Vec<Column>>,
+    ) -> Table {
         let columns = columns.unwrap_or_else(|| {
             let columns = template.columns.iter();
             columns.map(|column| Column { name: column.name.to_owned(), value: column.value }).collect()
         });
         let mut tables = self.lock();
         let id = tables.iter().map(|table| table.id).max().unwrap_or(0) + 1;
-        let table =
-            Table { id, schema: schema.to_owned(), name: name.to_owned(), template, columns, gate: Arc::default() };
+        let table = Table {
+            id,
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            template,
+            columns,
+            gate: Arc::default(),
+        };
         tables.push(table.clone());
         table
     }

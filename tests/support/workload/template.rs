@@ -49,7 +49,8 @@ fn literal(text: &str) -> String {
 
 fn word(rng: &mut StdRng, most: usize) -> String {
     const PARTS: &[&str] = &[
-        "a", "B", "é", "ü", "中文", "😀", "'", "\\", "\"", "\n", "\t", "%", "_", " ", "0", "--", ";", "`", "\0", "x'00'",
+        "a", "B", "é", "ü", "中文", "😀", "'", "\\", "\"", "\n", "\t", "%", "_", " ", "0", "--", ";", "`",
+        "\0", "x'00'",
     ];
     let text: String = (0..rng.random_range(0..=most)).map(|_| *PARTS.choose(rng).unwrap()).collect();
     let fits: String = text.chars().take(most).collect();
@@ -84,13 +85,29 @@ fn float(rng: &mut StdRng) -> String {
 
 fn double(rng: &mut StdRng) -> String {
     match rng.random_range(0..4) {
-        0 => pick(rng, &["0", "1.1", "-1.7976931348623157e308", "1e-300", "9007199254740993", "0.1", "3.141592653589793"]),
+        0 => pick(
+            rng,
+            &[
+                "0",
+                "1.1",
+                "-1.7976931348623157e308",
+                "1e-300",
+                "9007199254740993",
+                "0.1",
+                "3.141592653589793",
+            ],
+        ),
         _ => format!("{:e}", rng.random_range(-1.0e12_f64..1.0e12)),
     }
 }
 
 fn clock(rng: &mut StdRng, digits: u32) -> String {
-    let time = format!("{:02}:{:02}:{:02}", rng.random_range(0..24), rng.random_range(0..60), rng.random_range(0..60));
+    let time = format!(
+        "{:02}:{:02}:{:02}",
+        rng.random_range(0..24),
+        rng.random_range(0..60),
+        rng.random_range(0..60)
+    );
     if digits == 0 {
         return time;
     }
@@ -101,7 +118,12 @@ fn date(rng: &mut StdRng) -> String {
     if rng.random_ratio(1, 10) {
         return pick(rng, &["'1000-01-01'", "'9999-12-31'", "'2024-02-29'", "'1969-12-31'"]);
     }
-    format!("'{}-{:02}-{:02}'", rng.random_range(1950..2060), rng.random_range(1..=12), rng.random_range(1..=28))
+    format!(
+        "'{}-{:02}-{:02}'",
+        rng.random_range(1950..2060),
+        rng.random_range(1..=12),
+        rng.random_range(1..=28)
+    )
 }
 
 fn moment(rng: &mut StdRng, digits: u32) -> String {
@@ -110,7 +132,8 @@ fn moment(rng: &mut StdRng, digits: u32) -> String {
 
 /// Inside what a TIMESTAMP holds, and after 1991, so that no zone of the tests has it twice.
 fn timestamp(rng: &mut StdRng, digits: u32) -> String {
-    let (year, month, day) = (rng.random_range(1992..2038), rng.random_range(1..=12), rng.random_range(1..=28));
+    let (year, month, day) =
+        (rng.random_range(1992..2038), rng.random_range(1..=12), rng.random_range(1..=28));
     format!("'{year}-{month:02}-{day:02} {}'", clock(rng, digits))
 }
 
@@ -125,11 +148,26 @@ fn interval(rng: &mut StdRng, digits: u32) -> String {
 
 fn json(rng: &mut StdRng) -> String {
     match rng.random_range(0..6) {
-        0 => pick(rng, &["'null'", "'[]'", "'{}'", "'\"\"'", "'1e100'", "'-9223372036854775808'", "'18446744073709551615'"]),
+        0 => pick(
+            rng,
+            &[
+                "'null'",
+                "'[]'",
+                "'{}'",
+                "'\"\"'",
+                "'1e100'",
+                "'-9223372036854775808'",
+                "'18446744073709551615'",
+            ],
+        ),
         1 => format!("'[{}, {}, true]'", int(rng, -9, 9), int(rng, 0, 99)),
         _ => {
             let text = pick(rng, &["x", "中😀", "<&>", "a\\\\\"b", "it''s", "\\\\n"]);
-            format!("'{{\"k{}\": {{\"b\": {}, \"a\": \"{text}\"}}, \"n\": null}}'", int(rng, 0, 9), int(rng, -99, 99))
+            format!(
+                "'{{\"k{}\": {{\"b\": {}, \"a\": \"{text}\"}}, \"n\": null}}'",
+                int(rng, 0, 9),
+                int(rng, -99, 99)
+            )
         }
     }
 }
@@ -205,7 +243,14 @@ pub static TEMPLATES: &[Template] = &[
             column("c", |rng| int(rng, -9_999_999_999, 9_999_999_999)),
             column("c2", |rng| or_null(rng, |rng| decimal(rng, 18, 6))),
             column("c3", |rng| {
-                pick(rng, &["0", "-0.000000000000000000000000000001", "123456789012345678901234567890.123456789012345678901234567891"])
+                pick(
+                    rng,
+                    &[
+                        "0",
+                        "-0.000000000000000000000000000001",
+                        "123456789012345678901234567890.123456789012345678901234567891",
+                    ],
+                )
             }),
             column("cu", |rng| decimal(rng, 5, 2).trim_start_matches('-').to_owned()),
         ],
@@ -323,7 +368,9 @@ pub static TEMPLATES: &[Template] = &[
         columns: &[
             column("a", |rng| pick(rng, &["'k1'", "'K1'", "''", "'é'", "'中'", "'a b'", "'it''s'"])),
             column("b", |rng| int(rng, 0, 9)),
-            column("c", |rng| pick(rng, &["'2020-01-01 00:00:00'", "'1999-12-31 23:59:59'", "'2024-02-29 12:00:00'"])),
+            column("c", |rng| {
+                pick(rng, &["'2020-01-01 00:00:00'", "'1999-12-31 23:59:59'", "'2024-02-29 12:00:00'"])
+            }),
             column("d", note),
             column("e", small),
         ],
@@ -334,7 +381,9 @@ pub static TEMPLATES: &[Template] = &[
         name: "text_key",
         definition: "(k VARCHAR(40) PRIMARY KEY, v INT, w VARCHAR(20))",
         columns: &[
-            column("k", |rng| literal(&format!("key-{}-{}", int(rng, 0, 60), pick(rng, &["a", "A", "é", "中"])))),
+            column("k", |rng| {
+                literal(&format!("key-{}-{}", int(rng, 0, 60), pick(rng, &["a", "A", "é", "中"])))
+            }),
             column("v", small),
             column("w", note),
         ],
@@ -345,7 +394,13 @@ pub static TEMPLATES: &[Template] = &[
         name: "ci_key",
         definition: "(k VARCHAR(20) COLLATE utf8mb4_general_ci, v INT, PRIMARY KEY (k) CLUSTERED)",
         columns: &[
-            column("k", |rng| literal(&format!("{}{}", pick(rng, &["Abc", "aBC", "ABC", "déf", "DEF", "x"]), int(rng, 0, 30)))),
+            column("k", |rng| {
+                literal(&format!(
+                    "{}{}",
+                    pick(rng, &["Abc", "aBC", "ABC", "déf", "DEF", "x"]),
+                    int(rng, 0, 30)
+                ))
+            }),
             column("v", small),
         ],
         key: 1,
@@ -376,7 +431,11 @@ pub static TEMPLATES: &[Template] = &[
     Template {
         name: "unique_not_null",
         definition: "(a INT NOT NULL, b INT NOT NULL, c VARCHAR(10) NOT NULL DEFAULT 'd', UNIQUE KEY (a, b))",
-        columns: &[column("a", |rng| int(rng, 0, 30)), column("b", |rng| int(rng, 0, 9)), column("c", |rng| plain(rng, 10))],
+        columns: &[
+            column("a", |rng| int(rng, 0, 30)),
+            column("b", |rng| int(rng, 0, 9)),
+            column("c", |rng| plain(rng, 10)),
+        ],
         key: 2,
         spare: &[],
     },
@@ -417,7 +476,11 @@ pub static TEMPLATES: &[Template] = &[
     Template {
         name: "random_key",
         definition: "(id BIGINT PRIMARY KEY AUTO_RANDOM(5), v INT, t TEXT)",
-        columns: &[column("id", id), column("v", small), column("t", |rng| or_null(rng, |rng| word(rng, 60)))],
+        columns: &[
+            column("id", id),
+            column("v", small),
+            column("t", |rng| or_null(rng, |rng| word(rng, 60))),
+        ],
         key: 1,
         spare: &["t"],
     },
@@ -458,7 +521,10 @@ pub static ADDITIONS: &[Addition] = &[
     Addition { definition: "INT NOT NULL DEFAULT 11", value: |rng| int(rng, 0, 99) },
     Addition { definition: "VARCHAR(20) DEFAULT 'it''s'", value: note },
     Addition { definition: "DECIMAL(8,2) NOT NULL DEFAULT 3.1", value: |rng| decimal(rng, 8, 2) },
-    Addition { definition: "DATETIME(3) DEFAULT '2020-01-01 00:00:00'", value: |rng| or_null(rng, |rng| moment(rng, 3)) },
+    Addition {
+        definition: "DATETIME(3) DEFAULT '2020-01-01 00:00:00'",
+        value: |rng| or_null(rng, |rng| moment(rng, 3)),
+    },
     Addition { definition: "TIMESTAMP NULL", value: |rng| or_null(rng, |rng| timestamp(rng, 0)) },
     Addition { definition: "JSON", value: |rng| or_null(rng, json) },
     Addition { definition: "BIGINT UNSIGNED", value: |rng| rng.random::<u64>().to_string() },

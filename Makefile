@@ -1,0 +1,45 @@
+# What there is to do; the README says when.
+#
+#   make test    formatting, lints, and every test, with real TiDB, Kafka and MariaDB around them
+#   make demo    a task over a live workload, and a view of it until Ctrl-C
+#   make bench   figures of this machine, written to docs/performance.md
+#   make chaos   the workload test with KILLS (20) kills of the server
+#   make stack   build what the test stack needs; tests/stack/stack.sh starts it
+#   make deps    install the Debian packages that all this needs
+#   make clean   remove what was built
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: test demo bench chaos stack deps clean
+KILLS ?= 20
+
+test: deps
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	tests/stack/stack.sh build
+	cargo test --no-run
+	deploy/with-stack.sh cargo test -- --show-output 2>&1 | tee target/test.log
+	@if grep -nE '^SKIPPED|; [1-9][0-9]* ignored;' target/test.log; then echo "make test: these were not run"; exit 1; fi
+	@echo "make test: everything passed, nothing was skipped"
+
+demo: deps stack
+	cargo build --release
+	deploy/demo.sh
+
+bench: deps stack
+	cargo build --release
+	STACKS=utc deploy/with-stack.sh bench/run.sh
+
+chaos: deps stack
+	cargo test --no-run
+	STACKS=utc TIDEGATE_KILLS=$(KILLS) deploy/with-stack.sh cargo test --test e2e_workload kill_9 -- --nocapture
+
+stack: deps
+	tests/stack/stack.sh build
+
+deps:
+	@deploy/deps.sh
+
+clean:
+	cargo clean
+	rm -rf tests/stack/build tests/stack/run

@@ -1,0 +1,102 @@
+//! What the README and the demo tell a newcomer to run, run as they stand there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use mysql_async::prelude::Queryable;
+use support::server::Server;
+use support::sql;
+use support::stack::Stack;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The ```sh blocks of a page, in order.
+fn shell_blocks(page: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<String> = None;
+    for line in page.lines() {
+        match (&mut open, line) {
+            (None, "```sh") => open = Some(String::new()),
+            (Some(_), "```") => blocks.extend(open.take()),
+            (Some(block), line) => *block += &format!("{line}\n"),
+            (None, _) => {}
+        }
+    }
+    blocks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_walk_through_of_the_readme_works() {
+    let Some(stack) = Stack::utc("the_walk_through_of_the_readme_works") else { return };
+    let blocks = shell_blocks(&std::fs::read_to_string(root().join("README.md")).unwrap());
+    assert!(blocks.len() >= 6, "the README shows one task from connections to delete");
+    sql::drop_schemas(&stack, &["shop", "shop_copy"]).await;
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    let create = "CREATE TABLE shop.orders (id INT PRIMARY KEY, state VARCHAR(9))";
+    sql::run(
+        &mut source,
+        &["CREATE DATABASE shop", create, "INSERT INTO shop.orders VALUES (1, 'new'), (2, 'paid')"],
+    )
+    .await;
+    let server = Server::start().await;
+    let script = format!("set -euo pipefail\n{}", blocks.join("\n"));
+    let ended = output(
+        Command::new("timeout")
+            .args(["120", "bash", "-xc", &script])
+            .env("TIDEGATE", format!("{}/api/v1", server.api.origin()))
+            .env("KAFKA", &stack.kafka)
+            .env("TOPIC", &stack.topic)
+            .env("TIDB_TZ", &stack.zone)
+            .env("TIDB_PORT", stack.tidb_port.to_string())
+            .env("MARIADB_PORT", stack.mariadb_port.to_string()),
+    )
+    .await;
+    assert!(ended.status.success(), "the README's commands fail: {}", words(&ended));
+    let rows: Vec<(i32, String, String)> =
+        target.query("SELECT id, state, note FROM shop_copy.orders ORDER BY id").await.unwrap();
+    let row = |id, state: &str| (id, state.to_owned(), "none".to_owned());
+    assert_eq!(rows, [row(1, "new"), row(2, "sent"), row(3, "new")]);
+    sql::drop_schemas(&stack, &["shop", "shop_copy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_comes_up_and_its_task_is_well() {
+    let Some(_) = Stack::utc("the_demo_comes_up_and_its_task_is_well") else { return };
+    let ended = output(
+        Command::new("timeout")
+            .args(["240", "deploy/demo.sh"])
+            .current_dir(root())
+            .env("DEMO_SECONDS", "20")
+            .env("DEMO_ROWS", "40000")
+            .env("TIDEGATE_BIN", env!("CARGO_BIN_EXE_tidegate")),
+    )
+    .await;
+    assert!(ended.status.success(), "the demo fails: {}", words(&ended));
+    let shown = String::from_utf8_lossy(&ended.stdout).into_owned();
+    for what in
+        ["full sync", "changes/s", "lag", "demo_shop.orders", "demo: the task is running incremental ok"]
+    {
+        assert!(shown.contains(what), "the demo does not show {what:?}: {shown}");
+    }
+}
+
+/// Runs a command to its end.
+async fn output(command: &mut Command) -> std::process::Output {
+    let mut child = std::mem::replace(command, Command::new("true"));
+    tokio::task::spawn_blocking(move || child.output().expect("the command runs")).await.unwrap()
+}
+
+fn words(output: &std::process::Output) -> String {
+    format!(
+        "{}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
