@@ -1,8 +1,10 @@
 //! Source over Kafka: what Drainer writes, read message by message.
 //!
 //! [`message`] walks the bytes of one message in place, [`row`] its rows; [`fingerprint`] and [`seen`] recognise what comes
-//! twice or late; [`kafka`] is the topic itself; [`describe`] puts a message into words; [`encode`] is Drainer's double for tests.
+//! twice or late; [`client`] is how to reach Kafka at all and [`kafka`] the topic itself; [`describe`] puts a message into
+//! words; [`encode`] is Drainer's double for tests.
 
+pub mod client;
 pub mod describe;
 pub mod encode;
 pub mod fingerprint;

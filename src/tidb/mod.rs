@@ -1,1 +1,5 @@
 //! (in work)
+
+pub mod classify;
+
+pub use classify::classify;
