@@ -378,6 +378,32 @@ async fn the_window_of_seen_transactions_is_read_back() {
     lost(&topic.read_back(Offset(20_001), Offset(0), limits).await.unwrap_err(), "beyond the end");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_not_drainers_has_no_timestamps() {
+    let Some(bench) = Bench::new("strange", 1).await else { return };
+    bench.produce(0, (0..10_000).map(|_| &b"{\"not\": \"protobuf\"}"[..]));
+    let error = bench.topic().find_start(Start::After(Tso(5))).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::CorruptMessage, "{error}");
+}
+
+/// Reads a topic that somebody else wrote: `TIDEGATE_TEST_KAFKA=... TIDEGATE_TEST_TOPIC=...`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a topic of Drainer"]
+async fn a_written_topic_is_readable() {
+    let Ok(broker) = std::env::var("TIDEGATE_TEST_KAFKA") else { return println!("SKIPPED: no Kafka") };
+    let Ok(name) = std::env::var("TIDEGATE_TEST_TOPIC") else { return println!("SKIPPED: no topic") };
+    let topic = Topic::new(&endpoint(&broker), &name).unwrap();
+    let range = topic.log_range().await.unwrap();
+    let mut source = topic.open(range.start).await.unwrap();
+    let (mut rows, mut dated, began) = (0, 0, Instant::now());
+    while source.next_offset() < range.end {
+        let message = message(&mut source).await;
+        dated += usize::from(message.kafka_timestamp_ms.is_some());
+        rows += Message::parse(&message.payload).unwrap().validate().unwrap().rows();
+    }
+    println!("{range:?}: {rows} rows, {dated} with a timestamp of Kafka, {:?}", began.elapsed());
+}
+
 /// `TIDEGATE_TEST_KAFKA=... cargo test --release --test binlog -- --ignored --nocapture throughput`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints speeds; run it in release mode"]

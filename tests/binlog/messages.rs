@@ -147,7 +147,8 @@ fn what_drainer_never_writes_is_refused_with_its_place() {
     fn first(binlog: &mut Binlog) -> &mut encode::Table {
         &mut binlog.dml_data.as_mut().unwrap().tables[0]
     }
-    let cases: [(&str, &dyn Fn(&mut Binlog)); 14] = [
+    type Bend<'a> = &'a dyn Fn(&mut Binlog);
+    let cases: [(&str, Bend<'_>); 14] = [
         ("unknown type of message", &|b| b.kind = 3),
         ("no commit_ts", &|b| b.commit_ts = 0),
         ("no commit_ts", &|b| b.commit_ts = -4),

@@ -80,14 +80,20 @@ impl Inner {
         let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = Offset(low.0 + (high.0 - low.0) / 2);
-            let mut found = None;
+            let (mut found, mut unreadable) = (None, None);
             reader.read(middle, high, stop, |offset, payload| {
-                found =
-                    payload.and_then(|payload| Message::parse(payload).ok()).map(|m| (offset, m.commit_ts));
-                if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                match Message::parse(payload.unwrap_or_default()) {
+                    Ok(message) => found = Some((offset, message.commit_ts)),
+                    Err(malformed) => unreadable = Some((offset, malformed)),
+                }
+                let strange = offset.0 - middle.0 >= STRANGE;
+                if found.is_some() || strange { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
-            match found {
-                Some((offset, commit_ts)) if commit_ts <= tso => low = Offset(offset.0 + 1),
+            match (found, unreadable) {
+                (Some((offset, commit_ts)), _) if commit_ts <= tso => low = Offset(offset.0 + 1),
+                (None, Some((offset, malformed))) if offset.0 - middle.0 >= STRANGE => {
+                    return Err(malformed.at(&self.name, offset));
+                }
                 _ => high = middle,
             }
         }

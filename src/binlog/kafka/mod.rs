@@ -15,29 +15,3 @@ mod trouble;
 pub use locate::{ReadBack, Start};
 pub use source::{ChangeSource, Incoming, KafkaSource, RawMessage};
 pub use topic::{LogRange, Topic};
-
-use rdkafka::ClientConfig;
-
-use crate::model::{KafkaEndpoint, TlsMode};
-
-/// Stands in until `binlog::client` is here.
-fn client_config(endpoint: &KafkaEndpoint) -> ClientConfig {
-    use secrecy::ExposeSecret;
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", endpoint.brokers.join(","));
-    let tls = endpoint.tls.mode != TlsMode::Disabled;
-    let protocol = match (&endpoint.sasl, tls) {
-        (None, false) => "plaintext",
-        (None, true) => "ssl",
-        (Some(_), false) => "sasl_plaintext",
-        (Some(_), true) => "sasl_ssl",
-    };
-    config.set("security.protocol", protocol);
-    if let Some(sasl) = &endpoint.sasl {
-        config
-            .set("sasl.mechanism", &sasl.mechanism)
-            .set("sasl.username", &sasl.user)
-            .set("sasl.password", sasl.password.expose_secret());
-    }
-    config
-}

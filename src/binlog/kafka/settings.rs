@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use crate::binlog::client::client_config;
 use crate::model::KafkaEndpoint;
-
-use super::client_config;
 
 /// librdkafka gives up a request after this: the whole answer must be there, and a message of 1 GiB takes its time.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
@@ -15,9 +14,6 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) fn asking(endpoint: &KafkaEndpoint) -> ClientConfig {
     let mut config = client_config(endpoint);
     config
-        .set("client.id", "tidegate")
-        .set("allow.auto.create.topics", "false")
-        .set("socket.keepalive.enable", "true")
         .set("reconnect.backoff.max.ms", "2000")
         // One query of ours times out by itself; a dead connection must not swallow the next ones too.
         .set("socket.timeout.ms", "10000");
@@ -55,7 +51,6 @@ fn reading(endpoint: &KafkaEndpoint, fetch_bytes: usize, queue_bytes: usize) -> 
         // librdkafka wants at least its producer's largest message here.
         .set("fetch.max.bytes", (fetch_bytes * 4).max(1_000_000).to_string())
         .set("queued.max.messages.kbytes", (queue_bytes / 1024).to_string())
-        .set("receive.message.max.bytes", "1200000000")
         .set("socket.timeout.ms", REQUEST_TIMEOUT.as_millis().to_string())
         .set("fetch.min.bytes", "1")
         .set("fetch.error.backoff.ms", "100")
