@@ -16,6 +16,7 @@ use rdkafka::message::Message;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset as At, TopicPartitionList};
 
+use super::message::{Summary, inspect};
 use crate::binlog::client::client_config;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{KafkaEndpoint, Offset};
@@ -60,10 +61,13 @@ pub(super) struct Range {
     pub end: Offset,
 }
 
-/// One message.
+/// One message, looked at where it lay: a payload of 1 GiB is not copied.
 pub(super) struct Record {
     pub offset: Offset,
-    pub payload: Vec<u8>,
+    /// Of the payload, in bytes.
+    pub size: u64,
+    /// What it holds, or why it is none of Drainer's.
+    pub content: std::result::Result<Summary, String>,
 }
 
 /// Collects why librdkafka cannot do what it is asked for.
@@ -298,8 +302,12 @@ fn read_one(
     while started.elapsed() < MESSAGE_TIMEOUT {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) if message.offset() >= from.0 && message.topic() == topic => {
-                let payload = message.payload().unwrap_or_default().to_vec();
-                return Ok(Some(Record { offset: Offset(message.offset()), payload }));
+                let payload = message.payload().unwrap_or_default();
+                return Ok(Some(Record {
+                    offset: Offset(message.offset()),
+                    size: payload.len() as u64,
+                    content: inspect(payload),
+                }));
             }
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
             Some(Err(cause)) if !is_passing(&cause) && !is_of_group(&cause) => return Err(failed(cause)),

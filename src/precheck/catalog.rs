@@ -7,7 +7,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::broker::{Broker, Record, Topic};
-use super::message;
 use super::server::Server;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{KafkaEndpoint, MysqlEndpoint, TableName};
@@ -169,7 +168,7 @@ async fn read_topic(
 fn words(record: Result<Option<Record>>) -> Option<String> {
     match record {
         Ok(None) => None,
-        Ok(Some(record)) => Some(match message::inspect(&record.payload) {
+        Ok(Some(record)) => Some(match record.content {
             Ok(summary) => format!("offset {}: {summary}", record.offset),
             Err(reason) => format!("offset {}: not a message of Drainer: {reason}", record.offset),
         }),

@@ -143,6 +143,7 @@ fn middle(mut times: Vec<Duration>) -> String {
     format!("{:.1} ms", middle.as_secs_f64() * 1000.0)
 }
 
+/// Tests a Kafka cluster; no topic is needed.
 pub async fn test_kafka(endpoint: &KafkaEndpoint) -> Vec<TestStep> {
     let mut steps = Steps::default();
     let words = || async {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::broker::{ACL_HINT, Broker, Range, Record, Topic, unreachable};
 use super::finding::{Finding, bytes, counted, duration, instant};
-use super::message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{KafkaEndpoint, Tso};
 use crate::task::spec::{Spec, StartAt};
@@ -139,9 +138,9 @@ async fn ask(
     };
     let (last, first) = (broker.last(&topic.name, range).await, broker.first(&topic.name, range).await);
     findings.push(judge_last(&topic.name, range, &last));
-    let oldest = first.ok().flatten().and_then(|record| message::inspect(&record.payload).ok());
+    let oldest = first.ok().flatten().and_then(|record| record.content.ok());
     findings.push(judge_start(spec, range, oldest.as_ref().map(|summary| summary.commit_ts)));
-    let newest = last.ok().flatten().and_then(|record| message::inspect(&record.payload).ok());
+    let newest = last.ok().flatten().and_then(|record| record.content.ok());
     let covered = newest.zip(oldest).map(|(new, old)| {
         u64::try_from(new.commit_ts.physical_ms() - old.commit_ts.physical_ms()).unwrap_or(0)
     });
@@ -283,8 +282,8 @@ fn judge_last(topic: &str, range: Range, last: &Result<Option<Record>>) -> Findi
             );
         }
     };
-    let size = bytes(record.payload.len() as u64);
-    match message::inspect(&record.payload) {
+    let size = bytes(record.size);
+    match &record.content {
         Ok(summary) => Finding::pass(format!("the message at offset {} ({size}) holds {summary}", record.offset)),
         Err(reason) => Finding::fail(
             format!("the message at offset {} ({size}) is none of Drainer's: {reason}", record.offset),
