@@ -4,14 +4,14 @@
 # until Ctrl-C; then everything it started is ended.
 #
 #   DEMO_SECONDS=20     end by itself after so many seconds; fails unless the task is well
-#   DEMO_ROWS=300000    rows to begin with
+#   DEMO_ROWS=100000    rows to begin with
 #   TIDEGATE_BIN=...    the server's binary (target/release/tidegate)
 #   TIDEGATE_STACK_ENV  env file of a stack that runs; else the demo starts one
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/lib.sh
 seconds=${DEMO_SECONDS:-0}
-rows=${DEMO_ROWS:-300000}
+rows=${DEMO_ROWS:-100000}
 binary=${TIDEGATE_BIN:-target/release/tidegate}
 work=$(mktemp -d "${TMPDIR:-/tmp}/tidegate-demo-XXXXXX")
 own_stack='' workload_pid='' server_pid=''
