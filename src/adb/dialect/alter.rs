@@ -82,12 +82,9 @@ pub fn alter(
         change.identity_stays()?;
     }
     match clause {
-        AlterClause::AddColumn { column, position, keys, .. } => {
+        AlterClause::AddColumn { column, position, .. } => {
             let mut statements = change.add_column(&column.name, position.is_some(), context)?;
-            for _ in keys {
-                statements.extend(change.added_keys()?);
-                break;
-            }
+            statements.extend(change.added_keys()?);
             Ok(statements)
         }
         AlterClause::DropColumn { name, .. } => change.drop_column(name),
