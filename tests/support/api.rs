@@ -187,19 +187,28 @@ impl Api {
         .await
     }
 
-    /// What there is to know about a task when a test fails.
+    /// What there is to know about a task when a test fails: its state, what the precheck held against it, and the last
+    /// DDL and events.
     async fn story(&self, task: &str, last: &Value) -> String {
-        let mut story = format!("task: {last:#}");
-        for part in ["precheck", "checkpoint", "ddl?limit=500", "events?limit=500"] {
-            if let Some(answer) = self.try_send(Method::GET, &format!("/tasks/{task}/{part}"), None).await {
-                let text = match answer.body["items"].as_array() {
-                    Some(items) => {
-                        let shown = items.iter().skip(items.len().saturating_sub(12));
-                        shown.map(|item| format!("\n  {item}")).collect()
-                    }
-                    None => answer.body.to_string(),
-                };
-                story += &format!("\n{part}: {text}");
+        const SHOWN: usize = 8;
+        let mut story = String::new();
+        for (name, value) in last.as_object().into_iter().flatten() {
+            if !["links", "labels", "source", "target"].contains(&name.as_str()) {
+                story += &format!("\n  {name}: {value}");
+            }
+        }
+        for part in ["precheck", "ddl?limit=500", "events?limit=500"] {
+            let Some(answer) = self.try_send(Method::GET, &format!("/tasks/{task}/{part}"), None).await
+            else {
+                continue;
+            };
+            let items = match part {
+                "precheck" if answer.body["items"].is_array() => items(&answer.body, &["fail", "warn"]),
+                _ => answer.body["items"].as_array().cloned().unwrap_or_default(),
+            };
+            story += &format!("\n{part}, {} items:", items.len());
+            for item in items.iter().skip(items.len().saturating_sub(SHOWN)) {
+                story += &format!("\n  {}", item.to_string().chars().take(700).collect::<String>());
             }
         }
         story
