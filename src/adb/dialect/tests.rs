@@ -290,6 +290,22 @@ fn added_columns_keep_their_place_on_mysql() {
 }
 
 #[test]
+fn a_column_too_many_moves_another_out_of_the_row() {
+    let before = table(
+        "t",
+        vec![column("id", "int not null"), column("a", "varchar(9000)")],
+        vec![key(KeyKind::Primary, "", "id")],
+    );
+    let new = column("b", "varchar(8000)");
+    let mut after = before.clone();
+    after.columns.push(new.clone());
+    assert_eq!(
+        change(Dialect::Mysql, &before, &add(&new, None), &after).unwrap(),
+        ["MODIFY COLUMN `a` text NULL", "ADD COLUMN `b` varchar(8000) NULL"]
+    );
+}
+
+#[test]
 fn existing_rows_get_what_the_source_gave_them() {
     let new = Column {
         default: Some(ColumnDefault::CurrentTimestamp { fsp: 0 }),
