@@ -200,6 +200,17 @@ fn mysql_rows_and_keys_fit_its_limits() {
 }
 
 #[test]
+fn a_primary_key_of_generated_columns_is_left_out() {
+    let source = table(
+        "t",
+        vec![column("a", "int"), generated("g", "int not null", "`a` * 10", true)],
+        vec![key(KeyKind::Primary, "", "g")],
+    );
+    let table = planned(Dialect::Mysql, &source, &TableOptions::default());
+    assert_eq!((table.identity, table.keys.len(), table.warnings.len()), (None, 0, 1));
+}
+
+#[test]
 fn an_overridden_key_makes_the_sources_keys_plain() {
     let mut source = simple();
     source.keys.push(key(KeyKind::Unique, "un", "note"));
