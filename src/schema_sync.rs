@@ -216,7 +216,7 @@ pub struct Applied {
 pub async fn apply(
     session: &mut Session,
     plan: &SchemaPlan,
-    mut created: impl FnMut(&TableName),
+    mut created: impl FnMut(&TableName) + Send,
 ) -> Result<Applied> {
     if let Some(problem) = plan.refusals().next() {
         return Err(Error::from(problem.clone()));
@@ -250,7 +250,7 @@ pub async fn create(
     dialect: Dialect,
     wanted: &[Wanted],
     policy: ExistingTables,
-    created: impl FnMut(&TableName),
+    created: impl FnMut(&TableName) + Send,
 ) -> Result<SchemaPlan> {
     let names: Vec<TableName> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
     let state = introspect(session, dialect, &names).await?;

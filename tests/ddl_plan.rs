@@ -27,7 +27,9 @@ impl Follower {
         }
         let spec: Spec = serde_json::from_value(spec).unwrap();
         let selection = Selection::new(&spec).unwrap();
-        Self { catalog: Catalog::new(Arc::new(spec), Arc::new(selection), Dialect::Mysql, Collations::default()) }
+        Self {
+            catalog: Catalog::new(Arc::new(spec), Arc::new(selection), Dialect::Mysql, Collations::default()),
+        }
     }
 
     /// Plans the event, takes its change in and gives its statements.
@@ -115,7 +117,10 @@ fn create_like_takes_the_only_table_of_that_name() {
     stream.ok("x", "s", "CREATE TABLE s (id BIGINT UNSIGNED PRIMARY KEY, v VARCHAR(5))");
     let statements = stream.ok("y", "t", "create table y.t like s");
     let created = statements.last().unwrap();
-    assert!(created.contains("`y`.`t`") && created.to_lowercase().contains("bigint") && created.contains("`v`"), "{created}");
+    assert!(
+        created.contains("`y`.`t`") && created.to_lowercase().contains("bigint") && created.contains("`v`"),
+        "{created}"
+    );
 }
 
 #[test]
@@ -124,7 +129,10 @@ fn a_multi_clause_alter_becomes_one_statement_per_column() {
     stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY, m3 INT)");
     let statements = stream.ok("s", "t", "ALTER TABLE `t` ADD COLUMN `m5` INT DEFAULT 5, DROP COLUMN `m3`");
     assert_eq!(statements.len(), 2, "{statements:?}");
-    assert!(statements[0].contains("ADD COLUMN `m5`") && statements[1].contains("DROP COLUMN `m3`"), "{statements:?}");
+    assert!(
+        statements[0].contains("ADD COLUMN `m5`") && statements[1].contains("DROP COLUMN `m3`"),
+        "{statements:?}"
+    );
 }
 
 #[test]
@@ -135,10 +143,15 @@ fn truncating_and_dropping_partitions_deletes_their_rows() {
         "p",
         "CREATE TABLE `p` (`id` INT PRIMARY KEY) PARTITION BY RANGE (`id`) (PARTITION `p0` VALUES LESS THAN (10),PARTITION `p1` VALUES LESS THAN (20))",
     );
-    for (text, expected) in [("ALTER TABLE p TRUNCATE PARTITION p0", "10"), ("ALTER TABLE p DROP PARTITION p1", "20")] {
+    for (text, expected) in
+        [("ALTER TABLE p TRUNCATE PARTITION p0", "10"), ("ALTER TABLE p DROP PARTITION p1", "20")]
+    {
         let statements = stream.ok("s", "p", text);
         assert_eq!(statements.len(), 1, "{statements:?}");
-        assert!(statements[0].starts_with("DELETE FROM `s`.`p` WHERE") && statements[0].contains(expected), "{statements:?}");
+        assert!(
+            statements[0].starts_with("DELETE FROM `s`.`p` WHERE") && statements[0].contains(expected),
+            "{statements:?}"
+        );
     }
 }
 
@@ -150,7 +163,10 @@ fn what_is_not_selected_changes_nothing_on_the_target() {
     assert_eq!(stream.ok("shop", "tmp", "ALTER TABLE tmp ADD COLUMN a INT"), Vec::<String>::new());
     assert_eq!(stream.rows_go_to("shop", "tmp"), "Unselected");
     let statements = stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)");
-    assert!(statements[0].starts_with("CREATE DATABASE") && statements[1].starts_with("CREATE TABLE"), "{statements:?}");
+    assert!(
+        statements[0].starts_with("CREATE DATABASE") && statements[1].starts_with("CREATE TABLE"),
+        "{statements:?}"
+    );
     assert!(stream.ok("crm", "", "CREATE DATABASE crm")[0].contains("`crm`"));
     // A rename out of the selection leaves the data; one into it cannot bring the rows.
     assert_eq!(stream.ok("shop", "old_orders", "RENAME TABLE orders TO old_orders"), Vec::<String>::new());
@@ -160,7 +176,10 @@ fn what_is_not_selected_changes_nothing_on_the_target() {
 
 #[test]
 fn policies_stop_ignore_or_apply() {
-    let mut stream = Follower::new(&["s.*"], serde_json::json!({"ddl": {"add_column": "ignore", "truncate_table": "stop"}}));
+    let mut stream = Follower::new(
+        &["s.*"],
+        serde_json::json!({"ddl": {"add_column": "ignore", "truncate_table": "stop"}}),
+    );
     stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
     assert_eq!(stream.ok("s", "t", "ALTER TABLE t ADD COLUMN a INT"), Vec::<String>::new());
     let error = stream.follow("s", "t", "TRUNCATE TABLE t").unwrap_err();
@@ -192,6 +211,12 @@ fn renamed_schemas_and_tables_go_where_the_spec_says() {
             "tables": {"shop.orders": {"target": "dw.all_orders"}}}}),
     );
     assert!(stream.ok("shop", "", "CREATE DATABASE shop")[0].contains("`dw`"));
-    assert!(stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)").last().unwrap().contains("`dw`.`all_orders`"));
+    assert!(
+        stream
+            .ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)")
+            .last()
+            .unwrap()
+            .contains("`dw`.`all_orders`")
+    );
     assert_eq!(stream.ok("shop", "orders", "TRUNCATE orders"), ["TRUNCATE TABLE `dw`.`all_orders`"]);
 }

@@ -5,8 +5,8 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Bench, connect};
 use mysql_async::prelude::Queryable;
+use support::{Bench, connect};
 use tidegate::error::ErrorKind;
 use tidegate::model::{Offset, Tso};
 use tidegate::task::spec::ExistingTables;
@@ -42,7 +42,10 @@ async fn every_type_and_key_arrives_as_of_the_snapshot() {
     // a run after the last has nothing to do
     let again = bench.run(bench.job(tables.clone(), snapshot)).await.unwrap();
     assert_eq!(again.rows, summary.rows);
-    assert_eq!(bench.progress.tables().values().map(|counters| counters.rows_copied).sum::<u64>(), summary.rows);
+    assert_eq!(
+        bench.progress.tables().values().map(|counters| counters.rows_copied).sum::<u64>(),
+        summary.rows
+    );
 }
 
 /// A table of 200,000 rows in no dense order, whose chunks have to be walked.
@@ -59,7 +62,8 @@ async fn fill(bench: &Bench, rows: i64) {
             ids.clone().map(|n| format!("({},{n},'row {n}',{n}.25)", n * 1_000_003)).collect();
         connection.query_drop(format!("INSERT INTO big VALUES {}", values.join(","))).await.unwrap();
         if start < 20_000 {
-            let values: Vec<String> = ids.map(|n| format!("('{}{}',{n},{n})", ["a", "A", "b"][(n % 3) as usize], n % 7)).collect();
+            let values: Vec<String> =
+                ids.map(|n| format!("('{}{}',{n},{n})", ["a", "A", "b"][(n % 3) as usize], n % 7)).collect();
             connection.query_drop(format!("INSERT INTO keys2 VALUES {}", values.join(","))).await.unwrap();
         }
     }
@@ -99,16 +103,23 @@ async fn a_cancelled_copy_goes_on_without_reading_finished_chunks_again() {
     let first_done = first.iter().find(|chunk| chunk.done).unwrap().n;
     assert_eq!(first_done, 0, "chunks are taken in order");
     bench.on_target("DELETE FROM big WHERE id < 1000003000").await;
-    bench.on_source("UPDATE big SET a = -1 WHERE id > 100000000000;\nDELETE FROM keys2 WHERE b > 10000;\n").await;
+    bench
+        .on_source("UPDATE big SET a = -1 WHERE id > 100000000000;\nDELETE FROM keys2 WHERE b > 10000;\n")
+        .await;
 
     bench.spec.throttle.full_rows_per_second = None;
     let summary = bench.run(bench.job(tables.clone(), snapshot)).await.unwrap();
     assert_eq!(summary.rows, 220_000);
-    assert_eq!(bench.scalar(&bench.target, "SELECT COUNT(*) FROM big").await, 199_000, "finished chunks were not read");
+    assert_eq!(
+        bench.scalar(&bench.target, "SELECT COUNT(*) FROM big").await,
+        199_000,
+        "finished chunks were not read"
+    );
     let (done, all) = bench.chunks("big").await;
     assert_eq!((done, all), (100, 100));
     // put them back, and all is as it was at the snapshot
-    let values: Vec<String> = (0..1000).map(|n: i64| format!("({},{n},'row {n}',{n}.25)", n * 1_000_003)).collect();
+    let values: Vec<String> =
+        (0..1000).map(|n: i64| format!("({},{n},'row {n}',{n}.25)", n * 1_000_003)).collect();
     bench.on_target(&format!("INSERT INTO big VALUES {}", values.join(","))).await;
     bench.assert_equal(&tables, snapshot).await;
 }

@@ -139,6 +139,7 @@ pub fn classify(code: u16, text: &str) -> ErrorKind {
         | 1149
         | 1846
         | 1901
+        | 1903
         | 1904
         | 3102
         | 3106

@@ -149,8 +149,10 @@ impl Lane {
     async fn statement<J: Job>(&mut self, job: &J) -> Result<()> {
         self.sql.clear();
         job.build(&mut self.sql)?;
-        let session =
-            self.session.as_mut().ok_or_else(|| Error::internal("a connection of the writer was not opened"))?;
+        let session = self
+            .session
+            .as_mut()
+            .ok_or_else(|| Error::internal("a connection of the writer was not opened"))?;
         for attempt in 1.. {
             match run(session, &self.sql, job.relaxed()).await {
                 Err(error) if error.kind == ErrorKind::Contention && attempt < CONTENTION_TRIES => {
@@ -190,10 +192,12 @@ async fn relaxed(session: &mut Session, sql: &[u8]) -> Result<()> {
     result?;
     match warnings.iter().find(|(_, code, _)| *code != DATA_TRUNCATED) {
         None => Ok(()),
-        Some((_, code, _)) => Err(Error::new(ErrorKind::ValueRefused, "the target changed a value to make it fit")
-            .code(*code)
-            .endpoint(Endpoint::Target)
-            .hint("compare the column's type with the source's")),
+        Some((_, code, _)) => {
+            Err(Error::new(ErrorKind::ValueRefused, "the target changed a value to make it fit")
+                .code(*code)
+                .endpoint(Endpoint::Target)
+                .hint("compare the column's type with the source's"))
+        }
     }
 }
 

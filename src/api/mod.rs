@@ -6,6 +6,7 @@ mod connections;
 mod document;
 mod events;
 mod frame;
+mod health;
 mod page;
 mod pages;
 mod problem;
@@ -59,13 +60,43 @@ pub fn document() -> &'static Value {
 pub fn router(service: Service) -> Router {
     let (router, _) = parts().split_for_parts();
     let docs = SwaggerUi::new("/docs").config(Config::from(format!("{BASE}/openapi.json")));
+    framed(router.merge(pages::routes()).merge(docs).with_state(service))
+}
+
+/// What holds for every path, known or not.
+fn framed(router: Router) -> Router {
     router
-        .merge(pages::routes())
-        .merge(docs)
         .fallback(document::unknown_path)
         .method_not_allowed_fallback(document::unknown_method)
         .layer(DefaultBodyLimit::max(request::BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(frame::panicked))
         .layer(axum::middleware::from_fn(frame::frame))
-        .with_state(service)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_keeps_its_words() {
+        async fn broken() {
+            std::future::ready(()).await;
+            panic!("the password is hunter2");
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = axum::serve(listener, framed(Router::new().route("/broken", get(broken))));
+        let server = tokio::spawn(async move { server.await });
+        let response = reqwest::get(format!("http://{address}/broken")).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["code"], "internal");
+        assert_eq!(body["request_id"], id);
+        assert!(!body.to_string().contains("hunter2"), "{body}");
+        server.abort();
+    }
 }

@@ -14,10 +14,11 @@ use crate::task::status::Status;
 
 /// Status, title, cause and cure of every code; the pages under `/problems/` show them.
 macro_rules! problems {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:ident, $title:literal, $cause:literal, $cure:literal;)+) => {
+    ($($variant:ident = $code:literal, $status:ident, $title:literal, $cause:literal, $cure:literal;)+) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+        #[serde(rename_all = "kebab-case")]
         pub enum ProblemCode {
-            $(#[serde(rename = $code)] $variant),+
+            $($variant),+
         }
 
         impl ProblemCode {
@@ -292,6 +293,18 @@ impl From<Refusal> for Problem {
             Refusal::ShuttingDown => Self::new(Code::ShuttingDown, "the process is stopping"),
             Refusal::NotAvailable(detail) => Self::new(Code::NotAvailable, detail),
             Refusal::Internal(error) => Self::internal(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProblemCode;
+
+    #[test]
+    fn codes_are_those_of_json() {
+        for code in ProblemCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
     }
 }

@@ -93,11 +93,19 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
         known.insert(name.key(), Known { name, counters: None, copied: None });
     }
     for copied in service.store.copy_tables(&row.id).await? {
+        if !known.is_empty() && !known.contains_key(&copied.name.key()) {
+            continue;
+        }
         let name = copied.name.clone();
         known.entry(name.key()).or_insert(Known { name, counters: None, copied: None }).copied = Some(copied);
     }
     let seen = service.registry.seen(&row.id);
+    // Once the catalog is there, a name that it does not have is dropped or renamed away.
+    let complete = !known.is_empty();
     for (name, counters) in seen.iter().flat_map(|seen| seen.progress.tables()) {
+        if complete && !known.contains_key(&name.key()) {
+            continue;
+        }
         let entry = known.entry(name.key()).or_insert(Known { name, counters: None, copied: None });
         entry.counters = Some(counters);
     }

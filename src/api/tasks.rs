@@ -9,11 +9,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::health::Health;
 use super::page::{Page, decode};
 use super::problem::Problem;
 use super::request::{JsonBody, Params, Segments, etag};
 use super::shape::check;
-use super::task_view::{Health, Task};
+use super::task_view::Task;
 use crate::engine::progress::Phase;
 use crate::service::Service;
 use crate::store::tasks::TaskRow;

@@ -1,7 +1,7 @@
 //! Source over Kafka: what Drainer writes, read message by message.
 //!
 //! [`message`] walks the bytes of one message in place, [`row`] its rows; [`fingerprint`] and [`seen`] recognise what comes
-//! twice or late; [`client`] is how to reach Kafka at all and [`kafka`] the topic itself; [`describe`] puts a message into
+//! twice or late; [`client`] is how to reach Kafka at all and [`kafka`] the topic itself; [`mod@describe`] puts a message into
 //! words; [`encode`] is Drainer's double for tests.
 
 pub mod client;

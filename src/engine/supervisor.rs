@@ -215,8 +215,14 @@ impl Supervisor {
                 (None, None)
             }
             Outcome::Failed(error) => (Some(Status::Failed), Some(error)),
+            // It left because somebody else writes: under a newer epoch the status below is refused, and stays theirs.
             Outcome::Cancelled => {
-                (Some(Status::Failed), Some(Error::internal("the run ended without being asked to")))
+                let error = Error::new(
+                    ErrorKind::Fenced,
+                    "the run gave way: another run or instance works on this task",
+                )
+                .hint("stop the other instance, then resume; the log says where it was met");
+                (Some(Status::Failed), Some(error))
             }
         };
         match &error {

@@ -22,11 +22,11 @@ use crate::incremental::catalog::{Catalog, Change};
 use crate::incremental::lag;
 use crate::incremental::stream::Stream;
 use crate::model::{Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TaskId, Tso, Zone};
+use crate::schema_sync::{self, Wanted};
 use crate::store::{Checkpoint, Store, now_ms};
 use crate::task::selection::Selection;
 use crate::task::spec::{Spec, StartAt};
 use crate::tidb::{self, Guards, Source};
-use crate::schema_sync::{self, Wanted};
 use crate::{adb, precheck};
 
 /// Everything a run of a task needs; made by the supervisor from the store.
@@ -62,7 +62,9 @@ pub async fn run(context: WorkerContext) -> Outcome {
     loop {
         let before = context.progress.done();
         let result = Attempt::new(&context).run().await;
-        if context.cancel.is_cancelled() && !matches!(&result, Ok(()) | Err(Error { kind: ErrorKind::Cancelled, .. })) {
+        if context.cancel.is_cancelled()
+            && !matches!(&result, Ok(()) | Err(Error { kind: ErrorKind::Cancelled, .. }))
+        {
             // It was asked to end and could not end cleanly: the next run begins at the checkpoint.
             tracing::info!(task.id = %context.task, error = ?result.err().map(|error| error.to_string()), "gave up while ending");
             return Outcome::Cancelled;
@@ -92,8 +94,10 @@ pub async fn run(context: WorkerContext) -> Outcome {
         context.progress.retries.fetch_add(1, Relaxed);
         tracing::warn!(task.id = %context.task, %error, attempt = clock.attempt, pause_ms = pause.as_millis() as u64, "retrying");
         let retry_at = now_ms() + pause.as_millis() as i64;
-        if let Err(error) =
-            context.store.worker_retry(&context.task, context.epoch, &error, clock.attempt, clock.since_ms, retry_at).await
+        if let Err(error) = context
+            .store
+            .worker_retry(&context.task, context.epoch, &error, clock.attempt, clock.since_ms, retry_at)
+            .await
         {
             return if error.policy() == Policy::Leave { Outcome::Cancelled } else { Outcome::Failed(error) };
         }
@@ -186,7 +190,8 @@ impl<'a> Attempt<'a> {
             session.close().await;
             collations
         };
-        let mut catalog = Catalog::new(Arc::clone(&context.spec), Arc::clone(&selection), context.dialect, collations);
+        let mut catalog =
+            Catalog::new(Arc::clone(&context.spec), Arc::clone(&selection), context.dialect, collations);
         if checkpoint.schema_done {
             let (schemas, tables) = context.store.catalog(&context.task).await?;
             catalog.load(schemas, tables)?;
@@ -218,7 +223,7 @@ impl<'a> Attempt<'a> {
             dialect: context.dialect,
         })
         .await;
-        
+
         if !precheck::blocks(&items) {
             return Ok(());
         }
@@ -308,16 +313,23 @@ impl<'a> Attempt<'a> {
     fn topic(&self) -> Result<Topic> {
         let context = self.context;
         let kafka = context.kafka.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Configuration, "incremental sync without source.kafka").hint("name a kafka connection")
+            Error::new(ErrorKind::Configuration, "incremental sync without source.kafka")
+                .hint("name a kafka connection")
         })?;
         Topic::new(kafka, context.spec.source.topic.as_deref().unwrap_or_default())
     }
 
-    async fn schema(&self, selection: &Selection, checkpoint: &Checkpoint, catalog: &mut Catalog) -> Result<()> {
+    async fn schema(
+        &self,
+        selection: &Selection,
+        checkpoint: &Checkpoint,
+        catalog: &mut Catalog,
+    ) -> Result<()> {
         self.phase(Phase::Schema).await?;
         let context = self.context;
         let endpoint = context.source.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Configuration, "schema and full sync without source.tidb").hint("name a tidb connection")
+            Error::new(ErrorKind::Configuration, "schema and full sync without source.tidb")
+                .hint("name a tidb connection")
         })?;
         let found = Source::new(endpoint.clone())
             .catalog_at(checkpoint.snapshot, |name| selection.selects(name))
@@ -377,14 +389,18 @@ impl<'a> Attempt<'a> {
         if cluster != checkpoint.cluster_id {
             return Err(Error::new(
                 ErrorKind::PositionLost,
-                format!("the checkpoint belongs to Kafka cluster {}, this is {cluster}", checkpoint.cluster_id),
+                format!(
+                    "the checkpoint belongs to Kafka cluster {}, this is {cluster}",
+                    checkpoint.cluster_id
+                ),
             )
             .endpoint(Endpoint::Kafka)
             .object(format!("topic {}", checkpoint.topic))
             .hint("point the connection back to its cluster, or copy the tables again with a new task"));
         }
         let zone = Zone::parse(&context.spec.source.time_zone).map_err(|message| {
-            Error::new(ErrorKind::Configuration, message).hint("set source.time_zone to the zone of the Drainer process")
+            Error::new(ErrorKind::Configuration, message)
+                .hint("set source.time_zone to the zone of the Drainer process")
         })?;
         let limits = seen::Limits::default();
         let back = topic.read_back(checkpoint.position.next_offset, checkpoint.start_offset, limits).await?;
@@ -400,9 +416,11 @@ impl<'a> Attempt<'a> {
         );
         let (looks, seen_looks) = watch::channel(lag::Look::default());
         let end_watch = context.cancel.child_token();
-        let watching = tokio::spawn(lag::watch(context.source.clone(), topic.clone(), looks, end_watch.clone()));
+        let watching =
+            tokio::spawn(lag::watch(context.source.clone(), topic.clone(), looks, end_watch.clone()));
         context.store.worker_recovered(&context.task, context.epoch).await?;
-        let mut stream = Stream::new(context.clone(), topic, source, catalog, seen, writer, &checkpoint, zone, seen_looks);
+        let mut stream =
+            Stream::new(context.clone(), topic, source, catalog, seen, writer, &checkpoint, zone, seen_looks);
         let result = stream.run().await;
         end_watch.cancel();
         // It only reads; its end is no news.
@@ -414,7 +432,8 @@ impl<'a> Attempt<'a> {
 /// Where an incremental-only task begins.
 fn start(start_at: Option<&StartAt>) -> Result<Start> {
     let wrong = |what: &str| {
-        Error::new(ErrorKind::Configuration, format!("start_at.{what} cannot be read")).hint("correct start_at in the spec")
+        Error::new(ErrorKind::Configuration, format!("start_at.{what} cannot be read"))
+            .hint("correct start_at in the spec")
     };
     Ok(match start_at {
         None | Some(StartAt::Earliest) => Start::Earliest,

@@ -90,9 +90,11 @@ impl Batch {
     pub fn bytes(&self) -> usize {
         self.tables
             .iter()
-            .map(|table| table.arena.len()
+            .map(|table| {
+                table.arena.len()
                     + table.entries.len() * (size_of::<Entry>() + 6)
-                    + table.keyless.len() * size_of::<KeylessChange>())
+                    + table.keyless.len() * size_of::<KeylessChange>()
+            })
             .sum()
     }
 
@@ -119,7 +121,13 @@ impl Batch {
     }
 
     /// Folds one row change into the slot.
-    pub fn fold(&mut self, slot: usize, mutation: &Mutation<'_, '_>, place: Place, commit_ms: i64) -> Result<()> {
+    pub fn fold(
+        &mut self,
+        slot: usize,
+        mutation: &Mutation<'_, '_>,
+        place: Place,
+        commit_ms: i64,
+    ) -> Result<()> {
         let Some(table) = self.tables.get_mut(slot) else {
             return Err(Error::internal("a change for a table that is not in the batch"));
         };
@@ -177,7 +185,13 @@ impl TableBatch {
         }
     }
 
-    fn upsert(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState, counts: &mut Counts) -> Result<()> {
+    fn upsert(
+        &mut self,
+        layout: &Layout,
+        row: &RowBytes<'_, '_>,
+        hasher: &RandomState,
+        counts: &mut Counts,
+    ) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
@@ -187,7 +201,13 @@ impl TableBatch {
         Ok(())
     }
 
-    fn delete(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState, counts: &mut Counts) -> Result<()> {
+    fn delete(
+        &mut self,
+        layout: &Layout,
+        row: &RowBytes<'_, '_>,
+        hasher: &RandomState,
+        counts: &mut Counts,
+    ) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
@@ -210,12 +230,15 @@ impl TableBatch {
     }
 
     fn push_key(&mut self, layout: &Layout, row: &RowBytes<'_, '_>) -> Result<()> {
-        layout.each_key_value(row, |column, value| {
-            Ok(column.encoder.push_key(value, &mut self.arena)?)
-        })
+        layout.each_key_value(row, |column, value| Ok(column.encoder.push_key(value, &mut self.arena)?))
     }
 
-    fn push_tuple(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, counts: &mut Counts) -> Result<Range<usize>> {
+    fn push_tuple(
+        &mut self,
+        layout: &Layout,
+        row: &RowBytes<'_, '_>,
+        counts: &mut Counts,
+    ) -> Result<Range<usize>> {
         let from = self.arena.len();
         self.arena.push(b'(');
         layout.each_value(row, |column, value| {
@@ -233,7 +256,8 @@ impl TableBatch {
         let Self { arena, entries, index, .. } = self;
         let key_of = |entry: &Entry| arena.get(entry.key.clone()).unwrap_or_default();
         let hash = hasher.hash_one(key_of(&entry));
-        let found = index.find(hash, |at| entries.get(*at as usize).is_some_and(|other| key_of(other) == key_of(&entry)));
+        let found = index
+            .find(hash, |at| entries.get(*at as usize).is_some_and(|other| key_of(other) == key_of(&entry)));
         match found.copied() {
             Some(at) => {
                 if let Some(known) = entries.get_mut(at as usize) {
@@ -250,7 +274,13 @@ impl TableBatch {
         }
     }
 
-    fn fold_keyless(&mut self, layout: &Layout, mutation: &Mutation<'_, '_>, place: Place, counts: &mut Counts) -> Result<()> {
+    fn fold_keyless(
+        &mut self,
+        layout: &Layout,
+        mutation: &Mutation<'_, '_>,
+        place: Place,
+        counts: &mut Counts,
+    ) -> Result<()> {
         let old = match mutation.kind {
             MutationKind::Insert => None,
             MutationKind::Update => Some(mutation.old.as_ref().ok_or_else(missing_old)?),
@@ -260,13 +290,20 @@ impl TableBatch {
         counts.relaxed = false;
         let tuple = match mutation.kind {
             MutationKind::Delete => None,
-            MutationKind::Insert | MutationKind::Update => Some(self.push_tuple(layout, &mutation.row, counts)?),
+            MutationKind::Insert | MutationKind::Update => {
+                Some(self.push_tuple(layout, &mutation.row, counts)?)
+            }
         };
         self.keyless.push(KeylessChange { place, matches, tuple, relaxed: counts.relaxed });
         Ok(())
     }
 
-    fn push_match(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, counts: &mut Counts) -> Result<Range<usize>> {
+    fn push_match(
+        &mut self,
+        layout: &Layout,
+        row: &RowBytes<'_, '_>,
+        counts: &mut Counts,
+    ) -> Result<Range<usize>> {
         let from = self.arena.len();
         layout.each_value(row, |column, value| {
             if self.arena.len() > from {
@@ -325,7 +362,13 @@ pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
                     continue;
                 }
                 if !piece.is_empty() && (piece.len() >= rows || bytes + entry.tuple.len() > limits.bytes) {
-                    into.push(Piece { batch: Arc::clone(batch), table: at, entries: std::mem::take(&mut piece), delete, relaxed });
+                    into.push(Piece {
+                        batch: Arc::clone(batch),
+                        table: at,
+                        entries: std::mem::take(&mut piece),
+                        delete,
+                        relaxed,
+                    });
                     bytes = 0;
                 }
                 bytes += entry.tuple.len() + 1;
@@ -345,15 +388,21 @@ pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
 
 impl Job for Piece {
     fn build(&self, sql: &mut Vec<u8>) -> Result<()> {
-        let table = self.batch.tables.get(self.table).ok_or_else(|| Error::internal("a statement without its table"))?;
+        let table = self
+            .batch
+            .tables
+            .get(self.table)
+            .ok_or_else(|| Error::internal("a statement without its table"))?;
         let layout = &table.layout;
         sql.extend_from_slice(if self.delete { &layout.delete_head } else { &layout.upsert_head });
         for (nth, place) in self.entries.iter().enumerate() {
             if nth > 0 {
                 sql.push(b',');
             }
-            let entry =
-                table.entries.get(*place as usize).ok_or_else(|| Error::internal("a statement without its row"))?;
+            let entry = table
+                .entries
+                .get(*place as usize)
+                .ok_or_else(|| Error::internal("a statement without its row"))?;
             sql.extend_from_slice(table.text(&entry.tuple));
         }
         sql.extend_from_slice(if self.delete { b")" } else { &layout.upsert_tail });

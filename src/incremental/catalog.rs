@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::adb::dialect::{Collations, Problem, TableOptions, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Dialect, Table, TableName, Tso};
-use crate::store::{CatalogSchema, CatalogVersion};
 use crate::schema_sync::Wanted;
+use crate::store::{CatalogSchema, CatalogVersion};
 use crate::task::selection::Selection;
 use crate::task::spec::{Spec, TablesWithoutKey};
 use crate::tidb::SourceCatalog;
@@ -21,7 +21,7 @@ use crate::tidb::SourceCatalog;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
-    Table(TableEntry),
+    Table(Box<TableEntry>),
     /// The table was renamed to `of`. Rows may still come under this name: late ones, and after a multi-table rename all of
     /// them (source-drainer.md 0.12).
     Alias {
@@ -48,7 +48,9 @@ impl TableEntry {
     /// The table without its hidden columns.
     pub fn visible(&self) -> Table {
         let mut table = self.table.clone();
-        table.columns.retain(|column| !self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(&column.name)));
+        table
+            .columns
+            .retain(|column| !self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(&column.name)));
         table
     }
 
@@ -132,12 +134,14 @@ impl Catalog {
     /// Fills the catalog from the store.
     pub fn load(&mut self, schemas: Vec<CatalogSchema>, versions: Vec<CatalogVersion>) -> Result<()> {
         for schema in schemas {
-            let defaults = SchemaDefaults { name: schema.name, charset: schema.charset, collation: schema.collation };
+            let defaults =
+                SchemaDefaults { name: schema.name, charset: schema.charset, collation: schema.collation };
             self.schemas.insert(defaults.name.to_lowercase(), defaults);
         }
         for version in versions {
-            let entry = serde_json::from_str(&version.definition)
-                .map_err(|error| Error::internal(format!("the stored definition of {} does not read: {error}", version.key)))?;
+            let entry = serde_json::from_str(&version.definition).map_err(|error| {
+                Error::internal(format!("the stored definition of {} does not read: {error}", version.key))
+            })?;
             self.entries.insert(version.key, entry);
         }
         Ok(())
@@ -184,7 +188,7 @@ impl Catalog {
     pub fn tables_of<'a>(&'a self, schema: &str) -> impl Iterator<Item = &'a TableEntry> + use<'a> {
         let schema = schema.to_lowercase();
         self.entries.iter().filter_map(move |(key, entry)| match entry {
-            Entry::Table(entry) if key.schema == schema => Some(entry),
+            Entry::Table(entry) if key.schema == schema => Some(&**entry),
             _ => None,
         })
     }
@@ -194,7 +198,9 @@ impl Catalog {
         let schema = schema.to_lowercase();
         self.schemas.keys().any(|other| *other != schema && self.selection.target_schema(other) == target)
             || self.entries.iter().any(|(key, entry)| {
-                matches!(entry, Entry::Table(_)) && key.schema != schema && self.selection.selects(key)
+                matches!(entry, Entry::Table(_))
+                    && key.schema != schema
+                    && self.selection.selects(key)
                     && self.selection.target(key).schema == target
             })
     }
@@ -221,7 +227,8 @@ impl Catalog {
         TargetTable::new(self.dialect, &table, name, &self.options(&table.name)).map_err(|problems| {
             match problems.into_iter().find(Problem::is_refusal) {
                 Some(problem) => Error::from(problem),
-                None => Error::new(ErrorKind::SchemaMismatch, "the target cannot hold this table").object(&table.name),
+                None => Error::new(ErrorKind::SchemaMismatch, "the target cannot hold this table")
+                    .object(&table.name),
             }
         })
     }
@@ -242,7 +249,9 @@ impl Catalog {
 
     fn ours(&self) -> impl Iterator<Item = &TableEntry> {
         self.entries.values().filter_map(|entry| match entry {
-            Entry::Table(entry) => (!entry.ignored && self.selection.selects(&entry.table.name)).then_some(entry),
+            Entry::Table(entry) => {
+                (!entry.ignored && self.selection.selects(&entry.table.name)).then_some(&**entry)
+            }
             Entry::Alias { .. } | Entry::Dropped => None,
         })
     }
@@ -274,9 +283,12 @@ impl Catalog {
                 }
                 let target = self.target(entry)?;
                 if target.identity.is_none() && self.spec.tables_without_key == TablesWithoutKey::Refuse {
-                    return Err(Error::new(ErrorKind::Configuration, "the table has no key that identifies a row")
-                        .object(&entry.table.name)
-                        .hint("give it a primary key, exclude it, or set tables_without_key to match_row"));
+                    return Err(Error::new(
+                        ErrorKind::Configuration,
+                        "the table has no key that identifies a row",
+                    )
+                    .object(&entry.table.name)
+                    .hint("give it a primary key, exclude it, or set tables_without_key to match_row"));
                 }
                 let tracked = Arc::new(Tracked {
                     table: entry.visible(),
@@ -331,7 +343,7 @@ impl Change {
         let entries = found
             .tables
             .into_iter()
-            .map(|table| (table.name.clone(), Entry::Table(TableEntry::new(table))))
+            .map(|table| (table.name.clone(), Entry::Table(Box::new(TableEntry::new(table)))))
             .collect();
         Self { schemas, entries }
     }

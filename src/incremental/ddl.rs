@@ -26,7 +26,8 @@ impl<S: ChangeSource> Stream<S> {
         commit_ts: Tso,
         after: Option<Position>,
     ) -> Result<()> {
-        let (store, task, epoch) = (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
+        let (store, task, epoch) =
+            (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
         let watermark = self.watermark();
         let moved = after.map(|after| (self.saved, after, watermark));
         if let Some(known) = store.ddl_by_commit_ts(&task, commit_ts).await?
@@ -86,7 +87,8 @@ impl<S: ChangeSource> Stream<S> {
         if steps.statements.is_empty() {
             return Ok(steps);
         }
-        let (store, task, epoch) = (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
+        let (store, task, epoch) =
+            (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
         let resumed = store.ddl_by_commit_ts(&task, record.commit_ts).await?.is_some();
         let (n, done) = store.ddl_begin(&task, epoch, record).await?;
         record.n = n;
@@ -95,9 +97,10 @@ impl<S: ChangeSource> Stream<S> {
             let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
             let writer = self.writer()?;
             if !(in_doubt && schema_sync::done(writer.session().await?, &step.done).await?) {
-                writer.execute(&step.sql).await.map_err(|error| {
-                    error.object(format!("DDL {n} step {}: {}", at + 1, step.sql))
-                })?;
+                writer
+                    .execute(&step.sql)
+                    .await
+                    .map_err(|error| error.object(format!("DDL {n} step {}: {}", at + 1, step.sql)))?;
             }
             store.ddl_step(&task, epoch, n, at + 1).await?;
         }
@@ -112,7 +115,10 @@ impl<S: ChangeSource> Stream<S> {
         let statements = match statements {
             Ok(statements) => statements,
             // What cannot concern the task need not be understood.
-            Err(_) if !record.schema_name.is_empty() && !self.catalog.selection().could_select_schema(&record.schema_name) => {
+            Err(_)
+                if !record.schema_name.is_empty()
+                    && !self.catalog.selection().could_select_schema(&record.schema_name) =>
+            {
                 return Ok(Steps::default());
             }
             Err(error) => return Err(error),
@@ -124,9 +130,14 @@ impl<S: ChangeSource> Stream<S> {
                 Plan::Do(steps) => return Ok(steps),
                 Plan::Ask(name) => {
                     let unknown = || {
-                        Error::new(ErrorKind::SchemaMismatch, "the stream does not say what this table looks like")
-                            .object(&name)
-                            .hint("give the task a TiDB connection, or create the table by hand and skip this DDL")
+                        Error::new(
+                            ErrorKind::SchemaMismatch,
+                            "the stream does not say what this table looks like",
+                        )
+                        .object(&name)
+                        .hint(
+                            "give the task a TiDB connection, or create the table by hand and skip this DDL",
+                        )
                     };
                     let source = self.context.source.as_ref().ok_or_else(unknown)?;
                     let table = tidb::table_at(source, record.commit_ts, &name).await?.ok_or_else(unknown)?;

@@ -30,7 +30,9 @@ impl Keyless {
 
     /// Applies the batch's keyless changes in stream order.
     pub async fn apply(&mut self, writer: &mut Writer, batch: &Batch, limits: (usize, usize)) -> Result<()> {
-        let Some(last) = batch.tables.iter().flat_map(|table| &table.keyless).map(|change| change.place).max() else {
+        let Some(last) =
+            batch.tables.iter().flat_map(|table| &table.keyless).map(|change| change.place).max()
+        else {
             return Ok(());
         };
         let session = writer.session().await?;
@@ -68,10 +70,12 @@ impl Keyless {
             .await?;
         let id = literal::string(&self.id);
         session.execute(format!("insert ignore into {POSITIONS} values ({id}, 0, 0)")).await?;
-        let row: Option<(i64, u64)> =
-            session.first(&format!("select message_offset, changes from {POSITIONS} where id = {id}")).await?;
-        let (offset, nth) = row
-            .ok_or_else(|| Error::internal("the position row just written is not there").endpoint(Endpoint::Target))?;
+        let row: Option<(i64, u64)> = session
+            .first(&format!("select message_offset, changes from {POSITIONS} where id = {id}"))
+            .await?;
+        let (offset, nth) = row.ok_or_else(|| {
+            Error::internal("the position row just written is not there").endpoint(Endpoint::Target)
+        })?;
         Ok(Place { offset, nth })
     }
 
@@ -92,7 +96,10 @@ impl Keyless {
                 }
                 if let Some(tuple) = &change.tuple {
                     let tuple = table.text(tuple);
-                    if insert.rows >= rows || insert.sql.len() + tuple.len() > bytes || insert.relaxed != change.relaxed {
+                    if insert.rows >= rows
+                        || insert.sql.len() + tuple.len() > bytes
+                        || insert.relaxed != change.relaxed
+                    {
                         insert.send(session, table).await?;
                     }
                     insert.push(table, tuple, change.relaxed);
@@ -141,7 +148,9 @@ impl Insert {
             return Ok(());
         }
         self.rows = 0;
-        crate::adb::writer::run(session, &self.sql, self.relaxed).await.map_err(|error| error.object(&table.layout.target))
+        crate::adb::writer::run(session, &self.sql, self.relaxed)
+            .await
+            .map_err(|error| error.object(&table.layout.target))
     }
 }
 
@@ -154,8 +163,11 @@ async fn remove(session: &mut Session, table: &TableBatch, change: &KeylessChang
     if done.affected_rows == 1 {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::SchemaMismatch, format!("the row that the message at offset {} changes is not in the target", change.place.offset))
-        .endpoint(Endpoint::Target)
-        .object(&table.layout.target)
-        .hint("the table has no key and differs from the source; copy it again"))
+    Err(Error::new(
+        ErrorKind::SchemaMismatch,
+        format!("the row that the message at offset {} changes is not in the target", change.place.offset),
+    )
+    .endpoint(Endpoint::Target)
+    .object(&table.layout.target)
+    .hint("the table has no key and differs from the source; copy it again"))
 }

@@ -37,11 +37,8 @@ impl LayoutColumn {
 
     /// Appends a condition that holds for exactly this value.
     pub fn push_match(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
-        let (column, equals): (&[u8], &[u8]) = if self.encoder.is_comparable() {
-            (&self.quoted, b" <=> ")
-        } else {
-            (&self.as_text, b" <=> ")
-        };
+        let (column, equals): (&[u8], &[u8]) =
+            if self.encoder.is_comparable() { (&self.quoted, b" <=> ") } else { (&self.as_text, b" <=> ") };
         out.extend_from_slice(column);
         out.extend_from_slice(equals);
         let from = out.len();
@@ -85,11 +82,7 @@ impl Layout {
     ///
     /// # Errors
     /// `SchemaMismatch` when a column of the key is not in the message.
-    pub fn new(
-        tracked: &Tracked,
-        columns: &[ColumnInfo<'_>],
-        zone: &Arc<Zone>,
-    ) -> Result<Self> {
+    pub fn new(tracked: &Tracked, columns: &[ColumnInfo<'_>], zone: &Arc<Zone>) -> Result<Self> {
         let (source, table) = (&tracked.table.name, &tracked.target);
         let source_column = |column: &TargetColumn| tracked.table.columns.get(column.source_index);
         let identity = table.identity.as_deref().unwrap_or_default();
@@ -97,11 +90,9 @@ impl Layout {
         let mut names = Vec::new();
         for info in columns {
             let name = String::from_utf8_lossy(info.name).to_lowercase();
-            let found = table
-                .columns
-                .iter()
-                .enumerate()
-                .find(|(_, column)| source_column(column).is_some_and(|source| source.name.to_lowercase() == name));
+            let found = table.columns.iter().enumerate().find(|(_, column)| {
+                source_column(column).is_some_and(|source| source.name.to_lowercase() == name)
+            });
             fitted.push(found.map(|(place, column)| {
                 let mut quoted = Vec::new();
                 push_name(&mut quoted, &column.name);
@@ -123,9 +114,12 @@ impl Layout {
                 .hint("the message's layout does not fit the table as we know it; resync the table"));
         }
         if names.is_empty() {
-            return Err(Error::new(ErrorKind::SchemaMismatch, "a row without any column of the target's table")
-                .object(source)
-                .hint("the message's layout does not fit the table as we know it; resync the table"));
+            return Err(Error::new(
+                ErrorKind::SchemaMismatch,
+                "a row without any column of the target's table",
+            )
+            .object(source)
+            .hint("the message's layout does not fit the table as we know it; resync the table"));
         }
         let whole = names.len() == table.columns.len() && !tracked.keep_other_columns;
         let target = table_name(&table.name);
@@ -150,13 +144,9 @@ impl Layout {
             .collect();
         let key_list = keys.join(&b","[..]);
         let key_list = if keys.len() > 1 { [b"(", &key_list[..], b")"].concat() } else { key_list };
-        let deletes_first = table
-            .columns
-            .iter()
-            .enumerate()
-            .any(|(place, column)| {
-                identity.contains(&place) && source_column(column).is_some_and(|source| source.ty.name.is_text())
-            });
+        let deletes_first = table.columns.iter().enumerate().any(|(place, column)| {
+            identity.contains(&place) && source_column(column).is_some_and(|source| source.ty.name.is_text())
+        });
         Ok(Self {
             source: source.clone(),
             target: table.name.clone(),
@@ -195,13 +185,15 @@ impl Layout {
     ) -> Result<()> {
         // Keys are short and mostly lead the row: one walk per key column costs less than collecting.
         for place in 0..self.key_width {
-            let found = self
-                .columns
-                .iter()
-                .zip(row.values())
-                .find(|(column, _)| column.as_ref().is_some_and(|column| column.key_place == Some(place)));
+            let found =
+                self.columns.iter().zip(row.values()).find(|(column, _)| {
+                    column.as_ref().is_some_and(|column| column.key_place == Some(place))
+                });
             if let Some((Some(column), value)) = found {
-                each(column, value.map_err(|fault| Error::new(ErrorKind::CorruptMessage, fault.to_string()))?)?;
+                each(
+                    column,
+                    value.map_err(|fault| Error::new(ErrorKind::CorruptMessage, fault.to_string()))?,
+                )?;
             }
         }
         Ok(())

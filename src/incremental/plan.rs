@@ -97,7 +97,9 @@ fn policy_of(policies: &DdlPolicies, kind: DdlKind) -> DdlPolicy {
 impl Planner<'_> {
     fn statement(&mut self, statement: &Statement) -> Result<()> {
         match statement {
-            Statement::CreateDatabase { name, charset, collation, .. } => self.create_database(name, charset, collation),
+            Statement::CreateDatabase { name, charset, collation, .. } => {
+                self.create_database(name, charset, collation)
+            }
             Statement::AlterDatabase { name, charset, collation } => {
                 let name = name.as_deref().unwrap_or(self.event.schema).to_owned();
                 let mut defaults = self.catalog.schema(&name).cloned().unwrap_or_default();
@@ -120,7 +122,8 @@ impl Planner<'_> {
             }
             Statement::CreateTableLike { name, source, .. } => {
                 let name = self.created_name(name);
-                let unqualified_new = matches!(statement, Statement::CreateTableLike { name, .. } if name.schema.is_none());
+                let unqualified_new =
+                    matches!(statement, Statement::CreateTableLike { name, .. } if name.schema.is_none());
                 let Some(found) = self.other_table(source, unqualified_new, &name)? else { return Ok(()) };
                 let table = match self.facts.get(&name.key()) {
                     Some(table) => table.clone(),
@@ -137,7 +140,11 @@ impl Planner<'_> {
                 self.create_table(table)
             }
             Statement::DropTable { names, temporary, .. } => {
-                if *temporary { Ok(()) } else { self.drop_table(names) }
+                if *temporary {
+                    Ok(())
+                } else {
+                    self.drop_table(names)
+                }
             }
             Statement::TruncateTable { name } => {
                 let name = self.named(name);
@@ -233,7 +240,12 @@ impl Planner<'_> {
         self.steps.change.entries.extend(change.entries);
     }
 
-    fn create_database(&mut self, name: &str, charset: &Option<String>, collation: &Option<String>) -> Result<()> {
+    fn create_database(
+        &mut self,
+        name: &str,
+        charset: &Option<String>,
+        collation: &Option<String>,
+    ) -> Result<()> {
         self.change_schema(SchemaChange::Set(SchemaDefaults {
             name: name.to_owned(),
             charset: charset.clone(),
@@ -259,7 +271,8 @@ impl Planner<'_> {
     }
 
     fn drop_database(&mut self, name: &str) -> Result<()> {
-        let tables: Vec<TableName> = self.catalog.tables_of(name).map(|entry| entry.table.name.clone()).collect();
+        let tables: Vec<TableName> =
+            self.catalog.tables_of(name).map(|entry| entry.table.name.clone()).collect();
         if self.catalog.selection().could_select_schema(name)
             && self.allowed(DdlKind::DropDatabase, &TableName::new(name, ""))?
         {
@@ -285,10 +298,9 @@ impl Planner<'_> {
         let selection = self.catalog.selection();
         let target = selection.target_schema(name);
         selection.selects_schema(name)
-            && self
-                .catalog
-                .tables_of(name)
-                .all(|entry| !selection.selects(&entry.table.name) || selection.target(&entry.table.name).schema == target)
+            && self.catalog.tables_of(name).all(|entry| {
+                !selection.selects(&entry.table.name) || selection.target(&entry.table.name).schema == target
+            })
             && !self.catalog.any_other_schema_targets(name, &target)
     }
 
@@ -322,7 +334,12 @@ impl Planner<'_> {
                         != self.catalog.selection().target_schema(&name.schema)
                 {
                     let schema = self.catalog.selection().target(&name).schema;
-                    self.steps.statements.push(dialect::create_database_statement(self.catalog.dialect(), &schema, None, None));
+                    self.steps.statements.push(dialect::create_database_statement(
+                        self.catalog.dialect(),
+                        &schema,
+                        None,
+                        None,
+                    ));
                 }
                 let target = self.catalog.target(&entry)?;
                 self.steps.statements.push(dialect::create_table_statement(&target));
@@ -330,7 +347,7 @@ impl Planner<'_> {
                 entry.ignored = true;
             }
         }
-        self.change_entry(name, Entry::Table(entry));
+        self.change_entry(name, Entry::Table(Box::new(entry)));
         Ok(())
     }
 
@@ -345,15 +362,20 @@ impl Planner<'_> {
         {
             of.clone()
         } else {
-            let live: Vec<&TableName> = listed.iter().filter(|name| self.catalog.table(name).is_some()).collect();
+            let live: Vec<&TableName> =
+                listed.iter().filter(|name| self.catalog.table(name).is_some()).collect();
             match live.as_slice() {
                 [only] => (*only).clone(),
-                _ if !self.touches_selection(&event) && !listed.iter().any(|name| self.touches_selection(name)) => {
+                _ if !self.touches_selection(&event)
+                    && !listed.iter().any(|name| self.touches_selection(name)) =>
+                {
                     return Ok(());
                 }
                 _ => {
                     return Err(refuse(
-                        format!("cannot tell which table of this DROP TABLE is dropped: the event names {event}"),
+                        format!(
+                            "cannot tell which table of this DROP TABLE is dropped: the event names {event}"
+                        ),
                         "drop the table on the target by hand and skip this DDL",
                     ));
                 }
@@ -387,7 +409,7 @@ impl Planner<'_> {
     fn selected(&mut self, name: &TableName) -> Result<Option<TableEntry>> {
         match self.catalog.entry(name) {
             Some(Entry::Table(entry)) => {
-                Ok((self.catalog.selection().selects(name) && !entry.ignored).then(|| entry.clone()))
+                Ok((self.catalog.selection().selects(name) && !entry.ignored).then(|| (**entry).clone()))
             }
             Some(Entry::Alias { of }) => {
                 let of = of.clone();
@@ -397,17 +419,27 @@ impl Planner<'_> {
             None if !self.catalog.selection().selects(name) => Ok(None),
             None => match self.facts.get(&name.key()) {
                 Some(table) => Ok(Some(TableEntry::new(table.clone()))),
-                None => Err(Error::new(ErrorKind::SchemaMismatch, "DDL on a table that the task has never seen")
-                    .endpoint(Endpoint::Kafka)
-                    .object(name)
-                    .hint("it may have been renamed or restored without an event; copy it again with a new task")),
+                None => Err(Error::new(
+                    ErrorKind::SchemaMismatch,
+                    "DDL on a table that the task has never seen",
+                )
+                .endpoint(Endpoint::Kafka)
+                .object(name)
+                .hint(
+                    "it may have been renamed or restored without an event; copy it again with a new task",
+                )),
             },
         }
     }
 
     /// A table named beside the event's own (LIKE source, old name of a rename). Unqualified means the session's schema,
     /// which is the event's where the new name is unqualified too; else the only candidate, else nobody knows.
-    fn other_table(&mut self, name: &ObjectName, session_is_event: bool, asked: &TableName) -> Result<Option<TableName>> {
+    fn other_table(
+        &mut self,
+        name: &ObjectName,
+        session_is_event: bool,
+        asked: &TableName,
+    ) -> Result<Option<TableName>> {
         if name.schema.is_some() || session_is_event {
             return Ok(Some(name.or_schema(self.event.schema)));
         }
@@ -435,7 +467,8 @@ impl Planner<'_> {
         let Some(mut entry) = self.catalog.table(&old_name).cloned() else {
             let selection = self.catalog.selection();
             if selection.selects(&old_name) || selection.selects(&new_name) {
-                if matches!(self.catalog.entry(&new_name), Some(Entry::Table(_))) && self.catalog.entry(&old_name).is_none()
+                if matches!(self.catalog.entry(&new_name), Some(Entry::Table(_)))
+                    && self.catalog.entry(&old_name).is_none()
                 {
                     // Seen ahead of its place in the stream.
                     return Ok(());
@@ -446,15 +479,18 @@ impl Planner<'_> {
             }
             return Ok(());
         };
-        let (was, becomes) =
-            (self.catalog.selection().selects(&old_name) && !entry.ignored, self.catalog.selection().selects(&new_name));
+        let (was, becomes) = (
+            self.catalog.selection().selects(&old_name) && !entry.ignored,
+            self.catalog.selection().selects(&new_name),
+        );
         entry.table.name = new_name.clone();
         if was && becomes {
             if self.allowed(DdlKind::RenameTable, &old_name)? {
                 let from = self.catalog.selection().target(&old_name);
                 let to = self.catalog.selection().target(&new_name);
                 if from != to {
-                    if from.schema != to.schema && !self.catalog.selection().selects_schema(&new_name.schema) {
+                    if from.schema != to.schema && !self.catalog.selection().selects_schema(&new_name.schema)
+                    {
                         self.steps.statements.push(dialect::create_database_statement(
                             self.catalog.dialect(),
                             &to.schema,
@@ -462,7 +498,9 @@ impl Planner<'_> {
                             None,
                         ));
                     }
-                    self.steps.statements.extend(dialect::rename_tables(self.catalog.dialect(), &[(from, to)])?);
+                    self.steps
+                        .statements
+                        .extend(dialect::rename_tables(self.catalog.dialect(), &[(from, to)])?);
                 }
             } else {
                 return Err(refuse(
@@ -472,7 +510,9 @@ impl Planner<'_> {
                 .object(old_name));
             }
         } else if was {
-            self.steps.notes.push(format!("{old_name} left the selection as {new_name}: its data stays on the target"));
+            self.steps
+                .notes
+                .push(format!("{old_name} left the selection as {new_name}: its data stays on the target"));
         } else if becomes && !entry.ignored {
             return Err(Error::new(
                 ErrorKind::SchemaMismatch,
@@ -483,7 +523,7 @@ impl Planner<'_> {
         }
         // A late row under the old name is a row of the same table.
         self.change_entry(old_name, Entry::Alias { of: new_name.clone() });
-        self.change_entry(new_name, Entry::Table(entry));
+        self.change_entry(new_name, Entry::Table(Box::new(entry)));
         Ok(())
     }
 
@@ -527,7 +567,10 @@ impl Planner<'_> {
         match rename {
             Some(to) => {
                 let qualified = ObjectName { schema: Some(full.schema.clone()), name: full.table.clone() };
-                let to = ObjectName { schema: Some(to.or_schema(self.event.schema).schema), name: to.name.clone() };
+                let to = ObjectName {
+                    schema: Some(to.or_schema(self.event.schema).schema),
+                    name: to.name.clone(),
+                };
                 self.rename(&qualified, &to)
             }
             None => Ok(()),
@@ -582,7 +625,8 @@ impl Planner<'_> {
                 .object(&name));
             }
             let condition = condition.map_err(|error| Error::from(error).object(&name))?;
-            let context = AlterContext { partition_condition: condition.as_deref(), ..AlterContext::default() };
+            let context =
+                AlterContext { partition_condition: condition.as_deref(), ..AlterContext::default() };
             let statements = dialect::alter(
                 self.catalog.dialect(),
                 &before.visible(),
@@ -594,7 +638,7 @@ impl Planner<'_> {
             )?;
             self.steps.statements.extend(statements);
         }
-        self.change_entry(name, Entry::Table(entry));
+        self.change_entry(name, Entry::Table(Box::new(entry)));
         Ok(())
     }
 }
@@ -602,7 +646,8 @@ impl Planner<'_> {
 /// The partitions whose rows go; None when none do, or all.
 fn partitions_of(clause: &AlterClause) -> Option<&[String]> {
     match clause {
-        AlterClause::DropPartitions { names, .. } | AlterClause::TruncatePartitions { names: Some(names) } => Some(names),
+        AlterClause::DropPartitions { names, .. }
+        | AlterClause::TruncatePartitions { names: Some(names) } => Some(names),
         _ => None,
     }
 }

@@ -19,7 +19,8 @@ use super::lag::{Look, Pending};
 use super::layout::Layout;
 use crate::adb::writer::Writer;
 use crate::binlog::{
-    ChangeSource, Ddl, Fingerprint, Incoming, Kind, Malformed, Message, RawMessage, Seen, SeenSet, TableChange, Topic, Verdict,
+    ChangeSource, Ddl, Fingerprint, Incoming, Kind, Malformed, Message, RawMessage, Seen, SeenSet,
+    TableChange, Topic, Verdict,
 };
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -242,7 +243,9 @@ impl<S: ChangeSource> Stream<S> {
         self.judge(&raw).await.map_err(|error| {
             // A row's table, when known, is the better object; the place is never left out.
             match error.object.clone() {
-                Some(object) if object != place => Error { object: Some(format!("{place}, {object}")), ..error },
+                Some(object) if object != place => {
+                    Error { object: Some(format!("{place}, {object}")), ..error }
+                }
                 _ => error.object(place),
             }
         })
@@ -276,7 +279,10 @@ impl<S: ChangeSource> Stream<S> {
             Verdict::Conflict { first } => {
                 return Err(Error::new(
                     ErrorKind::CorruptMessage,
-                    format!("a second, different transaction {commit_ts}; the first is at offset {}", first.offset),
+                    format!(
+                        "a second, different transaction {commit_ts}; the first is at offset {}",
+                        first.offset
+                    ),
                 )
                 .endpoint(Endpoint::Kafka)
                 .hint("two Drainers write this topic, or its filter was changed: give each its own topic"));
@@ -319,9 +325,12 @@ impl<S: ChangeSource> Stream<S> {
         self.context.progress.late_transactions.fetch_add(1, Relaxed);
         tracing::warn!(task.id = %self.context.task, offset = raw.offset.0, %commit_ts, %newest, "late transaction");
         let refuse = |what: &str| {
-            Error::new(ErrorKind::PositionLost, format!("{what} {commit_ts} comes after newer transactions (up to {newest})"))
-                .endpoint(Endpoint::Kafka)
-                .hint("the broker or Drainer changed the order; copy the tables again with a new task")
+            Error::new(
+                ErrorKind::PositionLost,
+                format!("{what} {commit_ts} comes after newer transactions (up to {newest})"),
+            )
+            .endpoint(Endpoint::Kafka)
+            .hint("the broker or Drainer changed the order; copy the tables again with a new task")
         };
         if matches!(message.kind, Kind::Ddl(_)) {
             return Err(refuse("DDL"));
@@ -349,7 +358,8 @@ impl<S: ChangeSource> Stream<S> {
                     Kind::Dml(tables) => {
                         let mut nth = 0;
                         for table in tables {
-                            self.table(&table.map_err(corrupt)?, old.offset, &mut nth, message.commit_ts).await?;
+                            self.table(&table.map_err(corrupt)?, old.offset, &mut nth, message.commit_ts)
+                                .await?;
                         }
                     }
                     Kind::Ddl(_) => return Err(refuse("a transaction that belongs before a DDL:")),
@@ -359,8 +369,12 @@ impl<S: ChangeSource> Stream<S> {
             self.flush().await?;
         }
         self.read = after;
-        let detail = serde_json::json!({"offset": raw.offset.to_string(), "commit_ts": commit_ts.to_string()});
-        self.context.store.event(Some(&self.context.task), "late_transaction", None, "late transaction applied", detail).await
+        let detail =
+            serde_json::json!({"offset": raw.offset.to_string(), "commit_ts": commit_ts.to_string()});
+        self.context
+            .store
+            .event(Some(&self.context.task), "late_transaction", None, "late transaction applied", detail)
+            .await
     }
 
     fn after(&self, offset: Offset, commit_ts: Tso) -> Position {
@@ -372,7 +386,13 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     /// Folds the changes of one table entry; `nth` counts the message's changes.
-    async fn table(&mut self, table: &TableChange<'_>, offset: Offset, nth: &mut u64, commit_ts: Tso) -> Result<()> {
+    async fn table(
+        &mut self,
+        table: &TableChange<'_>,
+        offset: Offset,
+        nth: &mut u64,
+        commit_ts: Tso,
+    ) -> Result<()> {
         let Target::Layout(layout) = self.target(table).await? else {
             *nth += table.mutations().count() as u64;
             return Ok(());
@@ -381,7 +401,12 @@ impl<S: ChangeSource> Stream<S> {
         let mut until_look = LOOK_EVERY;
         for mutation in table.mutations() {
             let mutation = mutation.map_err(corrupt)?;
-            self.batch.fold(slot, &mutation, Place { offset: offset.0, nth: *nth }, commit_ts.physical_ms())?;
+            self.batch.fold(
+                slot,
+                &mutation,
+                Place { offset: offset.0, nth: *nth },
+                commit_ts.physical_ms(),
+            )?;
             *nth += 1;
             until_look -= 1;
             if until_look == 0 {
@@ -420,25 +445,31 @@ impl<S: ChangeSource> Stream<S> {
             resolved = self.catalog.resolve(&name)?;
         }
         let target = match resolved {
-            Resolved::Table(tracked) => Target::Layout(Arc::new(Layout::new(
-                &tracked,
-                &table.columns,
-                &self.zone,
-            )?)),
+            Resolved::Table(tracked) => {
+                Target::Layout(Arc::new(Layout::new(&tracked, &table.columns, &self.zone)?))
+            }
             Resolved::Unselected | Resolved::Dropped => Target::Skip,
             Resolved::Unknown => {
-                return Err(Error::new(ErrorKind::SchemaMismatch, "rows of a table that the task has never seen")
-                    .object(name)
-                    .hint("it may have been renamed or restored without an event; copy it again with a new task"));
+                return Err(Error::new(
+                    ErrorKind::SchemaMismatch,
+                    "rows of a table that the task has never seen",
+                )
+                .object(name)
+                .hint(
+                    "it may have been renamed or restored without an event; copy it again with a new task",
+                ));
             }
         };
         if let Target::Layout(layout) = &target
             && layout.keyless
             && self.context.dialect == Dialect::Adb
         {
-            return Err(Error::new(ErrorKind::Configuration, "AnalyticDB cannot match rows of a table without a key")
-                .object(name)
-                .hint("give the table a primary key, or exclude it"));
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "AnalyticDB cannot match rows of a table without a key",
+            )
+            .object(name)
+            .hint("give the table a primary key, or exclude it"));
         }
         self.layouts.insert(key, target.clone());
         Ok(target)
@@ -466,7 +497,8 @@ impl<S: ChangeSource> Stream<S> {
             if of != wanted || message.commit_ts <= self.snapshot {
                 continue;
             }
-            if let Some(known) = self.context.store.ddl_by_commit_ts(&self.context.task, message.commit_ts).await?
+            if let Some(known) =
+                self.context.store.ddl_by_commit_ts(&self.context.task, message.commit_ts).await?
                 && known.state != crate::store::DdlState::Pending
                 && known.state != crate::store::DdlState::Failed
             {
@@ -540,19 +572,18 @@ impl<S: ChangeSource> Stream<S> {
 }
 
 /// The batch in flight, or never.
-async fn landing(in_flight: &mut Option<(InFlight, Position)>) -> Result<(Writer, Keyless, Batch, Result<()>)> {
+async fn landing(
+    in_flight: &mut Option<(InFlight, Position)>,
+) -> Result<(Writer, Keyless, Batch, Result<()>)> {
     match in_flight {
-        Some((handle, _)) => handle.await.map_err(|error| Error::internal(format!("the writer ended: {error}"))),
+        Some((handle, _)) => {
+            handle.await.map_err(|error| Error::internal(format!("the writer ended: {error}")))
+        }
         None => std::future::pending().await,
     }
 }
 
-async fn apply(
-    writer: &mut Writer,
-    keyless: &mut Keyless,
-    batch: &Arc<Batch>,
-    limits: Limits,
-) -> Result<()> {
+async fn apply(writer: &mut Writer, keyless: &mut Keyless, batch: &Arc<Batch>, limits: Limits) -> Result<()> {
     let [first, second] = pieces(batch, limits);
     writer.run(first).await?;
     writer.run(second).await?;
@@ -579,8 +610,9 @@ fn fits(resolved: &Resolved, change: &TableChange<'_>) -> bool {
         .filter_map(|column| tracked.table.columns.get(column.source_index))
         .any(|column| !sent.contains(&column.name.to_lowercase()));
     // Columns of expression indexes are hidden from every definition.
-    let unknown =
-        sent.iter().any(|name| !name.starts_with("_v$_") && !tracked.hidden.contains(name) && tracked.table.column(name).is_none());
+    let unknown = sent.iter().any(|name| {
+        !name.starts_with("_v$_") && !tracked.hidden.contains(name) && tracked.table.column(name).is_none()
+    });
     !(lacks && unknown)
 }
 
@@ -591,5 +623,6 @@ fn corrupt(fault: Malformed) -> Error {
 }
 
 fn text(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::CorruptMessage, "a table's name is not UTF-8"))
+    std::str::from_utf8(bytes)
+        .map_err(|_| Error::new(ErrorKind::CorruptMessage, "a table's name is not UTF-8"))
 }

@@ -54,7 +54,7 @@ impl Shape {
             "mediumint" => 24,
             "int" | "integer" => 32,
             "bigint" => 64,
-            "decimal" if self.number(1, 0) == 0 || !self.numbers.is_empty() => {
+            "decimal" => {
                 let digits = self.number(0, 10).saturating_sub(self.number(1, 0)).min(38);
                 let largest = 10_i128.pow(digits as u32) - 1;
                 return Some((if self.unsigned { 0 } else { -largest }, largest));

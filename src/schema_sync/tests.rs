@@ -199,3 +199,34 @@ fn adb_takes_only_its_own_database_names_and_tells_little_of_keys() {
     assert_eq!((used.tables[0].action, refused(&used).len()), (Action::Use, 0));
     assert_eq!(used.tables[0].problems.len(), 1);
 }
+
+#[test]
+fn a_prefix_that_identifies_is_compared_with_its_length() {
+    let source =
+        table("t", vec![column("v", "varchar(20) not null")], vec![key(KeyKind::Primary, "", "v(3)")]);
+    let wanted = Wanted::new(Dialect::Mysql, &source, target(), &TableOptions::default());
+    let go = |prefix| {
+        let found = ExistingTable {
+            columns: vec![existing_column("v", "varchar(20)", false)],
+            unique_keys: Some(vec![ExistingKey {
+                name: "PRIMARY".to_owned(),
+                parts: vec![(Some("V".to_owned()), prefix)],
+            }]),
+            ..existing()
+        };
+        let plan =
+            plan(Dialect::Mysql, std::slice::from_ref(&wanted), &state(vec![found]), ExistingTables::Keep);
+        plan.tables[0].action
+    };
+    assert_eq!((go(Some(3)), go(Some(4)), go(None)), (Action::Use, Action::Refuse, Action::Refuse));
+}
+
+/// A worker is a spawned task.
+#[allow(dead_code)]
+fn futures_are_send(session: &mut Session, plan: &SchemaPlan) {
+    fn is_send<T: Send>(_: T) {}
+    is_send(apply(session, plan, |_| {}));
+    is_send(create(session, Dialect::Mysql, &[], ExistingTables::Keep, |_| {}));
+    is_send(done(session, &crate::adb::dialect::Done::Rerun));
+    is_send(crate::adb::dialect::verify(session, Dialect::Adb));
+}

@@ -4,10 +4,10 @@
 //! power cut. Reads use their own connections and never wait for the writer.
 
 pub mod connections;
+mod copy;
 pub mod events;
 mod rows;
 pub mod runs;
-mod copy;
 mod stream;
 pub mod tasks;
 pub mod views;

@@ -53,7 +53,8 @@ impl DdlState {
             "done" => Ok(Self::Done),
             "ignored" => Ok(Self::Ignored),
             "failed" => Ok(Self::Failed),
-            other => Err(Error::internal(format!("unknown DDL state {other:?} in the store")).endpoint(Endpoint::Store)),
+            other => Err(Error::internal(format!("unknown DDL state {other:?} in the store"))
+                .endpoint(Endpoint::Store)),
         }
     }
 }
@@ -256,11 +257,12 @@ impl Store {
     /// (when its statements are the same) with the number of steps known to be done.
     pub async fn ddl_begin(&self, task: &TaskId, epoch: Epoch, record: &DdlRecord) -> Result<(i64, usize)> {
         let mut transaction = self.fenced(task, epoch).await?;
-        let known = sqlx::query("select n, steps_done, statements from ddl where task_id = ? and commit_ts = ?")
-            .bind(&task.0)
-            .bind(record.commit_ts.0 as i64)
-            .fetch_optional(&mut *transaction)
-            .await?;
+        let known =
+            sqlx::query("select n, steps_done, statements from ddl where task_id = ? and commit_ts = ?")
+                .bind(&task.0)
+                .bind(record.commit_ts.0 as i64)
+                .fetch_optional(&mut *transaction)
+                .await?;
         let statements = to_json(&record.statements)?;
         if let Some(row) = known {
             let n: i64 = row.try_get("n")?;
@@ -327,7 +329,13 @@ impl Store {
     }
 
     /// A DDL could not be applied or understood; the task stops at it.
-    pub async fn ddl_failed(&self, task: &TaskId, epoch: Epoch, record: &DdlRecord, error: &Error) -> Result<()> {
+    pub async fn ddl_failed(
+        &self,
+        task: &TaskId,
+        epoch: Epoch,
+        record: &DdlRecord,
+        error: &Error,
+    ) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         let known: Option<i64> = sqlx::query_scalar("select n from ddl where task_id = ? and commit_ts = ?")
             .bind(&task.0)

@@ -114,16 +114,18 @@ impl Store {
     pub async fn known_tables(&self, task: &TaskId) -> Result<Vec<(String, String)>> {
         // SQLite takes the other columns from the row of the maximum.
         let rows = sqlx::query(
-            "select max(commit_ts), definition ->> '$.name.schema' as schema_name, definition ->> '$.name.table' as table_name,
-             definition is null as dropped from catalog where task_id = ? group by schema_key, table_key",
+            "select max(commit_ts), definition ->> '$.table.table.name.schema' as schema_name,
+             definition ->> '$.table.table.name.table' as table_name
+             from catalog where task_id = ? group by schema_key, table_key",
         )
         .bind(&task.0)
         .fetch_all(&self.reader)
         .await?;
         let mut tables = Vec::new();
         for row in &rows {
-            if !row.try_get::<bool, _>("dropped")? {
-                tables.push((row.try_get("schema_name")?, row.try_get("table_name")?));
+            // Null for a name that was dropped or renamed away (incremental::catalog::Entry).
+            if let (Some(schema), Some(table)) = (row.try_get("schema_name")?, row.try_get("table_name")?) {
+                tables.push((schema, table));
             }
         }
         Ok(tables)

@@ -46,6 +46,12 @@ impl Plan<'_> {
                     KeyPart::Column { name, .. } if !present(name) => {
                         obstacle = Some("it has a column that is left out");
                     }
+                    KeyPart::Column { name, .. }
+                        if kind == KeyKind::Primary
+                            && source.column(name).is_some_and(|column| column.generated.is_some()) =>
+                    {
+                        obstacle = Some("MariaDB takes no generated column in a primary key");
+                    }
                     KeyPart::Column { name, prefix } => {
                         let width =
                             source.column_index(name).and_then(|at| texts.get(at)).map_or(0, |(ty, text)| {

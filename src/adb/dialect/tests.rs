@@ -200,6 +200,17 @@ fn mysql_rows_and_keys_fit_its_limits() {
 }
 
 #[test]
+fn a_primary_key_of_generated_columns_is_left_out() {
+    let source = table(
+        "t",
+        vec![column("a", "int"), generated("g", "int not null", "`a` * 10", true)],
+        vec![key(KeyKind::Primary, "", "g")],
+    );
+    let table = planned(Dialect::Mysql, &source, &TableOptions::default());
+    assert_eq!((table.identity, table.keys.len(), table.warnings.len()), (None, 0, 1));
+}
+
+#[test]
 fn an_overridden_key_makes_the_sources_keys_plain() {
     let mut source = simple();
     source.keys.push(key(KeyKind::Unique, "un", "note"));
@@ -287,6 +298,22 @@ fn added_columns_keep_their_place_on_mysql() {
     assert_eq!(go(Dialect::Mysql, 0, first.clone()), ["ADD COLUMN `n` int NOT NULL DEFAULT '0' FIRST"]);
     assert_eq!(go(Dialect::Mysql, 2, behind), ["ADD COLUMN `n` int NOT NULL DEFAULT '0' AFTER `user_id`"]);
     assert_eq!(go(Dialect::Adb, 0, first), ["ADD COLUMN `n` int NOT NULL DEFAULT 0"]);
+}
+
+#[test]
+fn a_column_too_many_moves_another_out_of_the_row() {
+    let before = table(
+        "t",
+        vec![column("id", "int not null"), column("a", "varchar(9000)")],
+        vec![key(KeyKind::Primary, "", "id")],
+    );
+    let new = column("b", "varchar(8000)");
+    let mut after = before.clone();
+    after.columns.push(new.clone());
+    assert_eq!(
+        change(Dialect::Mysql, &before, &add(&new, None), &after).unwrap(),
+        ["MODIFY COLUMN `a` text NULL", "ADD COLUMN `b` varchar(8000) NULL"]
+    );
 }
 
 #[test]

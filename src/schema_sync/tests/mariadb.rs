@@ -436,3 +436,41 @@ async fn statements_take_effect_and_their_predicates_tell() {
     .await;
     session.close().await;
 }
+
+#[tokio::test]
+async fn wide_tables_fit_the_server() {
+    let Some(mut session) = session().await else { return };
+    let schema = database("wide");
+    let options = options(&mut session).await;
+    let columns = |count: usize, text: &str| {
+        let mut columns = vec![column("id", "int not null")];
+        columns.extend((0..count).map(|number| column(&format!("c{number}"), text)));
+        columns
+    };
+    let wanted: Vec<_> = [
+        (300, "varchar(50)"),
+        (20, "varchar(4000)"),
+        (3, "varchar(16383)"),
+        (300, "varbinary(200)"),
+        (150, "text"),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(number, (count, text))| {
+        let primary = key(KeyKind::Primary, "", "id");
+        let prefix = key(KeyKind::Index, "", "c0(10), c1(10)");
+        let source = table(&format!("w{number}"), columns(count, text), vec![primary, prefix]);
+        let target = TableName::new(&schema, &source.name.table);
+        Wanted::new(Dialect::Mysql, &source, target, &options)
+    })
+    .collect();
+    let plan = create(&mut session, Dialect::Mysql, &wanted, ExistingTables::Refuse, |_| {}).await.unwrap();
+    assert!(plan.tables.iter().all(|table| table.action == Action::Create));
+    let full = vec!["REPEAT('中', 50)"; 300].join(",");
+    session.execute(format!("INSERT INTO `{schema}`.w0 VALUES (1, {full})")).await.unwrap();
+    let again: Vec<_> = wanted.into_iter().map(|wanted| Wanted { ours: true, ..wanted }).collect();
+    let plan = create(&mut session, Dialect::Mysql, &again, ExistingTables::Refuse, |_| {}).await.unwrap();
+    assert!(plan.tables.iter().all(|table| table.action == Action::Use));
+    session.execute(drop_database(Dialect::Mysql, &schema).sql).await.unwrap();
+    session.close().await;
+}
