@@ -157,7 +157,11 @@ async fn each_form_of_the_ddl_kinds_is_right_by_itself() {
 async fn begin(stack: &Stack) -> Server {
     sql::drop_schemas(stack, &SCHEMAS).await;
     let mut source = sql::tidb(stack).await;
-    sql::run(&mut source, &["CREATE DATABASE fa", "CREATE DATABASE fb"]).await;
+    sql::run(
+        &mut source,
+        &["CREATE DATABASE fa", "CREATE DATABASE fb", "CREATE TABLE fa.first (id INT PRIMARY KEY)"],
+    )
+    .await;
     let server = Server::start().await;
     server.api.connect(stack).await;
     let more = json!({"ddl": {"drop_database": "apply"}});

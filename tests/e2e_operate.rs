@@ -214,7 +214,7 @@ async fn the_precheck_tells_what_cannot_work_and_how_to_cure_it() {
             "opc_no_such_topic",
         ),
         ("two-partitions", json!({"source": {"topic": "opc_two_partitions"}}), "kafka.partitions", "2"),
-        ("missing-privilege-source", json!({"source": {"tidb": "source-low"}}), "source.", ""),
+        ("missing-privilege-source", json!({"source": {"tidb": "source-low"}}), "tables.selected", ""),
         ("missing-privilege-target", json!({"target": "target-low"}), "target.", ""),
     ] {
         api.create_task(&api::spec(name, &stack, &["opc.*"], &change)).await;
