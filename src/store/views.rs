@@ -6,8 +6,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::Store;
-use super::rows::to_json;
-use crate::error::Result;
+use super::rows::{optional_json, to_json};
+use crate::error::{Error, Result};
 use crate::model::TaskId;
 
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct DdlRow {
     pub statements: String,
     pub steps_done: i64,
     pub state: String,
-    pub error: Option<String>,
+    pub error: Option<Error>,
     pub created_at: i64,
     pub finished_at: Option<i64>,
 }
@@ -50,7 +50,7 @@ fn read_ddl(row: &SqliteRow) -> Result<DdlRow> {
         statements: row.try_get("statements")?,
         steps_done: row.try_get("steps_done")?,
         state: row.try_get("state")?,
-        error: row.try_get("error")?,
+        error: optional_json(row, "error")?,
         created_at: row.try_get("created_at")?,
         finished_at: row.try_get("finished_at")?,
     })
@@ -110,21 +110,23 @@ impl Store {
         row.as_ref().map(read_ddl).transpose()
     }
 
-    /// Names of the tables that the catalog knows now, as the source spells them.
+    /// Names of the tables that the catalog knows now, as the source spells them. Dropped names and aliases are left out.
     pub async fn known_tables(&self, task: &TaskId) -> Result<Vec<(String, String)>> {
-        // SQLite takes the other columns from the row of the maximum.
+        // The definition is incremental::catalog::Entry as JSON: only a table has these paths. SQLite takes the other columns
+        // from the row of the maximum.
         let rows = sqlx::query(
-            "select max(commit_ts), definition ->> '$.name.schema' as schema_name, definition ->> '$.name.table' as table_name,
-             definition is null as dropped from catalog where task_id = ? group by schema_key, table_key",
+            "select max(commit_ts), definition ->> '$.table.table.name.schema' as schema_name,
+             definition ->> '$.table.table.name.table' as table_name
+             from catalog where task_id = ? group by schema_key, table_key",
         )
         .bind(&task.0)
         .fetch_all(&self.reader)
         .await?;
         let mut tables = Vec::new();
         for row in &rows {
-            if !row.try_get::<bool, _>("dropped")? {
-                tables.push((row.try_get("schema_name")?, row.try_get("table_name")?));
-            }
+            let schema: Option<String> = row.try_get("schema_name")?;
+            let table: Option<String> = row.try_get("table_name")?;
+            tables.extend(schema.zip(table));
         }
         Ok(tables)
     }
