@@ -12,16 +12,19 @@ create table checkpoints (
     topic         text not null,
     -- source time up to which the target is complete, when the checkpoint was saved
     watermark_tso integer not null default 0,
+    -- phases that are through for this snapshot
+    schema_done   integer not null default 0,
+    full_done     integer not null default 0,
     updated_at    integer not null
 ) strict;
 
--- One row per table and version of its layout; `definition` is model::Table as JSON, null = dropped.
+-- One row per table and version of its layout; `definition` is incremental::catalog::Entry as JSON.
 create table catalog (
     task_id    text not null references tasks (id) on delete cascade,
     schema_key text not null,
     table_key  text not null,
     commit_ts  integer not null,
-    definition text,
+    definition text not null,
     primary key (task_id, schema_key, table_key, commit_ts)
 ) strict;
 
@@ -52,7 +55,7 @@ create table ddl (
     created_at  integer not null,
     finished_at integer,
     primary key (task_id, n),
-    unique (task_id, commit_ts, schema_name, table_name)
+    unique (task_id, commit_ts)
 ) strict;
 
 -- Server connection ids of the target that may still run a statement of ours after a crash.

@@ -19,6 +19,11 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maps a server's error number and text to what it means for us; each edge (tidb, adb) has its own.
 pub type Classify = fn(u16, &str) -> ErrorKind;
 
+/// Takes the rows of [`Session::stream`], one by one.
+pub trait RowSink: Send {
+    fn take(&mut self, row: Row) -> impl Future<Output = Result<()>> + Send;
+}
+
 /// What a statement without rows reports.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Done {
@@ -175,6 +180,30 @@ impl Session {
             let mut rows = connection.exec_iter(&statement, ()).await?;
             while let Some(row) = rows.next().await? {
                 if let Err(error) = each(row).await {
+                    failed = Some(error);
+                    return Ok(());
+                }
+            }
+            rows.drop_result().await?;
+            connection.close(statement).await
+        }
+        .await;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.finish(connection, result)
+    }
+
+    /// Runs a query over the binary protocol and gives each row to `sink`: the server is read no faster than rows are taken.
+    /// An error of the sink ends the query and breaks the session.
+    pub async fn stream<S: RowSink>(&mut self, sql: &str, sink: &mut S) -> Result<()> {
+        let mut connection = self.take()?;
+        let mut failed = None;
+        let result = async {
+            let statement = connection.prep(sql).await?;
+            let mut rows = connection.exec_iter(&statement, ()).await?;
+            while let Some(row) = rows.next().await? {
+                if let Err(error) = sink.take(row).await {
                     failed = Some(error);
                     return Ok(());
                 }

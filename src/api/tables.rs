@@ -15,10 +15,10 @@ use super::request::{Params, Segments};
 use super::task_view::{ErrorView, full_is_through, lag_ms, percent};
 use super::time::rfc3339;
 use crate::engine::progress::{Phase, TableCounters};
-use crate::error::Error;
 use crate::model::TableName;
 use crate::service::Service;
 use crate::store::tasks::TaskRow;
+use crate::store::{CopyState, CopyTable};
 use crate::task::selection::Selection;
 use crate::task::status::Status;
 
@@ -80,36 +80,19 @@ pub struct TableView {
     pub error: Option<ErrorView>,
 }
 
-/// What full sync has kept about a table.
-#[derive(Debug, Clone)]
-pub struct Copied {
-    pub name: TableName,
-    pub done: bool,
-    pub rows_estimated: Option<u64>,
-    pub rows_copied: u64,
-    pub bytes_copied: u64,
-    pub error: Option<Error>,
-}
-
-// wired by lead: `service.store.copy_tables(&row.id)` of store/copy.rs gives these; without it, tables of a task that does
-// not run show no figures after a restart of the process.
-fn copied(_: &Service, _: &TaskRow) -> std::future::Ready<Result<Vec<Copied>, Error>> {
-    std::future::ready(Ok(Vec::new()))
-}
-
 /// All tables known to a task, by name.
 async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Problem> {
     struct Known {
         name: TableName,
         counters: Option<TableCounters>,
-        copied: Option<Copied>,
+        copied: Option<CopyTable>,
     }
     let mut known: BTreeMap<TableName, Known> = BTreeMap::new();
     for (schema, table) in service.store.known_tables(&row.id).await? {
         let name = TableName::new(schema, table);
         known.insert(name.key(), Known { name, counters: None, copied: None });
     }
-    for copied in copied(service, row).await? {
+    for copied in service.store.copy_tables(&row.id).await? {
         let name = copied.name.clone();
         known.entry(name.key()).or_insert(Known { name, counters: None, copied: None }).copied = Some(copied);
     }
@@ -132,7 +115,7 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
         let bytes_copied =
             counters.map(|table| table.bytes_copied).max(copied.map(|table| table.bytes_copied));
         let error = copied.and_then(|table| table.error.as_ref());
-        let done = through || copied.is_some_and(|table| table.done);
+        let done = through || copied.is_some_and(|table| table.state == CopyState::Done);
         let following = row.phase == Some(Phase::Incremental) && row.status != Status::Finished;
         let state = if error.is_some() {
             TableState::Failed

@@ -132,6 +132,12 @@ impl Progress {
         Some(self.watermark_tso.load(Ordering::Relaxed)).filter(|tso| *tso != 0)
     }
 
+    /// A number that changes whenever rows have got into the target.
+    pub fn done(&self) -> u64 {
+        let counters = [&self.rows_copied, &self.transactions_applied, &self.changes_applied, &self.ddl_applied];
+        counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
     /// Changes the counters of a table.
     pub fn table(&self, name: &TableName, change: impl FnOnce(&mut TableCounters)) {
         let mut tables = self.tables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

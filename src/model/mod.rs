@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod position;
 pub mod schema;
 pub mod value;
+pub mod zone;
 
 pub use endpoint::{Dialect, KafkaEndpoint, MysqlEndpoint, Sasl, Tls, TlsMode};
 pub use position::{Epoch, Offset, Position, TaskId, Tso};
@@ -13,3 +14,4 @@ pub use schema::{
     TypeName,
 };
 pub use value::Value;
+pub use zone::Zone;

@@ -131,7 +131,7 @@ pub enum ColumnDefault {
     Null,
     /// A string, number or bit literal as its unquoted text (`b'101'` and `x'..'` literals as their bytes, see `Bits`).
     Literal(String),
-    /// From a `b''` or `x''` literal: big-endian bytes.
+    /// From a `b''` or `x''` literal: big-endian bytes. Only where the column keeps bytes or bits; text and numbers are a `Literal`.
     Bits(Vec<u8>),
     /// CURRENT_TIMESTAMP[(fsp)] and its synonyms.
     CurrentTimestamp {
@@ -222,10 +222,17 @@ pub enum Partitioning {
     /// `LIST (expr)` or `LIST COLUMNS (cols)`: each partition's values (one inner Vec per value, more than one entry only for
     /// LIST COLUMNS tuples), as source text; `NULL` and `DEFAULT` possible.
     List { expression: Vec<String>, columns: bool, partitions: Vec<(String, Vec<Vec<String>>)> },
-    /// `HASH (expr) PARTITIONS n`.
-    Hash { expression: String, count: u32 },
+    /// `HASH (expr) PARTITIONS n`. `names` is empty where the text gives none: they are `p0`, `p1`, ... then.
+    Hash {
+        expression: String,
+        count: u32,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        names: Vec<String>,
+    },
     /// `KEY (cols) PARTITIONS n`.
     Key { columns: Vec<String>, count: u32 },
+    /// Partitioned in a way whose partitions the text does not list (INTERVAL), as source text.
+    Other { text: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

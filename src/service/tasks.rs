@@ -7,15 +7,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Answer, Refusal, Service};
+use crate::adb;
 use crate::engine::endpoints::{self, Endpoints};
 use crate::error::Error;
-use crate::model::{Epoch, TaskId};
+use crate::incremental::catalog::{Catalog, Change};
+use crate::model::{Epoch, TableName, TaskId};
 use crate::precheck::{self, CheckOutcome, PrecheckInput, PrecheckItem};
+use crate::schema_sync;
 use crate::store::now_ms;
 use crate::store::tasks::{Report, TaskRow};
-use crate::task::selection::canonicalize;
+use crate::task::selection::{Selection, canonicalize};
 use crate::task::spec::Spec;
 use crate::task::status::{Desired, Status};
+use crate::tidb::Source;
 
 const PRECHECK_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -130,9 +134,42 @@ impl Service {
     }
 }
 
-// wired by lead: crate::schema_sync gives the tables of the plan.
-fn plan_tables(_: &TaskRow, _: &Endpoints) -> std::future::Ready<Answer<Vec<PlanTable>>> {
-    std::future::ready(Err(Refusal::NotAvailable("schema sync is not in this build".to_owned())))
+/// The tables as the source has them now, held against the target.
+async fn plan_tables(task: &TaskRow, endpoints: &Endpoints) -> Answer<Vec<PlanTable>> {
+    let Some(source) = &endpoints.source else {
+        // The stream's own DDL makes the tables.
+        return Ok(Vec::new());
+    };
+    let selection = Selection::new(&task.spec)
+        .map_err(|faults| Error::internal(format!("a stored spec does not compile: {faults:?}")))?;
+    let source = Source::new(source.clone());
+    let now = source.current_tso().await?;
+    let found = source.catalog_at(now, |name| selection.selects(name)).await?;
+    let mut session = adb::connect(&endpoints.target, endpoints.dialect).await?;
+    let collations = schema_sync::collations(&mut session, endpoints.dialect).await?;
+    let change = Change::from_source(found, &selection);
+    let mut catalog =
+        Catalog::new(Arc::new(task.spec.clone()), Arc::new(selection), endpoints.dialect, collations);
+    catalog.apply(&change);
+    let wanted = catalog.wanted();
+    let names: Vec<TableName> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
+    let state = schema_sync::introspect(&mut session, endpoints.dialect, &names).await?;
+    session.close().await;
+    let plan = schema_sync::plan(endpoints.dialect, &wanted, &state, task.spec.existing_tables);
+    let mut databases: Vec<String> = plan.databases.into_iter().map(|statement| statement.sql).collect();
+    let tables = plan.tables.into_iter().map(|table| PlanTable {
+        source: table.source.to_string(),
+        target: table.target.to_string(),
+        action: match table.action {
+            schema_sync::Action::Create => PlanAction::Create,
+            schema_sync::Action::Use => PlanAction::Use,
+            schema_sync::Action::Refuse => PlanAction::Refuse,
+        },
+        // Databases are made before the first table.
+        statements: databases.drain(..).chain(table.statements).collect(),
+        warnings: table.problems.iter().map(ToString::to_string).collect(),
+    });
+    Ok(tables.collect())
 }
 
 /// Fail, else warn that is not waived, else pass.

@@ -22,11 +22,16 @@ pub fn table_name(table: &crate::model::TableName) -> String {
     format!("{}.{}", name(&table.schema), name(&table.table))
 }
 
-/// Appends `'text'` with the escapes that every MySQL-protocol server takes while NO_BACKSLASH_ESCAPES is off. Copies runs
-/// between bytes that need an escape.
+/// Appends `'text'` with the escapes that every MySQL-protocol server takes while NO_BACKSLASH_ESCAPES is off.
 pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
     out.reserve(text.len() + 2);
     out.push(b'\'');
+    push_escaped(out, text);
+    out.push(b'\'');
+}
+
+/// What stands between the quotes of [`push_string`]. Copies runs between bytes that need an escape.
+pub fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\'' | b'\\' | 0 | b'\n' | b'\r' | 0x1a))
     {
@@ -44,7 +49,6 @@ pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
         rest = after;
     }
     out.extend_from_slice(rest);
-    out.push(b'\'');
 }
 
 /// `'text'` as a string, for DDL.

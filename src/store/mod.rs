@@ -7,9 +7,12 @@ pub mod connections;
 pub mod events;
 mod rows;
 pub mod runs;
+mod copy;
 mod stream;
 pub mod tasks;
 pub mod views;
+
+pub use copy::{CopyChunk, CopyState, CopyTable};
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +21,8 @@ use sqlx::Row;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+
+pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState};
 
 use crate::error::{Endpoint, Error, ErrorKind};
 

@@ -1,1 +1,107 @@
-//! (in work)
+//! The source over SQL: sessions, timestamps, the hand-over to the stream, the catalog at a snapshot.
+//!
+//! Every session runs in zone +00:00 with utf8mb4 and an empty SQL mode, so that what it reads and the literals it sends mean
+//! the same on every cluster. Facts: source-drainer.md 9.
+
+mod catalog;
+pub mod classify;
+mod guard;
+mod status;
+
+pub use catalog::{Estimate, SourceCatalog, SourceSchema, table_at};
+pub use classify::classify;
+pub use guard::{Guards, HandOver, hand_over};
+pub use status::{DrainerStatus, max_commit_ts};
+
+use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::model::{MysqlEndpoint, Tso};
+use crate::mysql::Session;
+
+/// What every session needs to read right.
+const SETUP: [&str; 4] = [
+    "SET NAMES utf8mb4",
+    "SET SESSION time_zone = '+00:00'",
+    // ANSI_QUOTES, NO_BACKSLASH_ESCAPES and PAD_CHAR_TO_FULL_LENGTH would change literals and values
+    "SET SESSION sql_mode = ''",
+    // a global limit would cut long reads
+    "SET SESSION max_execution_time = 0",
+];
+
+/// What helps where the version knows it (error 1193 elsewhere).
+const SETUP_WHERE_KNOWN: [&str; 2] = [
+    // an idle guard must not be ended by the server (7.6 and later)
+    "SET SESSION tidb_idle_transaction_timeout = 0",
+    // ranges of the handle are a row store's business (4.0 and later)
+    "SET SESSION tidb_isolation_read_engines = 'tikv,tidb'",
+];
+
+const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// A TiDB cluster to read from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    endpoint: MysqlEndpoint,
+}
+
+impl Source {
+    pub fn new(endpoint: MysqlEndpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// A session that sees the present.
+    pub async fn session(&self) -> Result<Session> {
+        let mut session =
+            Session::connect(&self.endpoint, Endpoint::Source, classify, &SETUP).await?;
+        for statement in SETUP_WHERE_KNOWN {
+            match session.execute(statement).await {
+                Err(error) if error.code == Some(UNKNOWN_VARIABLE) => {}
+                other => drop(other?),
+            }
+        }
+        Ok(session)
+    }
+
+    /// A session that sees rows and schemas as of `at`.
+    ///
+    /// # Errors
+    /// `SnapshotLost` when garbage collection has passed `at`.
+    pub async fn snapshot_session(&self, at: Tso) -> Result<Session> {
+        let mut session = self.session().await?;
+        session.execute(format!("SET SESSION tidb_snapshot = '{at}'")).await.map_err(|error| {
+            if error.kind == ErrorKind::SnapshotLost {
+                error.object(format!("snapshot {at}")).hint("the copy must start again with a new snapshot")
+            } else {
+                error.object(format!("snapshot {at}"))
+            }
+        })?;
+        Ok(session)
+    }
+
+    /// A timestamp that the cluster gives now.
+    pub async fn current_tso(&self) -> Result<Tso> {
+        let mut session = self.session().await?;
+        let tso = begin(&mut session).await?;
+        session.close().await;
+        Ok(tso)
+    }
+}
+
+/// Opens a transaction and gives its start timestamp; outside a transaction the server says 0 (source-drainer.md 9.1).
+async fn begin(session: &mut Session) -> Result<Tso> {
+    session.execute("BEGIN").await?;
+    match transaction_tso(session).await? {
+        Tso(0) => Err(Error::new(ErrorKind::StatementRefused, "the server gave no timestamp for a transaction")
+            .endpoint(Endpoint::Source)
+            .hint("is the tidb connection a TiDB server, and not a proxy that splits transactions?")),
+        tso => Ok(tso),
+    }
+}
+
+/// Start timestamp of the session's open transaction, 0 when there is none.
+async fn transaction_tso(session: &mut Session) -> Result<Tso> {
+    let text: Option<String> = session.first("SELECT @@tidb_current_ts").await?;
+    text.as_deref().unwrap_or_default().parse().map(Tso).map_err(|_| {
+        Error::new(ErrorKind::StatementRefused, "the server's @@tidb_current_ts is not a number")
+            .endpoint(Endpoint::Source)
+    })
+}

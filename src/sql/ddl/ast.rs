@@ -47,6 +47,9 @@ pub enum Statement {
         name: ObjectName,
         source: ObjectName,
         if_not_exists: bool,
+        /// GLOBAL TEMPORARY: its rows are in no message.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        temporary: bool,
     },
     DropTable {
         names: Vec<ObjectName>,
@@ -195,4 +198,6 @@ pub enum AlterClause {
 pub enum PartitionDefinitions {
     Range(Vec<(String, Vec<String>)>),
     List(Vec<(String, Vec<Vec<String>>)>),
+    /// HASH and KEY: names alone.
+    Named(Vec<String>),
 }

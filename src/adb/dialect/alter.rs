@@ -1,0 +1,459 @@
+//! One clause of the source's ALTER TABLE as statements of the target.
+//!
+//! The caller applies an ALTER clause by clause to its catalog and gives the table before and after each. What changes on the target is the difference
+//! of the two [`TargetTable`]s, not the clause's text: a clause that leaves the target's table as it is gives no statement. One column per
+//! statement, so that each is its own step.
+
+use super::create::key_clause;
+use super::default;
+use super::problem::Problem;
+use super::statements::{Done, TargetStatement, rename_tables, truncate_table};
+use super::table::{TableOptions, TargetKey, TargetTable};
+use crate::model::{ColumnDefault, Dialect, KeyKind, Table, TableName};
+use crate::sql::ddl::ast::{AlterClause, ColumnPosition};
+use crate::sql::literal;
+
+/// What an ALTER needs beyond the tables.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AlterContext<'a> {
+    /// For DropPartitions and TruncatePartitions: the condition that the partitions' rows meet, in the target's column names.
+    pub partition_condition: Option<&'a str>,
+    /// For AddColumn: what the source gave to existing rows where the column's default does not say it (CURRENT_TIMESTAMP), as plain text.
+    pub existing_rows: Option<&'a str>,
+    /// For Rename: the new name on the target.
+    pub rename_to: Option<&'a TableName>,
+}
+
+/// Statements for `clause`, in order; empty when it means nothing to the target.
+///
+/// # Errors
+/// The target cannot follow: the problem says what a person can do.
+pub fn alter(
+    dialect: Dialect,
+    before: &Table,
+    clause: &AlterClause,
+    after: &Table,
+    target: &TableName,
+    options: &TableOptions,
+    context: &AlterContext<'_>,
+) -> Result<Vec<TargetStatement>, Problem> {
+    match clause {
+        // Without effect on rows or layout of the target, whatever its plan says.
+        AlterClause::AddPartitions { .. }
+        | AlterClause::ReorganizePartitions { .. }
+        | AlterClause::SetPartitioning { .. }
+        | AlterClause::ChangePartitionCount { .. }
+        | AlterClause::Harmless { .. } => return Ok(Vec::new()),
+        AlterClause::DropPartitions { .. } | AlterClause::TruncatePartitions { names: Some(_) } => {
+            return delete_partitions(before, target, context);
+        }
+        AlterClause::TruncatePartitions { names: None } => return Ok(vec![truncate_table(target)]),
+        AlterClause::ExchangePartition { partition, table } => {
+            return Err(Problem::refuse(
+                &before.name,
+                format!(
+                    "partition {partition} was exchanged with table {}: rows moved without events",
+                    table.name
+                ),
+                "resync both tables",
+            ));
+        }
+        AlterClause::Rename { .. } => {
+            let to = context.rename_to.ok_or_else(|| {
+                Problem::refuse(
+                    &before.name,
+                    "renamed to a name without a place on the target",
+                    "select the new name, or resync",
+                )
+            })?;
+            return rename_tables(dialect, &[(target.clone(), to.clone())]);
+        }
+        _ => {}
+    }
+    let plan = |table: &Table| {
+        TargetTable::new(dialect, table, target.clone(), options).map_err(|problems| {
+            problems.into_iter().find(Problem::is_refusal).unwrap_or_else(|| {
+                Problem::refuse(&table.name, "the table has no place on the target", "exclude the table")
+            })
+        })
+    };
+    let change = Change { dialect, source: after, old: plan(before)?, new: plan(after)?, target };
+    if dialect == Dialect::Adb {
+        change.identity_stays()?;
+    }
+    match clause {
+        AlterClause::AddColumn { column, position, .. } => {
+            let mut statements = change.make_room(&column.name);
+            statements.extend(change.add_column(&column.name, position.is_some(), context)?);
+            statements.extend(change.added_keys()?);
+            Ok(statements)
+        }
+        AlterClause::DropColumn { name, .. } => change.drop_column(name),
+        AlterClause::ChangeColumn { old, column, position, .. } => {
+            let mut statements = change.make_room(&column.name);
+            statements.extend(change.change_column(old, &column.name, position.as_ref())?);
+            Ok(statements)
+        }
+        AlterClause::RenameColumn { old, new } => change.rename_column(old, new),
+        AlterClause::SetDefault { column, .. } => change.set_default(column),
+        AlterClause::AddKey { .. } => change.added_keys(),
+        AlterClause::DropPrimaryKey => change.drop_key("PRIMARY"),
+        AlterClause::DropKey { name, .. } => change.drop_key(name),
+        AlterClause::RenameKey { old, new } => change.rename_key(old, new),
+        AlterClause::ConvertCharset { .. } => Ok(change.convert_charset()),
+        AlterClause::DefaultCharset { .. } => Ok(change.default_charset()),
+        AlterClause::Comment { .. } => Ok(change.comment()),
+        AlterClause::AddPartitions { .. }
+        | AlterClause::DropPartitions { .. }
+        | AlterClause::TruncatePartitions { .. }
+        | AlterClause::ReorganizePartitions { .. }
+        | AlterClause::ExchangePartition { .. }
+        | AlterClause::SetPartitioning { .. }
+        | AlterClause::ChangePartitionCount { .. }
+        | AlterClause::Rename { .. }
+        | AlterClause::Harmless { .. } => Ok(Vec::new()),
+    }
+}
+
+/// The target is not partitioned as the source is: the partitions' rows go one by one.
+fn delete_partitions(
+    before: &Table,
+    target: &TableName,
+    context: &AlterContext<'_>,
+) -> Result<Vec<TargetStatement>, Problem> {
+    let condition = context.partition_condition.ok_or_else(|| {
+        Problem::refuse(
+            &before.name,
+            "partitions were dropped or emptied, and which rows they held cannot be said as a condition",
+            "resync the table",
+        )
+    })?;
+    let sql = format!("DELETE FROM {} WHERE {condition}", literal::table_name(target));
+    Ok(vec![TargetStatement::new(sql, Done::Rerun)])
+}
+
+struct Change<'a> {
+    dialect: Dialect,
+    /// After the clause.
+    source: &'a Table,
+    old: TargetTable,
+    new: TargetTable,
+    target: &'a TableName,
+}
+
+const REBUILD: &str = "create a table with the new layout on the target, fill it from the old one, swap the names, then skip this statement; or resync the table";
+
+impl Change<'_> {
+    fn statement(&self, action: String, done: Done) -> TargetStatement {
+        TargetStatement::new(format!("ALTER TABLE {} {action}", literal::table_name(self.target)), done)
+    }
+
+    fn impossible(&self, column: &str, why: &str) -> Problem {
+        Problem::refuse(format!("{}.{column}", self.source.name), why, REBUILD)
+    }
+
+    fn table(&self) -> TableName {
+        self.target.clone()
+    }
+
+    fn is_column(table: &TargetTable, name: &str) -> bool {
+        table.definition(name).is_some()
+    }
+
+    /// The primary key of ADB is for ever (target-adb-and-dts.md 3.4).
+    fn identity_stays(&self) -> Result<(), Problem> {
+        let names = |table: &TargetTable| -> Vec<String> {
+            table.identity_columns().map(|column| column.name.to_lowercase()).collect()
+        };
+        if names(&self.old) == names(&self.new) && self.old.tail == self.new.tail {
+            return Ok(());
+        }
+        Err(Problem::refuse(
+            &self.source.name,
+            "the columns that identify a row changed; the target's primary key and distribution cannot change",
+            REBUILD,
+        ))
+    }
+
+    /// Other columns that become TEXT or BLOB, or the larger row would not fit (mysql_limits).
+    fn make_room(&self, except: &str) -> Vec<TargetStatement> {
+        if self.dialect == Dialect::Adb {
+            return Vec::new();
+        }
+        let moves = self.new.columns.iter().filter(|column| {
+            column.name.to_lowercase() != except.to_lowercase()
+                && !column.type_text.starts_with("var")
+                && self.old.column(&column.name).is_some_and(|old| old.type_text.starts_with("var"))
+        });
+        moves
+            .map(|column| {
+                let action = format!("MODIFY COLUMN {} {}", literal::name(&column.name), column.definition);
+                self.statement(action, Done::Rerun)
+            })
+            .collect()
+    }
+
+    fn add_column(
+        &self,
+        name: &str,
+        placed: bool,
+        context: &AlterContext<'_>,
+    ) -> Result<Vec<TargetStatement>, Problem> {
+        let Some(definition) = self.new.definition(name) else { return Ok(Vec::new()) };
+        let place = if placed && self.dialect == Dialect::Mysql { self.place(name) } else { String::new() };
+        let done = Done::ColumnExists { table: self.table(), column: name.to_owned() };
+        let quoted = literal::name(name);
+        let source = self.source.column(name);
+        let now = source.is_some_and(|column| {
+            matches!(column.default, Some(ColumnDefault::CurrentTimestamp { .. }))
+                && column.generated.is_none()
+        });
+        let current = self.new.column(name).and_then(|column| column.default.as_deref());
+        let (Some(source), Some(current), true) = (source, current, now) else {
+            let mut statement = self.statement(format!("ADD COLUMN {quoted} {definition}{place}"), done);
+            let dropped = source.is_some_and(|column| {
+                matches!(column.default, Some(ColumnDefault::Expression(_))) && column.generated.is_none()
+            });
+            if dropped {
+                statement.warning =
+                    Some(format!("existing rows get no value in `{name}`: the source computed one"));
+            }
+            return Ok(vec![statement]);
+        };
+        // What existing rows get is the time of the statement at the source, not now.
+        let Some(existing) = context.existing_rows else {
+            let mut statement = self.statement(format!("ADD COLUMN {quoted} {definition}{place}"), done);
+            statement.warning = Some(format!(
+                "existing rows get the target's own time in `{name}`, not the source's: resync the table if it matters"
+            ));
+            return Ok(vec![statement]);
+        };
+        let value = default::value(self.dialect, source, &ColumnDefault::Literal(existing.to_owned()), "")
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| literal::string(existing));
+        let first = definition.replacen(current, &format!("DEFAULT {value}"), 1);
+        let mut statements = vec![self.statement(format!("ADD COLUMN {quoted} {first}{place}"), done)];
+        if self.dialect == Dialect::Mysql {
+            statements.push(self.statement(format!("MODIFY COLUMN {quoted} {definition}"), Done::Rerun));
+        }
+        Ok(statements)
+    }
+
+    /// ` FIRST` or ` AFTER x`: behind the column that stands before it on the target.
+    fn place(&self, name: &str) -> String {
+        let mut before = None;
+        for (column, _) in self.new.all_columns() {
+            if column.to_lowercase() == name.to_lowercase() {
+                break;
+            }
+            before = Some(column);
+        }
+        before.map_or(" FIRST".to_owned(), |column| format!(" AFTER {}", literal::name(column)))
+    }
+
+    fn drop_column(&self, name: &str) -> Result<Vec<TargetStatement>, Problem> {
+        if !Self::is_column(&self.old, name) || Self::is_column(&self.new, name) {
+            return Ok(Vec::new());
+        }
+        let done = Done::ColumnAbsent { table: self.table(), column: name.to_owned() };
+        Ok(vec![self.statement(format!("DROP COLUMN {}", literal::name(name)), done)])
+    }
+
+    fn rename_column(&self, old: &str, new: &str) -> Result<Vec<TargetStatement>, Problem> {
+        if old == new || !Self::is_column(&self.old, old) {
+            return Ok(Vec::new());
+        }
+        let done = Done::ColumnRenamed { table: self.table(), old: old.to_owned(), new: new.to_owned() };
+        let action = format!("RENAME COLUMN {} TO {}", literal::name(old), literal::name(new));
+        Ok(vec![self.statement(action, done)])
+    }
+
+    fn change_column(
+        &self,
+        old: &str,
+        new: &str,
+        position: Option<&ColumnPosition>,
+    ) -> Result<Vec<TargetStatement>, Problem> {
+        let (before, after) = match (self.old.definition(old), self.new.definition(new)) {
+            (Some(before), Some(after)) => (before, after),
+            (None, None) => return Ok(Vec::new()),
+            _ => {
+                return Err(self.impossible(
+                    new,
+                    "the column is on the target before or after the change, but not both",
+                ));
+            }
+        };
+        if self.dialect == Dialect::Adb {
+            let mut statements = self.rename_column(old, new)?;
+            statements.extend(self.adb_modify(old, new)?);
+            return Ok(statements);
+        }
+        let place = if position.is_some() { self.place(new) } else { String::new() };
+        let quoted = literal::name(new);
+        if old != new {
+            let done = Done::ColumnRenamed { table: self.table(), old: old.to_owned(), new: new.to_owned() };
+            let action = format!("CHANGE COLUMN {} {quoted} {after}{place}", literal::name(old));
+            return Ok(vec![self.statement(action, done)]);
+        }
+        if before == after && place.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(vec![self.statement(format!("MODIFY COLUMN {quoted} {after}{place}"), Done::Rerun)])
+    }
+
+    /// ADB widens columns outside the key; lengths, defaults and comments mean nothing to rows.
+    fn adb_modify(&self, old: &str, new: &str) -> Result<Vec<TargetStatement>, Problem> {
+        let (Some(before), Some(after)) = (self.old.column(old), self.new.column(new)) else {
+            return Ok(Vec::new());
+        };
+        let same_form = before.encoder.writes_like(&after.encoder);
+        let retyped = base(&before.type_text) != base(&after.type_text)
+            || decimals(&before.type_text) != decimals(&after.type_text);
+        let opened = after.nullable && !before.nullable;
+        let exact = self.new.identity_columns().any(|column| column.name == after.name);
+        if !retyped && !opened && same_form {
+            return Ok(Vec::new());
+        }
+        if exact && (retyped || !same_form) {
+            return Err(
+                self.impossible(new, "the target cannot change the type of a column of its primary key")
+            );
+        }
+        if retyped && !widens(&before.type_text, &after.type_text) {
+            return Err(self.impossible(
+                new,
+                &format!("the target cannot change {} to {}", before.type_text, after.type_text),
+            ));
+        }
+        // Rows on the target keep what they have; if the source rewrote them (other labels, other meaning of the text), they differ.
+        if !same_form && !retyped {
+            return Err(self.impossible(
+                new,
+                "existing rows change their values at the source, which the target cannot repeat",
+            ));
+        }
+        if !retyped && !opened {
+            return Ok(Vec::new());
+        }
+        let null = if before.nullable || after.nullable { "NULL" } else { "NOT NULL" };
+        let action = format!("MODIFY COLUMN {} {} {null}", literal::name(new), after.type_text);
+        Ok(vec![self.statement(action, Done::Rerun)])
+    }
+
+    fn set_default(&self, name: &str) -> Result<Vec<TargetStatement>, Problem> {
+        let (Some(before), Some(after)) = (self.old.column(name), self.new.column(name)) else {
+            return Ok(Vec::new());
+        };
+        if self.dialect == Dialect::Adb || before.default == after.default {
+            return Ok(Vec::new());
+        }
+        let quoted = literal::name(&after.name);
+        let action = match &after.default {
+            None => format!("ALTER COLUMN {quoted} DROP DEFAULT"),
+            // ALTER COLUMN takes literals only.
+            Some(default) if default.contains("CURRENT_TIMESTAMP") => {
+                format!("MODIFY COLUMN {quoted} {}", after.definition)
+            }
+            Some(default) => format!("ALTER COLUMN {quoted} SET {default}"),
+        };
+        Ok(vec![self.statement(action, Done::Rerun)])
+    }
+
+    fn added_keys(&self) -> Result<Vec<TargetStatement>, Problem> {
+        if self.dialect == Dialect::Adb {
+            // Every column is indexed there; unique keys do not exist.
+            return Ok(Vec::new());
+        }
+        let added = self.new.keys.iter().filter(|key| find(&self.old, &key.name).is_none());
+        Ok(added
+            .map(|key| {
+                let done = Done::IndexExists { table: self.table(), index: key.name.clone() };
+                self.statement(format!("ADD {}", key_clause(key)), done)
+            })
+            .collect())
+    }
+
+    fn drop_key(&self, name: &str) -> Result<Vec<TargetStatement>, Problem> {
+        let Some(key) = find(&self.old, name) else { return Ok(Vec::new()) };
+        if self.dialect == Dialect::Adb || find(&self.new, name).is_some() {
+            return Ok(Vec::new());
+        }
+        let action = match key.kind {
+            KeyKind::Primary => "DROP PRIMARY KEY".to_owned(),
+            _ => format!("DROP INDEX {}", literal::name(&key.name)),
+        };
+        Ok(vec![self.statement(action, Done::IndexAbsent { table: self.table(), index: key.name.clone() })])
+    }
+
+    fn rename_key(&self, old: &str, new: &str) -> Result<Vec<TargetStatement>, Problem> {
+        if self.dialect == Dialect::Adb || old == new || find(&self.old, old).is_none() {
+            return Ok(Vec::new());
+        }
+        let done = Done::IndexExists { table: self.table(), index: new.to_owned() };
+        let action = format!("RENAME INDEX {} TO {}", literal::name(old), literal::name(new));
+        Ok(vec![self.statement(action, done)])
+    }
+
+    fn convert_charset(&self) -> Vec<TargetStatement> {
+        if self.dialect == Dialect::Adb
+            || (self.old.columns == self.new.columns && self.old.text == self.new.text)
+        {
+            return Vec::new();
+        }
+        let (charset, collation) = &self.new.text;
+        let mut statements = self.make_room("");
+        statements.push(
+            self.statement(format!("CONVERT TO CHARACTER SET {charset} COLLATE {collation}"), Done::Rerun),
+        );
+        statements
+    }
+
+    fn default_charset(&self) -> Vec<TargetStatement> {
+        if self.dialect == Dialect::Adb || self.old.text == self.new.text {
+            return Vec::new();
+        }
+        let (charset, collation) = &self.new.text;
+        vec![self.statement(format!("DEFAULT CHARACTER SET {charset} COLLATE {collation}"), Done::Rerun)]
+    }
+
+    fn comment(&self) -> Vec<TargetStatement> {
+        if self.dialect == Dialect::Adb {
+            return Vec::new();
+        }
+        let comment: String = self.source.comment.chars().take(2048).collect();
+        vec![self.statement(format!("COMMENT = {}", literal::string(&comment)), Done::Rerun)]
+    }
+}
+
+fn find<'a>(table: &'a TargetTable, name: &str) -> Option<&'a TargetKey> {
+    table.keys.iter().find(|key| key.name.to_lowercase() == name.to_lowercase())
+}
+
+/// `varchar(20)` -> `varchar`.
+fn base(text: &str) -> &str {
+    text.split('(').next().unwrap_or(text)
+}
+
+/// `decimal(20,6)` -> (20, 6).
+fn decimals(text: &str) -> Option<(u32, u32)> {
+    let inner = text.strip_prefix("decimal(")?.strip_suffix(')')?;
+    let (digits, scale) = inner.split_once(',')?;
+    Some((digits.parse().ok()?, scale.parse().ok()?))
+}
+
+/// Whether ADB turns the one type into the other without touching a value.
+fn widens(from: &str, to: &str) -> bool {
+    const INTEGERS: [&str; 4] = ["tinyint", "smallint", "int", "bigint"];
+    let rank = |text: &str| INTEGERS.iter().position(|name| *name == text);
+    match (rank(from), rank(to)) {
+        (Some(from), Some(to)) => return from < to,
+        (None, None) => {}
+        _ => return false,
+    }
+    match (decimals(from), decimals(to)) {
+        (Some((digits, scale)), Some((wider, same))) => scale == same && wider > digits,
+        _ => (from, to) == ("float", "double"),
+    }
+}

@@ -1,0 +1,140 @@
+//! DEFAULT of a column as text of the target.
+//!
+//! Rows always carry every value, so a default matters for ADD COLUMN (what existing rows get) and for other writers of the
+//! target. What cannot be said is left out, and the reason given.
+
+use crate::model::{Column, ColumnDefault, Dialect, TypeName};
+use crate::sql::literal;
+
+/// `DEFAULT ...` of the column, None when there is none.
+///
+/// # Errors
+/// Why the source's default was left out.
+pub(super) fn clause(dialect: Dialect, column: &Column, target_type: &str) -> Result<Option<String>, String> {
+    let Some(default) = &column.default else {
+        return Ok(implicit(dialect, column));
+    };
+    let text = match value(dialect, column, default, target_type)? {
+        Some(text) => text,
+        None => return Ok(None),
+    };
+    if dialect == Dialect::Adb && text.chars().count() > 127 {
+        return Err("a default of more than 127 characters".to_owned());
+    }
+    Ok(Some(format!("DEFAULT {text}")))
+}
+
+/// A server without explicit_defaults_for_timestamp gives a TIMESTAMP NOT NULL the default CURRENT_TIMESTAMP and ON UPDATE;
+/// a default that is said keeps it from that. The zero date is what TiDB fills in.
+fn implicit(dialect: Dialect, column: &Column) -> Option<String> {
+    (dialect == Dialect::Mysql && column.ty.name == TypeName::Timestamp && !column.nullable)
+        .then(|| "DEFAULT '0000-00-00 00:00:00'".to_owned())
+}
+
+/// What stands behind DEFAULT.
+pub(super) fn value(
+    dialect: Dialect,
+    column: &Column,
+    default: &ColumnDefault,
+    target_type: &str,
+) -> Result<Option<String>, String> {
+    let ty = column.ty.name;
+    let large =
+        matches!(
+            ty,
+            TypeName::TinyText | TypeName::Text | TypeName::MediumText | TypeName::LongText | TypeName::Json
+        ) || matches!(ty, TypeName::TinyBlob | TypeName::Blob | TypeName::MediumBlob | TypeName::LongBlob)
+            || target_type.contains("text")
+            || target_type.contains("blob");
+    match default {
+        ColumnDefault::Null if !column.nullable => Ok(None),
+        ColumnDefault::Null => Ok(Some("NULL".to_owned())),
+        ColumnDefault::Expression(_) => {
+            Err("the source computes the default; rows carry the value, so the target has none".to_owned())
+        }
+        _ if large => Err("the target takes no default for this type".to_owned()),
+        ColumnDefault::CurrentTimestamp { fsp } => match dialect {
+            Dialect::Mysql if *fsp > 0 => Ok(Some(format!("CURRENT_TIMESTAMP({fsp})"))),
+            Dialect::Adb if target_type.starts_with("varchar") => {
+                Err("CURRENT_TIMESTAMP for a column that is text on the target".to_owned())
+            }
+            Dialect::Mysql | Dialect::Adb => Ok(Some("CURRENT_TIMESTAMP".to_owned())),
+        },
+        ColumnDefault::Bits(bytes) => bits(dialect, column, bytes).map(Some),
+        ColumnDefault::Literal(text) => match dialect {
+            Dialect::Mysql => mysql_literal(ty, truth(ty, text)).map(Some),
+            Dialect::Adb => adb_literal(column, truth(ty, text), target_type).map(Some),
+        },
+    }
+}
+
+fn mysql_literal(ty: TypeName, text: &str) -> Result<String, String> {
+    match ty {
+        // As a string, '5' would be the byte 0x35, and the year '0' would be 2000.
+        TypeName::Bit | TypeName::Year => number(text),
+        _ => Ok(literal::string(text)),
+    }
+}
+
+fn adb_literal(column: &Column, text: &str, target_type: &str) -> Result<String, String> {
+    match column.ty.name {
+        ty if ty.is_integer() || ty == TypeName::Year => number(text),
+        TypeName::Bit => number(text).map(|text| literal::string(&text)),
+        TypeName::Float | TypeName::Double | TypeName::Decimal if !target_type.starts_with("varchar") => {
+            number(text)
+        }
+        TypeName::Date | TypeName::DateTime | TypeName::Timestamp
+            if !target_type.starts_with("varchar")
+                && (text.starts_with("0000") || text.get(4..).is_some_and(|rest| rest.contains("-00"))) =>
+        {
+            Err("a zero date, which the target does not have".to_owned())
+        }
+        _ => Ok(literal::string(text)),
+    }
+}
+
+/// TRUE and FALSE of an integer column are numbers.
+fn truth(ty: TypeName, text: &str) -> &str {
+    match text {
+        _ if !ty.is_integer() => text,
+        _ if text.eq_ignore_ascii_case("true") => "1",
+        _ if text.eq_ignore_ascii_case("false") => "0",
+        _ => text,
+    }
+}
+
+/// A number as it is written in a statement.
+fn number(text: &str) -> Result<String, String> {
+    let body = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let plain = !body.is_empty()
+        && body.parse::<f64>().is_ok_and(f64::is_finite)
+        && body.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+'));
+    if plain { Ok(text.to_owned()) } else { Err("a default that is no number".to_owned()) }
+}
+
+fn bits(dialect: Dialect, column: &Column, bytes: &[u8]) -> Result<String, String> {
+    let as_number = || {
+        (bytes.len() <= 8)
+            .then(|| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)))
+            .ok_or_else(|| "a default of more than 64 bits".to_owned())
+    };
+    let hex = || {
+        let mut out = Vec::new();
+        literal::push_hex(&mut out, bytes);
+        String::from_utf8_lossy(&out).into_owned()
+    };
+    let ty = column.ty.name;
+    match dialect {
+        Dialect::Mysql if ty == TypeName::Bit => Ok(format!("b'{:b}'", as_number()?)),
+        Dialect::Adb if ty == TypeName::Bit => Ok(literal::string(&as_number()?.to_string())),
+        _ if ty.is_integer()
+            || matches!(ty, TypeName::Year | TypeName::Decimal | TypeName::Double | TypeName::Float) =>
+        {
+            Ok(as_number()?.to_string())
+        }
+        _ if ty.is_binary() => Ok(hex()),
+        _ => std::str::from_utf8(bytes)
+            .map(literal::string)
+            .map_err(|_| "a default that is no text".to_owned()),
+    }
+}

@@ -1,0 +1,323 @@
+//! One value of the source as a literal of the target.
+//!
+//! An [`Encoder`] is chosen once per column ([`crate::adb::dialect::TargetTable`]) and used for every row of both phases. It
+//! takes values as the stream carries them and as TiDB's binary protocol gives them (`Text` and `Bytes` mean the same to every
+//! encoder; ENUM, SET and BIT as numbers) and allocates nothing per value. Two promises: a literal means exactly the source's value
+//! on the target, or the caller is told ([`Pushed`], [`ValueFault`]); and a literal compared with `<=>` finds the row that it
+//! was written to, except where a value was clamped.
+//!
+//! | source value | mysql | adb |
+//! |---|---|---|
+//! | integers | digits | digits |
+//! | FLOAT | the exact double of the f32 (so that it compares equal) | the shortest text of the f32 |
+//! | NaN, infinity | fault | fault |
+//! | BIT | digits | `'digits'` |
+//! | YEAR | digits (the *string* '0' would be 2000) | digits |
+//! | ENUM | number; 0 (the error value `''`) needs a session without strict mode: RELAXED | label, `''` for 0 |
+//! | SET | number | labels joined by commas |
+//! | text, valid UTF-8 | `'...'` | `'...'` |
+//! | text, invalid UTF-8, latin1 column | each byte as its cp1252 character | the same |
+//! | text, invalid UTF-8, other columns | fault | fault |
+//! | binary | `x'..'`, from 256 bytes on `_binary'..'` (half the packet) | `x'..'` |
+//! | TIMESTAMP | converted to UTC; AMBIGUOUS in a repeated hour | the same |
+//! | TIME outside 00:00:00..23:59:59 | as it is | `lossy.time`: fault, CLAMPED to the nearer end, or text |
+//! | zero date, zero month or day | as it is | `lossy.zero_date`: fault, CLAMPED (NULL if nullable, else the first valid day), or text |
+//! | more than 3 fractional digits | as they are | `lossy.fraction`: fault, CLAMPED (cut), or text; zeros are cut without a count |
+//! | DECIMAL beyond 38 digits | as it is | `lossy.decimal`: refused in the plan, CLAMPED (rounded, or the largest), or text |
+
+mod key;
+mod number;
+mod temporal;
+
+use std::fmt;
+use std::io::Write;
+
+use crate::error::{Endpoint, Error, ErrorKind};
+use crate::model::{Value, Zone};
+use crate::sql::literal;
+
+pub(crate) use number::DecimalLimit;
+pub(crate) use temporal::{Temporal, TemporalKind, ZeroDate};
+
+/// What was special about a value, or-ed together over a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pushed(u8);
+
+impl Pushed {
+    pub const PLAIN: Self = Self(0);
+    /// Strict mode refuses this literal: run the row's statement under [`crate::adb::dialect::RELAXED_MODE`], and let
+    /// exactly one warning 1265 per such value pass.
+    pub const RELAXED: Self = Self(1);
+    /// A lossy policy changed the value: to be counted.
+    pub const CLAMPED: Self = Self(2);
+    /// The TIMESTAMP lies in an hour that the source's zone repeats or skips.
+    pub const AMBIGUOUS: Self = Self(4);
+
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for Pushed {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl std::ops::BitOrAssign for Pushed {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// A value that the target cannot hold, or that is not what its column promises. Names the column, never the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueFault {
+    pub column: String,
+    pub reason: &'static str,
+}
+
+impl fmt::Display for ValueFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column `{}`: {}", self.column, self.reason)
+    }
+}
+
+impl std::error::Error for ValueFault {}
+
+impl From<ValueFault> for Error {
+    fn from(fault: ValueFault) -> Self {
+        Error::new(ErrorKind::ValueRefused, fault.to_string()).endpoint(Endpoint::Target)
+    }
+}
+
+type Reason = &'static str;
+
+/// How the values of a column are written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Form {
+    Integer,
+    /// `exact`: the double that equals the f32; else the shortest text that gives the f32 back.
+    Float {
+        exact: bool,
+    },
+    Double,
+    /// `limit`: the target's digits where they are fewer than the source's.
+    Decimal {
+        limit: Option<DecimalLimit>,
+        quoted: bool,
+    },
+    Bits {
+        quoted: bool,
+    },
+    Year,
+    Temporal(Temporal),
+    /// `latin1`: invalid UTF-8 is cp1252.
+    Text {
+        latin1: bool,
+    },
+    /// `long_as_string`: `_binary'..'` for long values.
+    Binary {
+        long_as_string: bool,
+    },
+    EnumNumber {
+        labels: u64,
+    },
+    SetNumber {
+        mask: u64,
+    },
+    EnumLabel(Box<[Box<str>]>),
+    SetLabels(Box<[Box<str>]>),
+    Json,
+}
+
+/// Writes the values of one column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoder {
+    column: Box<str>,
+    form: Form,
+}
+
+/// From here on `_binary'..'` is the better literal: x'..' takes two bytes of packet for each byte.
+const LONG_BINARY: usize = 256;
+
+impl Encoder {
+    pub(crate) fn new(column: &str, form: Form) -> Self {
+        Self { column: column.into(), form }
+    }
+
+    /// Appends the literal of a value; `zone` is that of TIMESTAMP text. After a fault `out` is as before.
+    ///
+    /// # Errors
+    /// The value cannot be on the target as the policies stand, or is not of the column's type.
+    pub fn push(&self, value: Value<'_>, zone: &Zone, out: &mut Vec<u8>) -> Result<Pushed, ValueFault> {
+        let start = out.len();
+        self.literal(value, zone, out).map_err(|reason| {
+            out.truncate(start);
+            self.fault(reason)
+        })
+    }
+
+    /// Whether `<=>` with the literal finds exactly the rows that hold the value. JSON does not compare with text on every server.
+    pub fn is_comparable(&self) -> bool {
+        !matches!(self.form, Form::Json)
+    }
+
+    /// Whether the other encoder gives the same literal for every value that both take: the rows that are there stay true.
+    pub(crate) fn writes_like(&self, other: &Self) -> bool {
+        match (&self.form, &other.form) {
+            // New labels at the end change nothing.
+            (Form::EnumLabel(old), Form::EnumLabel(new)) | (Form::SetLabels(old), Form::SetLabels(new)) => {
+                new.starts_with(old)
+            }
+            (Form::EnumNumber { .. }, Form::EnumNumber { .. })
+            | (Form::SetNumber { .. }, Form::SetNumber { .. }) => true,
+            (old, new) => old == new,
+        }
+    }
+
+    fn fault(&self, reason: Reason) -> ValueFault {
+        ValueFault { column: self.column.to_string(), reason }
+    }
+
+    fn literal(&self, value: Value<'_>, zone: &Zone, out: &mut Vec<u8>) -> Result<Pushed, Reason> {
+        if value == Value::Null {
+            out.extend_from_slice(b"NULL");
+            return Ok(Pushed::PLAIN);
+        }
+        match &self.form {
+            Form::Integer => push_display(out, number::integer(value)?),
+            Form::Float { exact } => {
+                let single = number::double(value)? as f32;
+                if !single.is_finite() {
+                    return Err("beyond the range of FLOAT");
+                }
+                if *exact {
+                    push_exponent(out, f64::from(single));
+                } else {
+                    push_exponent(out, single);
+                }
+            }
+            Form::Double => push_exponent(out, number::double(value)?),
+            Form::Decimal { limit, quoted } => return number::push_decimal(out, value, *limit, *quoted),
+            Form::Bits { quoted: false } => push_display(out, number::bits(value)?),
+            Form::Bits { quoted: true } => {
+                out.push(b'\'');
+                push_display(out, number::bits(value)?);
+                out.push(b'\'');
+            }
+            Form::Year => push_display(out, number::year(value)?),
+            Form::Temporal(temporal) => return temporal.push(bytes(value)?, zone, out),
+            Form::Text { latin1 } => return push_text(out, bytes(value)?, *latin1),
+            Form::Binary { long_as_string } => {
+                let bytes = bytes(value)?;
+                if *long_as_string && bytes.len() >= LONG_BINARY {
+                    out.extend_from_slice(b"_binary");
+                    literal::push_string(out, bytes);
+                } else {
+                    literal::push_hex(out, bytes);
+                }
+            }
+            Form::EnumNumber { labels } => {
+                let number = number::bits(value)?;
+                if number > *labels {
+                    return Err(BEYOND_LABELS);
+                }
+                push_display(out, number);
+                if number == 0 {
+                    return Ok(Pushed::RELAXED);
+                }
+            }
+            Form::SetNumber { mask } => {
+                let number = number::bits(value)?;
+                if number & !mask != 0 {
+                    return Err(BEYOND_LABELS);
+                }
+                push_display(out, number);
+            }
+            Form::EnumLabel(labels) => {
+                let number = number::bits(value)?;
+                let label = match number.checked_sub(1) {
+                    None => "",
+                    Some(index) => usize::try_from(index)
+                        .ok()
+                        .and_then(|index| labels.get(index))
+                        .ok_or(BEYOND_LABELS)?,
+                };
+                literal::push_string(out, label.as_bytes());
+            }
+            Form::SetLabels(labels) => {
+                let number = number::bits(value)?;
+                if labels.len() < 64 && number >> labels.len() != 0 {
+                    return Err(BEYOND_LABELS);
+                }
+                out.push(b'\'');
+                let chosen = labels.iter().enumerate().filter(|(bit, _)| number >> bit & 1 == 1);
+                for (place, (_, label)) in chosen.enumerate() {
+                    if place > 0 {
+                        out.push(b',');
+                    }
+                    literal::push_escaped(out, label.as_bytes());
+                }
+                out.push(b'\'');
+            }
+            Form::Json => return push_text(out, bytes(value)?, false),
+        }
+        Ok(Pushed::PLAIN)
+    }
+}
+
+const BEYOND_LABELS: Reason = "a number beyond the column's labels: the known schema is older than the row";
+
+/// Character data and octets, which some readers tell apart and some do not.
+fn bytes(value: Value<'_>) -> Result<&[u8], Reason> {
+    match value {
+        Value::Text(bytes) | Value::Bytes(bytes) => Ok(bytes),
+        Value::Null | Value::Int(_) | Value::UInt(_) | Value::Double(_) => Err("a number where text is due"),
+    }
+}
+
+fn push_text(out: &mut Vec<u8>, text: &[u8], latin1: bool) -> Result<Pushed, Reason> {
+    if std::str::from_utf8(text).is_ok() {
+        literal::push_string(out, text);
+    } else if latin1 {
+        out.push(b'\'');
+        for byte in text {
+            match byte {
+                0..0x80 => literal::push_escaped(out, &[*byte]),
+                _ => out.extend_from_slice(cp1252(*byte).encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        out.push(b'\'');
+    } else {
+        return Err("not UTF-8");
+    }
+    Ok(Pushed::PLAIN)
+}
+
+/// The character that MySQL's latin1 means by a byte: cp1252, whose five gaps are the control characters of ISO 8859-1.
+fn cp1252(byte: u8) -> char {
+    const UPPER: [char; 32] = [
+        '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}', '\u{2021}',
+        '\u{2c6}', '\u{2030}', '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}', '\u{8f}', '\u{90}',
+        '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{2022}', '\u{2013}', '\u{2014}', '\u{2dc}',
+        '\u{2122}', '\u{161}', '\u{203a}', '\u{153}', '\u{9d}', '\u{17e}', '\u{178}',
+    ];
+    usize::from(byte).checked_sub(0x80).and_then(|at| UPPER.get(at)).copied().unwrap_or(char::from(byte))
+}
+
+fn push_display(out: &mut Vec<u8>, value: impl fmt::Display) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{value}");
+}
+
+/// With an exponent a literal is a double for the server; without one it would be a DECIMAL with at most 30 decimals.
+fn push_exponent(out: &mut Vec<u8>, value: impl fmt::LowerExp) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{value:e}");
+}
+
+#[cfg(test)]
+mod tests;

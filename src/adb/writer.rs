@@ -1,0 +1,250 @@
+//! Writes to the target over several connections.
+//!
+//! One call of [`Writer::run`] takes a list of jobs, spreads them over the connections and returns when every one of them is
+//! acknowledged or one has failed for good. Statements are built job by job into one buffer per connection, so memory is bounded
+//! by connections x statement size. Every statement must be idempotent: a deadlock or lock wait is answered by running it again.
+//!
+//! A statement whose connection was cut may still run on the server. Nothing is retried here after that: the run of the task
+//! starts again from its checkpoint, after [`end_sessions`] has ended every session that an earlier run has opened.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rand::Rng;
+
+use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::model::{Dialect, Epoch, MysqlEndpoint, TaskId};
+use crate::mysql::{Done, Session};
+use crate::store::Store;
+
+/// Times a statement is run again after a deadlock or lock wait before the task's own retry takes over.
+const CONTENTION_TRIES: u32 = 8;
+
+/// A piece of work for one connection.
+pub trait Job: Send + Sync {
+    /// Appends the statement to the empty buffer.
+    fn build(&self, sql: &mut Vec<u8>) -> Result<()>;
+    /// True when the statement holds a value that strict mode refuses although the source holds it (ENUM index 0).
+    fn relaxed(&self) -> bool;
+    /// The table, for errors.
+    fn object(&self) -> String;
+}
+
+/// Connections to the target of one run of a task.
+#[derive(Debug)]
+pub struct Writer {
+    target: MysqlEndpoint,
+    dialect: Dialect,
+    store: Store,
+    task: TaskId,
+    epoch: Epoch,
+    lanes: Vec<Lane>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    session: Option<Session>,
+    sql: Vec<u8>,
+}
+
+impl Writer {
+    /// A writer with this many connections; each is opened when it is first needed.
+    pub fn new(
+        target: MysqlEndpoint,
+        dialect: Dialect,
+        store: Store,
+        task: TaskId,
+        epoch: Epoch,
+        connections: u32,
+    ) -> Self {
+        let lanes = (0..connections.max(1)).map(|_| Lane::default()).collect();
+        Self { target, dialect, store, task, epoch, lanes }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Runs all jobs in any order; returns after the last acknowledgement or with the first error, when no statement is
+    /// in flight any more.
+    pub async fn run<J: Job>(&mut self, jobs: Vec<J>) -> Result<()> {
+        let needed = self.lanes.len().min(jobs.len());
+        self.open(needed).await?;
+        let queue = Mutex::new(Queue { jobs: jobs.into_iter(), failed: None });
+        join_all(self.lanes.iter_mut().take(needed).map(|lane| lane.work(&queue))).await;
+        match queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).failed {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Runs one statement on the first connection, for DDL.
+    pub async fn execute(&mut self, sql: &str) -> Result<Done> {
+        self.session().await?.execute(sql).await
+    }
+
+    /// The first connection, for statements that belong together.
+    pub async fn session(&mut self) -> Result<&mut Session> {
+        self.open(1).await?;
+        self.lanes
+            .first_mut()
+            .and_then(|lane| lane.session.as_mut())
+            .ok_or_else(|| Error::internal("a writer without connections"))
+    }
+
+    async fn open(&mut self, count: usize) -> Result<()> {
+        for lane in self.lanes.iter_mut().take(count) {
+            if lane.session.as_ref().is_none_or(Session::is_broken) {
+                let session = super::connect(&self.target, self.dialect).await?;
+                // Known to the store before its first write: after a crash the next run can end it.
+                self.store.session_opened(&self.task, self.epoch, session.id()).await?;
+                lane.session = Some(session);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye on every connection.
+    pub async fn close(self) {
+        let mut gone = Vec::new();
+        for session in self.lanes.into_iter().filter_map(|lane| lane.session) {
+            if !session.is_broken() {
+                gone.push(session.id());
+                session.close().await;
+            }
+        }
+        if let Err(error) = self.store.sessions_gone(&self.task, self.epoch, &gone).await {
+            tracing::debug!(task.id = %self.task, %error, "closed sessions stay on record until the next run");
+        }
+    }
+}
+
+struct Queue<J> {
+    jobs: std::vec::IntoIter<J>,
+    failed: Option<Error>,
+}
+
+impl Lane {
+    async fn work<J: Job>(&mut self, queue: &Mutex<Queue<J>>) {
+        loop {
+            let job = {
+                let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if queue.failed.is_some() {
+                    return;
+                }
+                match queue.jobs.next() {
+                    Some(job) => job,
+                    None => return,
+                }
+            };
+            if let Err(error) = self.statement(&job).await {
+                let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                queue.failed.get_or_insert(error.object(job.object()));
+                return;
+            }
+        }
+    }
+
+    async fn statement<J: Job>(&mut self, job: &J) -> Result<()> {
+        self.sql.clear();
+        job.build(&mut self.sql)?;
+        let session =
+            self.session.as_mut().ok_or_else(|| Error::internal("a connection of the writer was not opened"))?;
+        for attempt in 1.. {
+            match run(session, &self.sql, job.relaxed()).await {
+                Err(error) if error.kind == ErrorKind::Contention && attempt < CONTENTION_TRIES => {
+                    let pause = rand::rng().random_range(5..=20 * u64::from(attempt));
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                other => {
+                    if self.sql.capacity() > 32 << 20 {
+                        self.sql = Vec::new();
+                    }
+                    return other;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs one statement; a relaxed one outside strict mode, where only the '' of an ENUM may cause a warning.
+pub async fn run(session: &mut Session, sql: &[u8], in_relaxed_mode: bool) -> Result<()> {
+    if in_relaxed_mode { relaxed(session, sql).await } else { session.execute(sql).await.map(|_| ()) }
+}
+
+/// Warning of MariaDB and MySQL for a value outside an ENUM, which is what ENUM index 0 is.
+const DATA_TRUNCATED: u16 = 1265;
+
+async fn relaxed(session: &mut Session, sql: &[u8]) -> Result<()> {
+    let mode: String = session
+        .first("select @@sql_mode")
+        .await?
+        .ok_or_else(|| Error::internal("no answer to select @@sql_mode").endpoint(Endpoint::Target))?;
+    session.execute("set session sql_mode = 'NO_AUTO_VALUE_ON_ZERO'").await?;
+    let result = session.execute(sql).await;
+    let warnings: Vec<(String, u16, String)> =
+        if result.is_ok() { session.query("show warnings").await? } else { Vec::new() };
+    session.execute(format!("set session sql_mode = '{mode}'")).await?;
+    result?;
+    match warnings.iter().find(|(_, code, _)| *code != DATA_TRUNCATED) {
+        None => Ok(()),
+        Some((_, code, _)) => Err(Error::new(ErrorKind::ValueRefused, "the target changed a value to make it fit")
+            .code(*code)
+            .endpoint(Endpoint::Target)
+            .hint("compare the column's type with the source's")),
+    }
+}
+
+/// How long a killed session may take to disappear.
+const KILL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Ends the sessions of earlier runs of this task and waits until the server no longer runs them: only then can no
+/// statement of the past finish after a newer write.
+pub async fn end_sessions(
+    target: &MysqlEndpoint,
+    dialect: Dialect,
+    store: &Store,
+    task: &TaskId,
+    epoch: Epoch,
+) -> Result<()> {
+    let ids = store.sessions(task).await?;
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut session = super::connect(target, dialect).await?;
+    let list = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let running = format!(
+        "select id from information_schema.processlist where id in ({list}) and id <> connection_id() \
+         and user = substring_index(user(), '@', 1)"
+    );
+    let deadline = tokio::time::Instant::now() + KILL_TIMEOUT;
+    loop {
+        let alive: Vec<u64> = session.query(&running).await?;
+        if alive.is_empty() {
+            break;
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(Error::new(
+                ErrorKind::Contention,
+                format!("{} sessions of an earlier run still work on the target after KILL", alive.len()),
+            )
+            .endpoint(Endpoint::Target)
+            .hint("wait for the target to roll them back, or end them by hand"));
+        }
+        for id in alive {
+            // It may have ended by itself in between.
+            if let Err(error) = session.execute(format!("kill {id}")).await
+                && error.code != Some(NO_SUCH_THREAD)
+            {
+                return Err(error);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    session.close().await;
+    store.sessions_gone(task, epoch, &ids).await
+}
+
+const NO_SUCH_THREAD: u16 = 1094;

@@ -1,0 +1,131 @@
+//! What ties the statements of a chunk together: a chunk is finished when it is read to its end and every statement of it was
+//! acknowledged; an attempt at a table is over when all its chunks are.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::progress::Progress;
+use crate::error::{Error, Result};
+use crate::full::chunk::{Chunk, Handle};
+use crate::full::table::TableJob;
+
+/// One try at copying a table. The first failure ends it: what is still under way for it is dropped.
+#[derive(Debug)]
+pub struct Attempt {
+    pub stop: CancellationToken,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Attempt {
+    pub fn new(parent: &CancellationToken) -> Self {
+        Self { stop: parent.child_token(), failure: Mutex::new(None) }
+    }
+
+    pub fn fail(&self, error: Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.stop.cancel();
+    }
+
+    /// The failure, or `Cancelled` when the run ended.
+    pub fn outcome(&self) -> Result<()> {
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None if self.stop.is_cancelled() => Err(Error::cancelled()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Held by everything that belongs to an attempt; the attempt has settled when all are dropped.
+pub type Hold = mpsc::Sender<Infallible>;
+
+/// A chunk to be read.
+pub struct ChunkJob {
+    pub table: Arc<TableJob>,
+    pub attempt: Arc<Attempt>,
+    pub handle: Arc<Handle>,
+    pub n: u32,
+    pub chunk: Chunk,
+    /// No row of it can be in the target yet.
+    pub fresh: bool,
+    pub hold: Hold,
+}
+
+/// One reading of a chunk.
+pub struct Ticket {
+    pub table: Arc<TableJob>,
+    pub attempt: Arc<Attempt>,
+    pub n: u32,
+    pub fresh: bool,
+    progress: Arc<Progress>,
+    /// Statements under way, and one for the reader.
+    open: AtomicUsize,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    abandoned: AtomicBool,
+    counting: Mutex<()>,
+    _hold: Hold,
+}
+
+impl Ticket {
+    pub fn new(job: &ChunkJob, first: bool, progress: &Arc<Progress>) -> Self {
+        Self {
+            table: Arc::clone(&job.table),
+            attempt: Arc::clone(&job.attempt),
+            n: job.n,
+            fresh: job.fresh && first,
+            progress: Arc::clone(progress),
+            open: AtomicUsize::new(1),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
+            counting: Mutex::new(()),
+            _hold: job.hold.clone(),
+        }
+    }
+
+    /// `shop.orders chunk 12`
+    pub fn object(&self) -> String {
+        format!("{} chunk {}", self.table.table.name, self.n)
+    }
+
+    /// A statement is on its way.
+    pub fn opened(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Rows are in the target.
+    pub fn count(&self, rows: u64, bytes: u64) {
+        let _counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.abandoned.load(Ordering::Relaxed) {
+            self.rows.fetch_add(rows, Ordering::Relaxed);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.table.count(&self.progress, rows.cast_signed(), bytes.cast_signed());
+        }
+    }
+
+    /// True when the chunk is, or will be, read again.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// A statement was acknowledged, or the reader is through. Gives the chunk's rows and bytes to the one that was last.
+    pub fn closed(&self) -> Option<(u64, u64)> {
+        (self.open.fetch_sub(1, Ordering::AcqRel) == 1)
+            .then(|| (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed)))
+    }
+
+    /// The chunk will be read again, or not at all: its rows do not count. It is never finished, since the reader's own share stays.
+    pub fn abandon(&self) {
+        let _counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.abandoned.swap(true, Ordering::Release) {
+            let rows = self.rows.load(Ordering::Relaxed).cast_signed();
+            let bytes = self.bytes.load(Ordering::Relaxed).cast_signed();
+            self.table.count(&self.progress, -rows, -bytes);
+        }
+    }
+}

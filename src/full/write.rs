@@ -1,0 +1,179 @@
+//! Writes statements to the target, each until it is acknowledged or policy says to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
+use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
+use crate::full::batch::Batch;
+use crate::full::run::{Queue, Run, finish_statement};
+use crate::full::table::Mode;
+use crate::mysql::{Done, Session};
+
+/// After a cancel a statement in flight is awaited for this long, then its session is given up.
+const FINISH_GRACE: Duration = Duration::from_secs(10);
+/// Data truncated: what a relaxed value gives.
+const TRUNCATED: u16 = 1265;
+const DUPLICATE: u16 = 1062;
+
+/// Takes statements until there are no more, or the run ends.
+pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
+    let mut session = None;
+    while let Some(batch) = batches.next(&run.stop).await {
+        let attempt = Arc::clone(&batch.ticket.attempt);
+        let passed = tokio::select! {
+            biased;
+            () = attempt.stop.cancelled() => continue,
+            () = run.limiter.pass(batch.rows, batch.statement.len() as u64) => write(&run, &mut session, &batch).await,
+        };
+        match passed {
+            Ok(()) => {
+                batch.ticket.count(batch.rows, batch.statement.len() as u64);
+                finish_statement(&run, &batch.ticket).await;
+            }
+            Err(error) => attempt.fail(error.object(batch.ticket.object())),
+        }
+        run.memory.give_back(batch.statement);
+    }
+    if let Some(session) = session {
+        session.close().await;
+    }
+}
+
+/// Writes one statement, again and again where that is allowed.
+async fn write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> Result<()> {
+    let mut clock = run.retry.clock();
+    let mut first = true;
+    loop {
+        let (result, sent) = try_write(run, session, batch).await;
+        let error = match result {
+            Ok(done) => return check(batch, done, first),
+            Err(error) => without_values(error),
+        };
+        if session.as_ref().is_none_or(Session::is_broken) {
+            // The server may still be at it, which does no harm while the same images are written again: `run` ends it at last.
+            *session = None;
+            if sent && batch.ticket.table.is_unit() {
+                return Err(error);
+            }
+        }
+        first = false;
+        clock.wait(error, &batch.ticket.attempt.stop).await?;
+    }
+}
+
+/// One try; also says whether the statement may have reached the server.
+async fn try_write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> (Result<Done>, bool) {
+    let open = match session {
+        Some(open) => open,
+        None => match run.target_session().await {
+            Ok(open) => session.insert(open),
+            Err(error) => return (Err(error), false),
+        },
+    };
+    let late = async {
+        batch.ticket.attempt.stop.cancelled().await;
+        tokio::time::sleep(FINISH_GRACE).await;
+    };
+    let result = tokio::select! {
+        biased;
+        result = statement(open, batch) => result,
+        () = late => Err(Error::cancelled()),
+    };
+    (result, true)
+}
+
+async fn statement(session: &mut Session, batch: &Batch) -> Result<Done> {
+    if batch.relaxed > 0 {
+        session.execute(RELAXED_MODE).await?;
+    }
+    let mut done = session.execute(&batch.statement).await;
+    if let Ok(done) = &mut done
+        && done.warnings > 0
+    {
+        done.warnings = warnings(session, batch, *done).await?;
+    }
+    if batch.relaxed > 0 && !session.is_broken() {
+        session.execute(STRICT_MODE).await?;
+    }
+    done
+}
+
+/// Number of warnings that mean a changed value.
+async fn warnings(session: &mut Session, batch: &Batch, done: Done) -> Result<u16> {
+    let listed: Vec<(String, u16, String)> = session.query("SHOW WARNINGS").await?;
+    let harmless = |level: &str, code: u16| {
+        level.eq_ignore_ascii_case("note") || (batch.ticket.table.mode == Mode::Keep && code == DUPLICATE)
+    };
+    if batch.relaxed > 0 {
+        let expected = listed.iter().filter(|(_, code, _)| *code == TRUNCATED).count() == listed.len();
+        let fits = u64::from(done.warnings) <= batch.relaxed;
+        return Ok(if expected && fits { 0 } else { done.warnings });
+    }
+    let serious = listed.iter().filter(|(level, code, _)| !harmless(level, *code)).count();
+    Ok(u16::try_from(serious).unwrap_or(u16::MAX))
+}
+
+/// What an acknowledged statement must have done.
+fn check(batch: &Batch, done: Done, first: bool) -> Result<()> {
+    let table = &batch.ticket.table;
+    if done.warnings > 0 {
+        return Err(Error::new(
+            ErrorKind::ValueRefused,
+            format!("the target changed values of {} rows or more without an error", done.warnings),
+        )
+        .endpoint(Endpoint::Target)
+        .hint("compare the column types of source and target, or set the task's lossy policies"));
+    }
+    let untouched =
+        first && batch.ticket.fresh && !batch.ticket.is_abandoned() && table.mode == Mode::Replace;
+    if untouched && done.affected_rows > batch.rows {
+        return Err(Error::new(
+            ErrorKind::SchemaMismatch,
+            format!(
+                "{} rows replaced others of the same copy: keys that differ on the source are equal on the target",
+                done.affected_rows - batch.rows
+            ),
+        )
+        .endpoint(Endpoint::Target)
+        .hint("give the target's key columns the source's collation, and remove unique keys that the source has not"));
+    }
+    Ok(())
+}
+
+/// Server texts quote values; those of rows stay out of messages.
+fn without_values(mut error: Error) -> Error {
+    const QUOTING: [u16; 6] = [DUPLICATE, 1292, 1366, 1367, 1411, 1525];
+    if error.code.is_some_and(|code| QUOTING.contains(&code))
+        && let Some(start) = error.message.find('\'')
+        && let Some(end) = error.message.rfind("' for ").filter(|end| *end > start)
+    {
+        error.message.replace_range(start..=end, "(a value)");
+    } else if error.policy() == Policy::Stop && error.kind == ErrorKind::StatementRefused {
+        // a syntax error quotes the statement
+        if let Some(start) = error.message.find(" near '") {
+            error.message.truncate(start);
+        }
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stay_out_of_messages() {
+        let refused = |code, message: &str| {
+            without_values(Error::new(ErrorKind::ValueRefused, message).code(code)).message
+        };
+        assert_eq!(
+            refused(1366, "Incorrect integer value: 'it's' for column `d`.`t`.`a` at row 1"),
+            "Incorrect integer value: (a value) for column `d`.`t`.`a` at row 1"
+        );
+        assert_eq!(refused(1062, "Duplicate entry 'x-1' for key 'PRIMARY'"), "Duplicate entry (a value) for key 'PRIMARY'");
+        assert_eq!(refused(1406, "Data too long for column 'a' at row 3"), "Data too long for column 'a' at row 3");
+        let syntax = Error::new(ErrorKind::StatementRefused, "You have an error in your SQL syntax near 'secret' at line 1");
+        assert_eq!(without_values(syntax).message, "You have an error in your SQL syntax");
+    }
+}

@@ -1,0 +1,373 @@
+//! Folding: many row changes become the last image of each key, ready to be sent.
+//!
+//! Pure. A row is encoded once, as the SQL tuple that goes into the statement, into the table's arena; folding moves indices,
+//! never rows. Keys are compared by canonical bytes; rows that the target's collation takes for one key although their bytes
+//! differ are safe because all deletes of a table with text in its key go out before its upserts.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::layout::Layout;
+use crate::adb::encode::Pushed;
+use crate::adb::writer::Job;
+use crate::binlog::message::{Mutation, MutationKind};
+use crate::binlog::row::RowBytes;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::TableName;
+
+/// The folded change of one key.
+#[derive(Debug, Clone)]
+struct Entry {
+    /// Canonical key in the arena.
+    key: Range<usize>,
+    /// Upsert: the tuple of the row. Delete: the tuple of the key, in the spelling in which it was deleted.
+    tuple: Range<usize>,
+    delete: bool,
+    relaxed: bool,
+}
+
+/// Where a row change stands in the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub offset: i64,
+    /// Row changes of the same message before this one.
+    pub nth: u64,
+}
+
+/// A change of a table without a usable key, in stream order.
+#[derive(Debug, Clone)]
+pub struct KeylessChange {
+    pub place: Place,
+    /// Condition that matches the old row, for updates and deletes.
+    pub matches: Option<Range<usize>>,
+    /// Tuple of the new row, for inserts and updates.
+    pub tuple: Option<Range<usize>>,
+    pub relaxed: bool,
+}
+
+/// Changes of one table in one layout.
+#[derive(Debug)]
+pub struct TableBatch {
+    pub layout: Arc<Layout>,
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    index: HashTable<u32>,
+    pub keyless: Vec<KeylessChange>,
+    /// Row changes of the stream, before folding.
+    pub changes: u64,
+    pub last_commit_ms: i64,
+}
+
+/// What is folded and not yet sent.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub tables: Vec<TableBatch>,
+    hasher: RandomState,
+    pub changes: u64,
+    pub transactions: u64,
+    /// Bytes of the messages folded in.
+    pub message_bytes: u64,
+    /// Values changed by a lossy policy.
+    pub clamped: u64,
+    /// Timestamps in an hour that the source's zone has twice.
+    pub ambiguous: u64,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.tables.iter().all(|table| table.entries.is_empty() && table.keyless.is_empty())
+    }
+
+    /// True when the batch holds changes that must not be repeated.
+    pub fn has_keyless(&self) -> bool {
+        self.tables.iter().any(|table| !table.keyless.is_empty())
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.tables
+            .iter()
+            .map(|table| table.arena.len()
+                    + table.entries.len() * (size_of::<Entry>() + 6)
+                    + table.keyless.len() * size_of::<KeylessChange>())
+            .sum()
+    }
+
+    /// The place of this layout's changes; None when the table is in the batch under another layout (send the batch first).
+    pub fn slot(&mut self, layout: &Arc<Layout>) -> Option<usize> {
+        for (slot, table) in self.tables.iter().enumerate() {
+            if Arc::ptr_eq(&table.layout, layout) {
+                return Some(slot);
+            }
+            if table.layout.target == layout.target {
+                return None;
+            }
+        }
+        self.tables.push(TableBatch {
+            layout: Arc::clone(layout),
+            arena: Vec::new(),
+            entries: Vec::new(),
+            index: HashTable::new(),
+            keyless: Vec::new(),
+            changes: 0,
+            last_commit_ms: 0,
+        });
+        Some(self.tables.len() - 1)
+    }
+
+    /// Folds one row change into the slot.
+    pub fn fold(&mut self, slot: usize, mutation: &Mutation<'_, '_>, place: Place, commit_ms: i64) -> Result<()> {
+        let Some(table) = self.tables.get_mut(slot) else {
+            return Err(Error::internal("a change for a table that is not in the batch"));
+        };
+        let layout = Arc::clone(&table.layout);
+        table.changes += 1;
+        table.last_commit_ms = commit_ms;
+        self.changes += 1;
+        let mut counts = Counts::default();
+        let folded = if layout.keyless {
+            table.fold_keyless(&layout, mutation, place, &mut counts)
+        } else {
+            table.fold_keyed(&layout, mutation, &self.hasher, &mut counts)
+        };
+        self.clamped += counts.clamped;
+        self.ambiguous += counts.ambiguous;
+        folded.map_err(|error| error.object(&layout.source))
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    relaxed: bool,
+    clamped: u64,
+    ambiguous: u64,
+}
+
+fn missing_old() -> Error {
+    Error::new(ErrorKind::CorruptMessage, "an update without its old row")
+}
+
+impl TableBatch {
+    fn fold_keyed(
+        &mut self,
+        layout: &Layout,
+        mutation: &Mutation<'_, '_>,
+        hasher: &RandomState,
+        counts: &mut Counts,
+    ) -> Result<()> {
+        match mutation.kind {
+            MutationKind::Insert => self.upsert(layout, &mutation.row, hasher, counts),
+            MutationKind::Delete => self.delete(layout, &mutation.row, hasher, counts),
+            MutationKind::Update => {
+                let old = mutation.old.as_ref().ok_or_else(missing_old)?;
+                let start = self.arena.len();
+                self.push_key(layout, old)?;
+                let middle = self.arena.len();
+                self.push_key(layout, &mutation.row)?;
+                let moved = self.arena.get(start..middle) != self.arena.get(middle..);
+                self.arena.truncate(start);
+                if moved {
+                    self.delete(layout, old, hasher, counts)?;
+                }
+                self.upsert(layout, &mutation.row, hasher, counts)
+            }
+        }
+    }
+
+    fn upsert(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState, counts: &mut Counts) -> Result<()> {
+        let start = self.arena.len();
+        self.push_key(layout, row)?;
+        let key = start..self.arena.len();
+        counts.relaxed = false;
+        let tuple = self.push_tuple(layout, row, counts)?;
+        self.put(Entry { key, tuple, delete: false, relaxed: counts.relaxed }, hasher);
+        Ok(())
+    }
+
+    fn delete(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState, counts: &mut Counts) -> Result<()> {
+        let start = self.arena.len();
+        self.push_key(layout, row)?;
+        let key = start..self.arena.len();
+        let from = self.arena.len();
+        layout.each_key_value(row, |column, value| {
+            let separator = if column.key_place == Some(0) {
+                if layout.key_width > 1 { &b"("[..] } else { b"" }
+            } else {
+                b","
+            };
+            self.arena.extend_from_slice(separator);
+            count(column.push(value, &mut self.arena)?, counts);
+            Ok(())
+        })?;
+        if layout.key_width > 1 {
+            self.arena.push(b')');
+        }
+        self.put(Entry { key, tuple: from..self.arena.len(), delete: true, relaxed: false }, hasher);
+        Ok(())
+    }
+
+    fn push_key(&mut self, layout: &Layout, row: &RowBytes<'_, '_>) -> Result<()> {
+        layout.each_key_value(row, |column, value| {
+            Ok(column.encoder.push_key(value, &mut self.arena)?)
+        })
+    }
+
+    fn push_tuple(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, counts: &mut Counts) -> Result<Range<usize>> {
+        let from = self.arena.len();
+        self.arena.push(b'(');
+        layout.each_value(row, |column, value| {
+            count(column.push(value, &mut self.arena)?, counts);
+            self.arena.push(b',');
+            Ok(())
+        })?;
+        if let Some(last) = self.arena.last_mut() {
+            *last = b')';
+        }
+        Ok(from..self.arena.len())
+    }
+
+    fn put(&mut self, entry: Entry, hasher: &RandomState) {
+        let Self { arena, entries, index, .. } = self;
+        let key_of = |entry: &Entry| arena.get(entry.key.clone()).unwrap_or_default();
+        let hash = hasher.hash_one(key_of(&entry));
+        let found = index.find(hash, |at| entries.get(*at as usize).is_some_and(|other| key_of(other) == key_of(&entry)));
+        match found.copied() {
+            Some(at) => {
+                if let Some(known) = entries.get_mut(at as usize) {
+                    *known = entry;
+                }
+            }
+            None => {
+                let at = entries.len() as u32;
+                entries.push(entry);
+                index.insert_unique(hash, at, |at| {
+                    entries.get(*at as usize).map_or(0, |entry| hasher.hash_one(key_of(entry)))
+                });
+            }
+        }
+    }
+
+    fn fold_keyless(&mut self, layout: &Layout, mutation: &Mutation<'_, '_>, place: Place, counts: &mut Counts) -> Result<()> {
+        let old = match mutation.kind {
+            MutationKind::Insert => None,
+            MutationKind::Update => Some(mutation.old.as_ref().ok_or_else(missing_old)?),
+            MutationKind::Delete => Some(&mutation.row),
+        };
+        let matches = old.map(|old| self.push_match(layout, old, counts)).transpose()?;
+        counts.relaxed = false;
+        let tuple = match mutation.kind {
+            MutationKind::Delete => None,
+            MutationKind::Insert | MutationKind::Update => Some(self.push_tuple(layout, &mutation.row, counts)?),
+        };
+        self.keyless.push(KeylessChange { place, matches, tuple, relaxed: counts.relaxed });
+        Ok(())
+    }
+
+    fn push_match(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, counts: &mut Counts) -> Result<Range<usize>> {
+        let from = self.arena.len();
+        layout.each_value(row, |column, value| {
+            if self.arena.len() > from {
+                self.arena.extend_from_slice(b" AND ");
+            }
+            count(column.push_match(value, &mut self.arena)?, counts);
+            Ok(())
+        })?;
+        Ok(from..self.arena.len())
+    }
+
+    /// Bytes of a range of the arena.
+    pub fn text(&self, range: &Range<usize>) -> &[u8] {
+        self.arena.get(range.clone()).unwrap_or_default()
+    }
+}
+
+fn count(pushed: Pushed, counts: &mut Counts) {
+    counts.relaxed |= pushed.contains(Pushed::RELAXED);
+    counts.clamped += u64::from(pushed.contains(Pushed::CLAMPED));
+    counts.ambiguous += u64::from(pushed.contains(Pushed::AMBIGUOUS));
+}
+
+/// One statement to send: a run of a table's deletes or upserts.
+#[derive(Debug)]
+pub struct Piece {
+    batch: Arc<Batch>,
+    table: usize,
+    /// Places in the table's `entries`.
+    entries: Vec<u32>,
+    delete: bool,
+    relaxed: bool,
+}
+
+/// Bounds of one statement.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub rows: usize,
+    pub bytes: usize,
+    /// Items of one IN list.
+    pub keys: usize,
+    pub connections: usize,
+}
+
+/// The statements of a batch in two steps: everything in the first must be acknowledged before the second is sent.
+pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for (at, table) in batch.tables.iter().enumerate() {
+        // Small enough that all connections have work, large enough that a round trip pays.
+        let share = (table.entries.len() / limits.connections.max(1)).max(256);
+        let cut = |delete: bool, relaxed: bool, rows: usize, into: &mut Vec<Piece>| {
+            let mut piece = Vec::new();
+            let mut bytes = 0;
+            for (place, entry) in table.entries.iter().enumerate() {
+                if entry.delete != delete || entry.relaxed != relaxed {
+                    continue;
+                }
+                if !piece.is_empty() && (piece.len() >= rows || bytes + entry.tuple.len() > limits.bytes) {
+                    into.push(Piece { batch: Arc::clone(batch), table: at, entries: std::mem::take(&mut piece), delete, relaxed });
+                    bytes = 0;
+                }
+                bytes += entry.tuple.len() + 1;
+                piece.push(place as u32);
+            }
+            if !piece.is_empty() {
+                into.push(Piece { batch: Arc::clone(batch), table: at, entries: piece, delete, relaxed });
+            }
+        };
+        cut(true, false, share.min(limits.keys), &mut first);
+        let upserts = if table.layout.deletes_first { &mut second } else { &mut first };
+        cut(false, false, share.min(limits.rows), upserts);
+        cut(false, true, share.min(limits.rows), upserts);
+    }
+    [first, second]
+}
+
+impl Job for Piece {
+    fn build(&self, sql: &mut Vec<u8>) -> Result<()> {
+        let table = self.batch.tables.get(self.table).ok_or_else(|| Error::internal("a statement without its table"))?;
+        let layout = &table.layout;
+        sql.extend_from_slice(if self.delete { &layout.delete_head } else { &layout.upsert_head });
+        for (nth, place) in self.entries.iter().enumerate() {
+            if nth > 0 {
+                sql.push(b',');
+            }
+            let entry =
+                table.entries.get(*place as usize).ok_or_else(|| Error::internal("a statement without its row"))?;
+            sql.extend_from_slice(table.text(&entry.tuple));
+        }
+        sql.extend_from_slice(if self.delete { b")" } else { &layout.upsert_tail });
+        Ok(())
+    }
+
+    fn relaxed(&self) -> bool {
+        self.relaxed
+    }
+
+    fn object(&self) -> String {
+        self.batch.tables.get(self.table).map_or_else(String::new, |table: &TableBatch| {
+            let name: &TableName = &table.layout.target;
+            name.to_string()
+        })
+    }
+}

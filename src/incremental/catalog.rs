@@ -1,0 +1,369 @@
+//! What the task knows of the source's tables at its place in the stream.
+//!
+//! The catalog grows from the snapshot's definitions and the stream's own DDL. It answers one question for every row event:
+//! which table is this, and does it belong to the task? "Unknown" is never taken for "not selected".
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adb::dialect::{Collations, Problem, TableOptions, TargetTable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Dialect, Table, TableName, Tso};
+use crate::store::{CatalogSchema, CatalogVersion};
+use crate::schema_sync::Wanted;
+use crate::task::selection::Selection;
+use crate::task::spec::{Spec, TablesWithoutKey};
+use crate::tidb::SourceCatalog;
+
+/// What is known of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    Table(TableEntry),
+    /// The table was renamed to `of`. Rows may still come under this name: late ones, and after a multi-table rename all of
+    /// them (source-drainer.md 0.12).
+    Alias {
+        of: TableName,
+    },
+    Dropped,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableEntry {
+    pub table: Table,
+    /// Columns of the source that the target does not get, by DDL policy.
+    #[serde(default)]
+    pub hidden: Vec<String>,
+    /// The target has columns that the source has not (any more): upserts must not wipe them.
+    #[serde(default)]
+    pub keep_other_columns: bool,
+    /// Passed over by DDL policy: the target does not get this table.
+    #[serde(default)]
+    pub ignored: bool,
+}
+
+impl TableEntry {
+    /// The table without its hidden columns.
+    pub fn visible(&self) -> Table {
+        let mut table = self.table.clone();
+        table.columns.retain(|column| !self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(&column.name)));
+        table
+    }
+
+    pub fn new(table: Table) -> Self {
+        Self { table, hidden: Vec::new(), keep_other_columns: false, ignored: false }
+    }
+}
+
+/// Default character set and collation of a schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SchemaDefaults {
+    pub name: String,
+    pub charset: Option<String>,
+    pub collation: Option<String>,
+}
+
+/// A table of the task, ready to write to.
+#[derive(Debug)]
+pub struct Tracked {
+    /// Without the columns that the target does not get by policy.
+    pub table: Table,
+    pub target: TargetTable,
+    /// Columns that the target does not get, in lower case.
+    pub hidden: Vec<String>,
+    pub keep_other_columns: bool,
+}
+
+/// What a name in a row event means.
+#[derive(Debug, Clone)]
+pub enum Resolved {
+    Table(Arc<Tracked>),
+    /// Known and not part of the task.
+    Unselected,
+    /// A late row of a table that is gone.
+    Dropped,
+    Unknown,
+}
+
+/// Renames of one table that are followed from an old name.
+const MOST_RENAMES: usize = 64;
+
+/// Entries by folded name.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    spec: Arc<Spec>,
+    selection: Arc<Selection>,
+    dialect: Dialect,
+    /// Of the target.
+    collations: Collations,
+    schemas: HashMap<String, SchemaDefaults>,
+    entries: HashMap<TableName, Entry>,
+    tracked: HashMap<TableName, Arc<Tracked>>,
+}
+
+/// A change of the catalog that one DDL makes.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    pub schemas: Vec<SchemaChange>,
+    pub entries: Vec<(TableName, Entry)>,
+}
+
+#[derive(Debug, Clone)]
+pub enum SchemaChange {
+    Set(SchemaDefaults),
+    Drop(String),
+}
+
+impl Catalog {
+    pub fn new(spec: Arc<Spec>, selection: Arc<Selection>, dialect: Dialect, collations: Collations) -> Self {
+        Self {
+            spec,
+            selection,
+            dialect,
+            collations,
+            schemas: HashMap::new(),
+            entries: HashMap::new(),
+            tracked: HashMap::new(),
+        }
+    }
+
+    /// Fills the catalog from the store.
+    pub fn load(&mut self, schemas: Vec<CatalogSchema>, versions: Vec<CatalogVersion>) -> Result<()> {
+        for schema in schemas {
+            let defaults = SchemaDefaults { name: schema.name, charset: schema.charset, collation: schema.collation };
+            self.schemas.insert(defaults.name.to_lowercase(), defaults);
+        }
+        for version in versions {
+            let entry = serde_json::from_str(&version.definition)
+                .map_err(|error| Error::internal(format!("the stored definition of {} does not read: {error}", version.key)))?;
+            self.entries.insert(version.key, entry);
+        }
+        Ok(())
+    }
+
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub fn schema(&self, name: &str) -> Option<&SchemaDefaults> {
+        self.schemas.get(&name.to_lowercase())
+    }
+
+    pub fn entry(&self, name: &TableName) -> Option<&Entry> {
+        self.entries.get(&name.key())
+    }
+
+    /// The live table of this name, aliases not followed.
+    pub fn table(&self, name: &TableName) -> Option<&TableEntry> {
+        match self.entry(name) {
+            Some(Entry::Table(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// Live tables whose name (without schema) is this one.
+    pub fn tables_named<'a>(&'a self, table: &str) -> impl Iterator<Item = &'a TableName> + use<'a> {
+        let table = table.to_lowercase();
+        self.entries.iter().filter_map(move |(key, entry)| match entry {
+            Entry::Table(entry) if key.table == table => Some(&entry.table.name),
+            _ => None,
+        })
+    }
+
+    /// Live tables of a schema.
+    pub fn tables_of<'a>(&'a self, schema: &str) -> impl Iterator<Item = &'a TableEntry> + use<'a> {
+        let schema = schema.to_lowercase();
+        self.entries.iter().filter_map(move |(key, entry)| match entry {
+            Entry::Table(entry) if key.schema == schema => Some(entry),
+            _ => None,
+        })
+    }
+
+    /// True when another known schema goes into the same target schema.
+    pub fn any_other_schema_targets(&self, schema: &str, target: &str) -> bool {
+        let schema = schema.to_lowercase();
+        self.schemas.keys().any(|other| *other != schema && self.selection.target_schema(other) == target)
+            || self.entries.iter().any(|(key, entry)| {
+                matches!(entry, Entry::Table(_)) && key.schema != schema && self.selection.selects(key)
+                    && self.selection.target(key).schema == target
+            })
+    }
+
+    /// The schema's defaults and the task's options for a table.
+    pub fn options(&self, name: &TableName) -> TableOptions {
+        let defaults = self.schema(&name.schema);
+        let spec = self.selection.options(name).cloned().unwrap_or_default();
+        TableOptions {
+            schema_charset: defaults.and_then(|schema| schema.charset.clone()),
+            schema_collation: defaults.and_then(|schema| schema.collation.clone()),
+            collations: self.collations.clone(),
+            ..TableOptions::new(&spec, self.spec.lossy)
+        }
+    }
+
+    /// The target's table for a source table.
+    ///
+    /// # Errors
+    /// `SchemaMismatch` with the first reason for which the target cannot hold it.
+    pub fn target(&self, entry: &TableEntry) -> Result<TargetTable> {
+        let table = entry.visible();
+        let name = self.selection.target(&table.name);
+        TargetTable::new(self.dialect, &table, name, &self.options(&table.name)).map_err(|problems| {
+            match problems.into_iter().find(Problem::is_refusal) {
+                Some(problem) => Error::from(problem),
+                None => Error::new(ErrorKind::SchemaMismatch, "the target cannot hold this table").object(&table.name),
+            }
+        })
+    }
+
+    /// Every live table of the task as schema sync wants it.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let mut wanted: Vec<Wanted> = self
+            .ours()
+            .map(|entry| {
+                let table = entry.visible();
+                let target = self.selection.target(&table.name);
+                Wanted::new(self.dialect, &table, target, &self.options(&table.name))
+            })
+            .collect();
+        wanted.sort_by(|one, other| one.source.cmp(&other.source));
+        wanted
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &TableEntry> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Table(entry) => (!entry.ignored && self.selection.selects(&entry.table.name)).then_some(entry),
+            Entry::Alias { .. } | Entry::Dropped => None,
+        })
+    }
+
+    /// Every live table of the task with the table that it goes into.
+    pub fn selected_targets(&self) -> Result<Vec<(Table, TargetTable)>> {
+        let mut tables: Vec<(Table, TargetTable)> =
+            self.ours().map(|entry| Ok((entry.visible(), self.target(entry)?))).collect::<Result<_>>()?;
+        tables.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+        Ok(tables)
+    }
+
+    /// What a row event's name means.
+    pub fn resolve(&mut self, name: &TableName) -> Result<Resolved> {
+        let mut key = name.key();
+        if let Some(tracked) = self.tracked.get(&key) {
+            return Ok(Resolved::Table(Arc::clone(tracked)));
+        }
+        for _ in 0..MOST_RENAMES {
+            match self.entries.get(&key) {
+                Some(Entry::Alias { of }) => key = of.key(),
+                _ => break,
+            }
+        }
+        match self.entries.get(&key) {
+            Some(Entry::Table(entry)) => {
+                if entry.ignored || !self.selection.selects(&entry.table.name) {
+                    return Ok(Resolved::Unselected);
+                }
+                let target = self.target(entry)?;
+                if target.identity.is_none() && self.spec.tables_without_key == TablesWithoutKey::Refuse {
+                    return Err(Error::new(ErrorKind::Configuration, "the table has no key that identifies a row")
+                        .object(&entry.table.name)
+                        .hint("give it a primary key, exclude it, or set tables_without_key to match_row"));
+                }
+                let tracked = Arc::new(Tracked {
+                    table: entry.visible(),
+                    target,
+                    hidden: entry.hidden.iter().map(|name| name.to_lowercase()).collect(),
+                    keep_other_columns: entry.keep_other_columns,
+                });
+                self.tracked.insert(name.key(), Arc::clone(&tracked));
+                Ok(Resolved::Table(tracked))
+            }
+            Some(Entry::Dropped) => Ok(Resolved::Dropped),
+            Some(Entry::Alias { .. }) => Ok(Resolved::Unknown),
+            None if !self.selection.selects(name) => Ok(Resolved::Unselected),
+            None => Ok(Resolved::Unknown),
+        }
+    }
+
+    /// Takes a DDL's change in.
+    pub fn apply(&mut self, change: &Change) {
+        for schema in &change.schemas {
+            match schema {
+                SchemaChange::Set(defaults) => {
+                    self.schemas.insert(defaults.name.to_lowercase(), defaults.clone());
+                }
+                SchemaChange::Drop(name) => {
+                    self.schemas.remove(&name.to_lowercase());
+                }
+            }
+        }
+        for (name, entry) in &change.entries {
+            self.entries.insert(name.key(), entry.clone());
+        }
+        self.tracked.clear();
+    }
+}
+
+impl Change {
+    /// Everything that the source shows of a task's schemas and tables.
+    pub fn from_source(found: SourceCatalog, selection: &Selection) -> Self {
+        let schemas = found
+            .schemas
+            .into_iter()
+            .filter(|schema| selection.could_select_schema(&schema.name))
+            .map(|schema| {
+                SchemaChange::Set(SchemaDefaults {
+                    name: schema.name,
+                    charset: Some(schema.charset),
+                    collation: Some(schema.collation),
+                })
+            })
+            .collect();
+        let entries = found
+            .tables
+            .into_iter()
+            .map(|table| (table.name.clone(), Entry::Table(TableEntry::new(table))))
+            .collect();
+        Self { schemas, entries }
+    }
+
+    /// The same change as the store keeps it.
+    pub fn stored(&self, commit_ts: Tso) -> Result<(Vec<CatalogSchema>, Vec<CatalogVersion>)> {
+        let schemas = self
+            .schemas
+            .iter()
+            .map(|change| match change {
+                SchemaChange::Set(defaults) => CatalogSchema {
+                    name: defaults.name.clone(),
+                    charset: defaults.charset.clone(),
+                    collation: defaults.collation.clone(),
+                    dropped: false,
+                },
+                SchemaChange::Drop(name) => {
+                    CatalogSchema { name: name.clone(), charset: None, collation: None, dropped: true }
+                }
+            })
+            .collect();
+        let versions = self
+            .entries
+            .iter()
+            .map(|(name, entry)| {
+                Ok(CatalogVersion {
+                    key: name.key(),
+                    commit_ts,
+                    definition: serde_json::to_string(entry).map_err(Error::internal)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok((schemas, versions))
+    }
+}

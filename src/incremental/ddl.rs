@@ -1,0 +1,138 @@
+//! Applies a DDL event: record, run, look, go on.
+//!
+//! The record is durable before the first statement; each statement that is known to be applied is counted; the new
+//! catalog, the end of the record and the position after the event become durable together. After a crash the one statement
+//! in doubt is judged by looking at the target. DDL is recognised for ever by its commit_ts.
+
+use std::collections::HashMap;
+
+use super::plan::{self, Event, Plan, Steps};
+use super::stream::Stream;
+use crate::adb::dialect::Done;
+use crate::binlog::{ChangeSource, Ddl};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Offset, Position, Table, TableName, Tso};
+use crate::schema_sync;
+use crate::sql::ddl;
+use crate::store::{DdlRecord, DdlState};
+use crate::tidb;
+
+impl<S: ChangeSource> Stream<S> {
+    /// Applies one DDL event; everything before it is acknowledged. `after` is None for one taken ahead of its place.
+    pub(super) async fn ddl(
+        &mut self,
+        event: &Ddl<'_>,
+        offset: Offset,
+        commit_ts: Tso,
+        after: Option<Position>,
+    ) -> Result<()> {
+        let (store, task, epoch) = (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
+        let watermark = self.watermark();
+        let moved = after.map(|after| (self.saved, after, watermark));
+        if let Some(known) = store.ddl_by_commit_ts(&task, commit_ts).await?
+            && matches!(known.state, DdlState::Done | DdlState::Ignored)
+        {
+            if let Some((from, to, watermark)) = moved {
+                store.advance(&task, epoch, from, to, watermark).await?;
+                self.moved(to, watermark);
+            }
+            return Ok(());
+        }
+        let mut record = DdlRecord {
+            n: 0,
+            commit_ts,
+            offset,
+            schema_name: String::from_utf8_lossy(event.schema_name).into_owned(),
+            table_name: String::from_utf8_lossy(event.table_name).into_owned(),
+            source_text: String::from_utf8_lossy(event.query).into_owned(),
+            statements: Vec::new(),
+            steps_done: 0,
+            state: DdlState::Pending,
+            error: None,
+            created_at_ms: 0,
+            finished_at_ms: None,
+        };
+        match self.plan_and_run(event, &mut record).await {
+            Ok(steps) => {
+                record.state = if record.statements.is_empty() { DdlState::Ignored } else { DdlState::Done };
+                let (schemas, tables) = steps.change.stored(commit_ts)?;
+                store.ddl_finish(&task, epoch, &record, &schemas, &tables, moved).await?;
+                if let Some((_, to, watermark)) = moved {
+                    self.moved(to, watermark);
+                }
+                self.catalog.apply(&steps.change);
+                self.catalog_changed();
+                self.context.progress.ddl_applied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let detail = serde_json::json!({
+                    "offset": offset.to_string(), "commit_ts": commit_ts.to_string(), "source": record.source_text,
+                    "statements": record.statements, "notes": steps.notes,
+                });
+                let message = if record.statements.is_empty() { "DDL passed over" } else { "DDL applied" };
+                store.event(Some(&task), "ddl", None, message, detail).await
+            }
+            Err(error) => {
+                // Only what waits for a person is a failed DDL; a lost connection is tried again.
+                if error.policy() == crate::error::Policy::Stop {
+                    store.ddl_failed(&task, epoch, &record, &error).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn plan_and_run(&mut self, event: &Ddl<'_>, record: &mut DdlRecord) -> Result<Steps> {
+        let steps = self.plan(event, record).await?;
+        record.statements = plan::texts(&steps.statements);
+        if steps.statements.is_empty() {
+            return Ok(steps);
+        }
+        let (store, task, epoch) = (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
+        let resumed = store.ddl_by_commit_ts(&task, record.commit_ts).await?.is_some();
+        let (n, done) = store.ddl_begin(&task, epoch, record).await?;
+        record.n = n;
+        for (at, step) in steps.statements.iter().enumerate().skip(done) {
+            // Only the first step after a restart is in doubt.
+            let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
+            let writer = self.writer()?;
+            if !(in_doubt && schema_sync::done(writer.session().await?, &step.done).await?) {
+                writer.execute(&step.sql).await.map_err(|error| {
+                    error.object(format!("DDL {n} step {}: {}", at + 1, step.sql))
+                })?;
+            }
+            store.ddl_step(&task, epoch, n, at + 1).await?;
+        }
+        Ok(steps)
+    }
+
+    async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
+        let statements = ddl::parse(event.query).map_err(|fault| {
+            Error::new(ErrorKind::StatementRefused, format!("DDL that we do not understand: {fault}"))
+                .hint("apply it to the target by hand and skip this DDL; please report the text")
+        });
+        let statements = match statements {
+            Ok(statements) => statements,
+            // What cannot concern the task need not be understood.
+            Err(_) if !record.schema_name.is_empty() && !self.catalog.selection().could_select_schema(&record.schema_name) => {
+                return Ok(Steps::default());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut facts: HashMap<TableName, Table> = HashMap::new();
+        let names = Event { schema: &record.schema_name, table: &record.table_name };
+        loop {
+            match plan::plan(names, &statements, &self.catalog, &facts)? {
+                Plan::Do(steps) => return Ok(steps),
+                Plan::Ask(name) => {
+                    let unknown = || {
+                        Error::new(ErrorKind::SchemaMismatch, "the stream does not say what this table looks like")
+                            .object(&name)
+                            .hint("give the task a TiDB connection, or create the table by hand and skip this DDL")
+                    };
+                    let source = self.context.source.as_ref().ok_or_else(unknown)?;
+                    let table = tidb::table_at(source, record.commit_ts, &name).await?.ok_or_else(unknown)?;
+                    facts.insert(name.key(), table);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Tables without a key: every change finds its row by all columns, exactly once.
+//!
+//! Such changes cannot be repeated, so a batch of them and a position row go into one transaction of the target; a change
+//! whose place lies before the position row is there already. MySQL targets only.
+
+use crate::adb::writer::Writer;
+use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::model::TaskId;
+use crate::mysql::Session;
+use crate::sql::literal;
+
+use super::batch::{Batch, KeylessChange, Place, TableBatch};
+
+/// Schema and table of the position rows on the target.
+pub const POSITIONS: &str = "`tidegate`.`positions`";
+
+/// The position row of one run from one start.
+#[derive(Debug)]
+pub struct Keyless {
+    id: String,
+    /// Changes before this place are in the target; None before the first look.
+    applied: Option<Place>,
+}
+
+impl Keyless {
+    /// `start` tells runs of one task from different starts apart: a new copy begins a new row.
+    pub fn new(task: &TaskId, start: &str) -> Self {
+        Self { id: format!("{task}:{start}"), applied: None }
+    }
+
+    /// Applies the batch's keyless changes in stream order.
+    pub async fn apply(&mut self, writer: &mut Writer, batch: &Batch, limits: (usize, usize)) -> Result<()> {
+        let Some(last) = batch.tables.iter().flat_map(|table| &table.keyless).map(|change| change.place).max() else {
+            return Ok(());
+        };
+        let session = writer.session().await?;
+        let applied = match self.applied {
+            Some(applied) => applied,
+            None => self.prepare(session).await?,
+        };
+        self.applied = Some(applied);
+        if last < applied {
+            return Ok(());
+        }
+        let after = Place { nth: last.nth + 1, ..last };
+        // What fails here leaves the transaction open on a session that is dropped with the writer.
+        session.execute("begin").await?;
+        match self.changes(session, batch, applied, after, limits).await {
+            Ok(()) => session.execute("commit").await?,
+            Err(error) => {
+                if !session.is_broken() {
+                    session.execute("rollback").await?;
+                }
+                return Err(error);
+            }
+        };
+        self.applied = Some(after);
+        Ok(())
+    }
+
+    async fn prepare(&self, session: &mut Session) -> Result<Place> {
+        session.execute("create database if not exists `tidegate`").await?;
+        session
+            .execute(format!(
+                "create table if not exists {POSITIONS} (id varchar(128) primary key, message_offset bigint not null, changes bigint not null) \
+                 comment 'tidegate: changes of tables without a key that are in this server'"
+            ))
+            .await?;
+        let id = literal::string(&self.id);
+        session.execute(format!("insert ignore into {POSITIONS} values ({id}, 0, 0)")).await?;
+        let row: Option<(i64, u64)> =
+            session.first(&format!("select message_offset, changes from {POSITIONS} where id = {id}")).await?;
+        let (offset, nth) = row
+            .ok_or_else(|| Error::internal("the position row just written is not there").endpoint(Endpoint::Target))?;
+        Ok(Place { offset, nth })
+    }
+
+    async fn changes(
+        &self,
+        session: &mut Session,
+        batch: &Batch,
+        applied: Place,
+        after: Place,
+        (rows, bytes): (usize, usize),
+    ) -> Result<()> {
+        for table in &batch.tables {
+            let mut insert = Insert { sql: Vec::new(), rows: 0, relaxed: false };
+            for change in table.keyless.iter().filter(|change| change.place >= applied) {
+                if change.matches.is_some() {
+                    insert.send(session, table).await?;
+                    remove(session, table, change).await?;
+                }
+                if let Some(tuple) = &change.tuple {
+                    let tuple = table.text(tuple);
+                    if insert.rows >= rows || insert.sql.len() + tuple.len() > bytes || insert.relaxed != change.relaxed {
+                        insert.send(session, table).await?;
+                    }
+                    insert.push(table, tuple, change.relaxed);
+                }
+            }
+            insert.send(session, table).await?;
+        }
+        let id = literal::string(&self.id);
+        let done = session
+            .execute(format!(
+                "update {POSITIONS} set message_offset = {}, changes = {} \
+                 where id = {id} and message_offset = {} and changes = {}",
+                after.offset, after.nth, applied.offset, applied.nth
+            ))
+            .await?;
+        if done.affected_rows == 1 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Fenced, "another run has moved the task's position row on the target")
+            .endpoint(Endpoint::Target)
+            .object(POSITIONS))
+    }
+}
+
+struct Insert {
+    sql: Vec<u8>,
+    rows: usize,
+    relaxed: bool,
+}
+
+impl Insert {
+    fn push(&mut self, table: &TableBatch, tuple: &[u8], relaxed: bool) {
+        if self.rows == 0 {
+            self.sql.clear();
+            self.sql.extend_from_slice(&table.layout.insert_head);
+        } else {
+            self.sql.push(b',');
+        }
+        self.sql.extend_from_slice(tuple);
+        self.rows += 1;
+        self.relaxed = relaxed;
+    }
+
+    async fn send(&mut self, session: &mut Session, table: &TableBatch) -> Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        self.rows = 0;
+        crate::adb::writer::run(session, &self.sql, self.relaxed).await.map_err(|error| error.object(&table.layout.target))
+    }
+}
+
+async fn remove(session: &mut Session, table: &TableBatch, change: &KeylessChange) -> Result<()> {
+    let Some(matches) = &change.matches else { return Ok(()) };
+    let mut sql = table.layout.match_delete_head.clone();
+    sql.extend_from_slice(table.text(matches));
+    sql.extend_from_slice(b" LIMIT 1");
+    let done = session.execute(sql).await.map_err(|error| error.object(&table.layout.target))?;
+    if done.affected_rows == 1 {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::SchemaMismatch, format!("the row that the message at offset {} changes is not in the target", change.place.offset))
+        .endpoint(Endpoint::Target)
+        .object(&table.layout.target)
+        .hint("the table has no key and differs from the source; copy it again"))
+}

@@ -1,0 +1,197 @@
+//! What a DDL event of the stream does to the target: the naming traps of source-drainer.md 0.10 to 0.13, 4 and 10.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tidegate::adb::dialect::Collations;
+use tidegate::incremental::catalog::{Catalog, Resolved};
+use tidegate::incremental::plan::{Event, Plan, plan, texts};
+use tidegate::model::{Dialect, TableName};
+use tidegate::sql::ddl;
+use tidegate::task::selection::Selection;
+use tidegate::task::spec::Spec;
+
+struct Follower {
+    catalog: Catalog,
+}
+
+impl Follower {
+    fn new(include: &[&str], extra: serde_json::Value) -> Self {
+        let mut spec = serde_json::json!({
+            "name": "t", "source": {"kafka": "k", "topic": "x"}, "target": "m",
+            "objects": {"include": include}, "tables_without_key": "match_row",
+            "phases": {"schema": false, "full": false, "incremental": true},
+        });
+        for (key, value) in extra.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let spec: Spec = serde_json::from_value(spec).unwrap();
+        let selection = Selection::new(&spec).unwrap();
+        Self { catalog: Catalog::new(Arc::new(spec), Arc::new(selection), Dialect::Mysql, Collations::default()) }
+    }
+
+    /// Plans the event, takes its change in and gives its statements.
+    fn follow(&mut self, schema: &str, table: &str, text: &str) -> Result<Vec<String>, String> {
+        let statements = ddl::parse(text.as_bytes()).map_err(|fault| fault.to_string())?;
+        let planned = plan(Event { schema, table }, &statements, &self.catalog, &HashMap::new())
+            .map_err(|error| format!("{error}"))?;
+        let Plan::Do(steps) = planned else { return Err("asks the source".to_owned()) };
+        self.catalog.apply(&steps.change);
+        Ok(texts(&steps.statements))
+    }
+
+    fn ok(&mut self, schema: &str, table: &str, text: &str) -> Vec<String> {
+        self.follow(schema, table, text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn rows_go_to(&mut self, schema: &str, table: &str) -> String {
+        match self.catalog.resolve(&TableName::new(schema, table)).unwrap() {
+            Resolved::Table(tracked) => tracked.target.name.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+fn all() -> Follower {
+    Follower::new(&["*.*"], serde_json::json!({"ddl": {"drop_database": "apply"}}))
+}
+
+#[test]
+fn a_drop_of_two_tables_comes_twice_and_drops_each_once() {
+    let mut stream = all();
+    stream.ok("s", "", "CREATE DATABASE s");
+    stream.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    stream.ok("s", "b", "CREATE TABLE b (id INT PRIMARY KEY)");
+    assert_eq!(stream.ok("s", "a", "DROP TABLE `a`, `b`"), ["DROP TABLE IF EXISTS `s`.`a`"]);
+    assert_eq!(stream.rows_go_to("s", "b"), "s.b");
+    assert_eq!(stream.ok("s", "b", "DROP TABLE `a`, `b`"), ["DROP TABLE IF EXISTS `s`.`b`"]);
+    assert_eq!(stream.rows_go_to("s", "b"), "Dropped");
+}
+
+#[test]
+fn a_rename_across_schemas_names_only_the_new_place() {
+    let mut stream = all();
+    stream.ok("e1", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    stream.ok("e2", "", "CREATE DATABASE e2");
+    let statements = stream.ok("e2", "t2", "rename table t to e2.t2");
+    assert_eq!(statements, ["RENAME TABLE `e1`.`t` TO `e2`.`t2`"]);
+    assert_eq!(stream.rows_go_to("e2", "t2"), "e2.t2");
+    // Late rows under the old name belong to the same table.
+    assert_eq!(stream.rows_go_to("e1", "t"), "e2.t2");
+    stream.ok("e1", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    assert_eq!(stream.rows_go_to("e1", "t"), "e1.t");
+}
+
+#[test]
+fn an_unqualified_old_name_that_fits_twice_is_refused() {
+    let mut stream = all();
+    stream.ok("e1", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    stream.ok("e3", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    let error = stream.follow("e2", "t2", "RENAME TABLE t TO e2.t2").unwrap_err();
+    assert!(error.contains("e1.t") && error.contains("e3.t"), "{error}");
+}
+
+#[test]
+fn after_a_multi_rename_rows_under_stale_names_find_their_table() {
+    let mut stream = all();
+    for table in ["a", "c"] {
+        stream.ok("s", table, &format!("CREATE TABLE {table} (id INT PRIMARY KEY)"));
+    }
+    let statements = stream.ok("s", "d", "RENAME TABLE `a` TO `b`, `c` TO `d`");
+    assert_eq!(statements, ["RENAME TABLE `s`.`a` TO `s`.`b`", "RENAME TABLE `s`.`c` TO `s`.`d`"]);
+    assert_eq!(stream.rows_go_to("s", "a"), "s.b");
+    assert_eq!(stream.rows_go_to("s", "d"), "s.d");
+    // source-drainer.md 10.5: the event of DROP TABLE b says a.
+    assert_eq!(stream.ok("s", "a", "DROP TABLE `b`"), ["DROP TABLE IF EXISTS `s`.`b`"]);
+    // With a new a in place, the statement's own list decides.
+    stream.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    assert_eq!(stream.ok("s", "c", "DROP TABLE `d`"), ["DROP TABLE IF EXISTS `s`.`d`"]);
+    assert_eq!(stream.rows_go_to("s", "a"), "s.a");
+}
+
+#[test]
+fn create_like_takes_the_only_table_of_that_name() {
+    let mut stream = all();
+    stream.ok("x", "s", "CREATE TABLE s (id BIGINT UNSIGNED PRIMARY KEY, v VARCHAR(5))");
+    let statements = stream.ok("y", "t", "create table y.t like s");
+    let created = statements.last().unwrap();
+    assert!(created.contains("`y`.`t`") && created.to_lowercase().contains("bigint") && created.contains("`v`"), "{created}");
+}
+
+#[test]
+fn a_multi_clause_alter_becomes_one_statement_per_column() {
+    let mut stream = all();
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY, m3 INT)");
+    let statements = stream.ok("s", "t", "ALTER TABLE `t` ADD COLUMN `m5` INT DEFAULT 5, DROP COLUMN `m3`");
+    assert_eq!(statements.len(), 2, "{statements:?}");
+    assert!(statements[0].contains("ADD COLUMN `m5`") && statements[1].contains("DROP COLUMN `m3`"), "{statements:?}");
+}
+
+#[test]
+fn truncating_and_dropping_partitions_deletes_their_rows() {
+    let mut stream = all();
+    stream.ok(
+        "s",
+        "p",
+        "CREATE TABLE `p` (`id` INT PRIMARY KEY) PARTITION BY RANGE (`id`) (PARTITION `p0` VALUES LESS THAN (10),PARTITION `p1` VALUES LESS THAN (20))",
+    );
+    for (text, expected) in [("ALTER TABLE p TRUNCATE PARTITION p0", "10"), ("ALTER TABLE p DROP PARTITION p1", "20")] {
+        let statements = stream.ok("s", "p", text);
+        assert_eq!(statements.len(), 1, "{statements:?}");
+        assert!(statements[0].starts_with("DELETE FROM `s`.`p` WHERE") && statements[0].contains(expected), "{statements:?}");
+    }
+}
+
+#[test]
+fn what_is_not_selected_changes_nothing_on_the_target() {
+    let mut stream = Follower::new(&["shop.orders", "crm.*"], serde_json::json!({}));
+    assert_eq!(stream.ok("shop", "", "CREATE DATABASE shop"), Vec::<String>::new());
+    assert_eq!(stream.ok("shop", "tmp", "CREATE TABLE tmp (id INT PRIMARY KEY)"), Vec::<String>::new());
+    assert_eq!(stream.ok("shop", "tmp", "ALTER TABLE tmp ADD COLUMN a INT"), Vec::<String>::new());
+    assert_eq!(stream.rows_go_to("shop", "tmp"), "Unselected");
+    let statements = stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)");
+    assert!(statements[0].starts_with("CREATE DATABASE") && statements[1].starts_with("CREATE TABLE"), "{statements:?}");
+    assert!(stream.ok("crm", "", "CREATE DATABASE crm")[0].contains("`crm`"));
+    // A rename out of the selection leaves the data; one into it cannot bring the rows.
+    assert_eq!(stream.ok("shop", "old_orders", "RENAME TABLE orders TO old_orders"), Vec::<String>::new());
+    assert_eq!(stream.rows_go_to("shop", "old_orders"), "Unselected");
+    assert!(stream.follow("shop", "orders", "RENAME TABLE tmp TO orders").is_err());
+}
+
+#[test]
+fn policies_stop_ignore_or_apply() {
+    let mut stream = Follower::new(&["s.*"], serde_json::json!({"ddl": {"add_column": "ignore", "truncate_table": "stop"}}));
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    assert_eq!(stream.ok("s", "t", "ALTER TABLE t ADD COLUMN a INT"), Vec::<String>::new());
+    let error = stream.follow("s", "t", "TRUNCATE TABLE t").unwrap_err();
+    assert!(error.contains("truncate_table"), "{error}");
+    let error = stream.follow("s", "", "DROP DATABASE s").unwrap_err();
+    assert!(error.contains("drop_database"), "{error}");
+}
+
+#[test]
+fn views_sequences_and_tidb_specials_are_passed_over() {
+    let mut stream = all();
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    for (table, text) in [
+        ("v", "CREATE VIEW `v` AS SELECT 1"),
+        ("sq", "CREATE SEQUENCE `sq` START WITH 10"),
+        ("t", "ALTER TABLE `t` SET TIFLASH REPLICA 1"),
+        ("t", "ALTER TABLE `t` /*T![ttl] REMOVE TTL */"),
+        ("t", "ALTER TABLE `t` COMPACT"),
+    ] {
+        assert_eq!(stream.ok("s", table, text), Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn renamed_schemas_and_tables_go_where_the_spec_says() {
+    let mut stream = Follower::new(
+        &["shop.*"],
+        serde_json::json!({"objects": {"include": ["shop.*"], "schemas": {"shop": {"target": "dw"}},
+            "tables": {"shop.orders": {"target": "dw.all_orders"}}}}),
+    );
+    assert!(stream.ok("shop", "", "CREATE DATABASE shop")[0].contains("`dw`"));
+    assert!(stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)").last().unwrap().contains("`dw`.`all_orders`"));
+    assert_eq!(stream.ok("shop", "orders", "TRUNCATE orders"), ["TRUNCATE TABLE `dw`.`all_orders`"]);
+}
