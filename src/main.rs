@@ -1,5 +1,7 @@
 //! Command line in, exit code out.
 
+use std::process::ExitCode;
+
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use tidegate::app::App;
@@ -8,8 +10,18 @@ use tidegate::engine::supervisor::worker_runner;
 use tidegate::{api, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
-fn main() -> anyhow::Result<()> {
-    let line = CommandLine::parse();
+fn main() -> ExitCode {
+    match run(CommandLine::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // For people: cause and cure, never a backtrace.
+            eprintln!("tidegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(line: CommandLine) -> anyhow::Result<()> {
     match line.verb {
         Some(Verb::Openapi) => {
             println!("{}", serde_json::to_string_pretty(api::document())?);

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::page::{Page, decode};
 use super::problem::{Problem, ProblemCode};
 use super::request::{Params, Segments};
-use super::task_view::CheckpointView;
+use super::task_view::{CheckpointView, ErrorView};
 use super::time::{of_tso, rfc3339};
 use crate::service::Service;
 use crate::store::views::DdlRow;
@@ -58,7 +58,7 @@ pub struct DdlView {
     pub statements_done: i64,
     /// pending, done, ignored, failed; more may come.
     pub state: String,
-    pub error: Option<String>,
+    pub error: Option<ErrorView>,
     #[schema(format = DateTime)]
     pub created_at: String,
     #[schema(format = DateTime)]
@@ -78,7 +78,7 @@ impl From<DdlRow> for DdlView {
             statements: serde_json::from_str(&row.statements).unwrap_or_default(),
             statements_done: row.steps_done,
             state: row.state,
-            error: row.error,
+            error: row.error.as_ref().map(|error| ErrorView::new(error, None)),
             created_at: rfc3339(row.created_at),
             finished_at: row.finished_at.map(rfc3339),
         }

@@ -6,8 +6,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::Store;
-use super::rows::to_json;
-use crate::error::Result;
+use super::rows::{optional_json, to_json};
+use crate::error::{Error, Result};
 use crate::model::TaskId;
 
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct DdlRow {
     pub statements: String,
     pub steps_done: i64,
     pub state: String,
-    pub error: Option<String>,
+    pub error: Option<Error>,
     pub created_at: i64,
     pub finished_at: Option<i64>,
 }
@@ -50,7 +50,7 @@ fn read_ddl(row: &SqliteRow) -> Result<DdlRow> {
         statements: row.try_get("statements")?,
         steps_done: row.try_get("steps_done")?,
         state: row.try_get("state")?,
-        error: row.try_get("error")?,
+        error: optional_json(row, "error")?,
         created_at: row.try_get("created_at")?,
         finished_at: row.try_get("finished_at")?,
     })
@@ -110,9 +110,10 @@ impl Store {
         row.as_ref().map(read_ddl).transpose()
     }
 
-    /// Names of the tables that the catalog knows now, as the source spells them.
+    /// Names of the tables that the catalog knows now, as the source spells them. Dropped names and aliases are left out.
     pub async fn known_tables(&self, task: &TaskId) -> Result<Vec<(String, String)>> {
-        // SQLite takes the other columns from the row of the maximum.
+        // The definition is incremental::catalog::Entry as JSON: only a table has these paths. SQLite takes the other columns
+        // from the row of the maximum.
         let rows = sqlx::query(
             "select max(commit_ts), definition ->> '$.table.table.name.schema' as schema_name,
              definition ->> '$.table.table.name.table' as table_name
@@ -123,10 +124,9 @@ impl Store {
         .await?;
         let mut tables = Vec::new();
         for row in &rows {
-            // Null for a name that was dropped or renamed away (incremental::catalog::Entry).
-            if let (Some(schema), Some(table)) = (row.try_get("schema_name")?, row.try_get("table_name")?) {
-                tables.push((schema, table));
-            }
+            let schema: Option<String> = row.try_get("schema_name")?;
+            let table: Option<String> = row.try_get("table_name")?;
+            tables.extend(schema.zip(table));
         }
         Ok(tables)
     }

@@ -126,38 +126,44 @@ async fn checkpoint_tables_and_ddl_come_from_the_store() {
     let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
     let tso = 1_700_000_000_000_i64 << 18;
     sqlx::query(
-        "insert into checkpoints values (?1, ?2, 5, 17, ?2, 'cluster', '7032_obinlog', ?2, 1700000000000)",
+        "insert into checkpoints (task_id, snapshot_tso, start_offset, next_offset, commit_ts, cluster_id, topic, watermark_tso, updated_at)
+         values (?1, ?2, 5, 17, ?2, 'cluster', '7032_obinlog', ?2, 1700000000000)",
     )
     .bind(&id)
     .bind(tso)
     .execute(&pool)
     .await
     .unwrap();
-    for (n, state) in [(1, "done"), (2, "failed")] {
+    let error = serde_json::to_string(&Error::new(ErrorKind::StatementRefused, "no").hint("yes")).unwrap();
+    for (n, state, error) in [(1, "done", None), (2, "failed", Some(&error))] {
         sqlx::query(
-            "insert into ddl values (?1, ?2, ?3, 9, 'shop', 't', 'ALTER TABLE t ADD c INT', '[\"ALTER\"]', 1, ?4, null, 1, null)",
+            "insert into ddl (task_id, n, commit_ts, offset, schema_name, table_name, source_text, statements, steps_done, state, error, created_at)
+             values (?1, ?2, ?3, 9, 'shop', 't', 'ALTER TABLE t ADD c INT', '[\"ALTER\"]', 1, ?4, ?5, 1)",
         )
         .bind(&id)
         .bind(n)
         .bind(tso + n)
         .bind(state)
+        .bind(error)
         .execute(&pool)
         .await
         .unwrap();
     }
-    let definition =
-        json!({"name": {"schema": "shop", "table": "Orders"}, "columns": [], "keys": []}).to_string();
-    for (table, commit_ts, definition) in
-        [("orders", 1, Some(definition.as_str())), ("gone", 1, Some(definition.as_str())), ("gone", 2, None)]
+    let table = json!({"table": {"table": {"name": {"schema": "shop", "table": "Orders"}, "columns": [], "keys": []}}});
+    let alias = json!({"alias": {"of": {"schema": "shop", "table": "orders"}}});
+    for (name, commit_ts, definition) in
+        [("orders", 1, &table), ("gone", 1, &table), ("gone", 2, &json!("dropped")), ("old", 1, &alias)]
     {
-        sqlx::query("insert into catalog values (?, 'shop', ?, ?, ?)")
-            .bind(&id)
-            .bind(table)
-            .bind(commit_ts)
-            .bind(definition)
-            .execute(&pool)
-            .await
-            .unwrap();
+        sqlx::query(
+            "insert into catalog (task_id, schema_key, table_key, commit_ts, definition) values (?, 'shop', ?, ?, ?)",
+        )
+        .bind(&id)
+        .bind(name)
+        .bind(commit_ts)
+        .bind(definition.to_string())
+        .execute(&pool)
+        .await
+        .unwrap();
     }
     pool.close().await;
 
@@ -173,7 +179,8 @@ async fn checkpoint_tables_and_ddl_come_from_the_store() {
     assert_eq!(tables["items"][0]["table"], "Orders");
     assert_eq!(app.get("/tasks/a/ddl?limit=1").await.expect(200)["items"][0]["n"], 1);
     assert_eq!(app.get("/tasks/a/ddl?state=failed").await.expect(200)["items"][0]["n"], 2);
-    assert_eq!(app.get("/tasks/a/ddl/2").await.expect(200)["statements"], json!(["ALTER"]));
+    let failed = app.get("/tasks/a/ddl/2").await.expect(200);
+    assert_eq!((&failed["statements"], &failed["error"]["hint"]), (&json!(["ALTER"]), &json!("yes")));
     app.get("/tasks/a/ddl/3").await.problem(404, "not-found");
     app.get("/tasks/a/ddl/x").await.problem(400, "invalid-parameter");
 }
