@@ -144,9 +144,8 @@ fn tails(
 /// Keys at or above `lower`, given that the first column to look at is `first`. The longest prefix comes first: server order.
 fn from(lower: &[Literal], first: usize, end: usize) -> Vec<Conjunction> {
     let last = lower.len().saturating_sub(1);
-    let mut alternatives = tails(lower, first, end, |column| {
-        if column == last { Operator::AtLeast } else { Operator::Above }
-    });
+    let mut alternatives =
+        tails(lower, first, end, |column| if column == last { Operator::AtLeast } else { Operator::Above });
     alternatives.reverse();
     alternatives
 }
@@ -201,7 +200,10 @@ mod tests {
         let number = |n: &str| Some(vec![Literal::Number(n.to_owned())]);
         let bounds = Bounds { lower: number("5"), upper: number("9"), shared: 0 };
         assert_eq!(bounds.sql(&columns(1)).unwrap(), "(`a` >= 5 AND `a` < 9)");
-        assert_eq!(Bounds { lower: number("-5"), ..Bounds::default() }.sql(&columns(1)).unwrap(), "(`a` >= -5)");
+        assert_eq!(
+            Bounds { lower: number("-5"), ..Bounds::default() }.sql(&columns(1)).unwrap(),
+            "(`a` >= -5)"
+        );
         assert_eq!(Bounds::default().sql(&columns(1)), None);
     }
 

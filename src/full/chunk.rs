@@ -96,7 +96,10 @@ impl Handle {
 /// Types whose bounds are written in quotes; the rest are numbers.
 fn is_quoted(ty: TypeName) -> bool {
     ty.is_text()
-        || matches!(ty, TypeName::Date | TypeName::Time | TypeName::DateTime | TypeName::Timestamp | TypeName::Json)
+        || matches!(
+            ty,
+            TypeName::Date | TypeName::Time | TypeName::DateTime | TypeName::Timestamp | TypeName::Json
+        )
 }
 
 impl HandleColumn {
@@ -129,7 +132,8 @@ pub fn integer_step(min: i128, max: i128, rows: u64, chunk_rows: u64) -> Option<
         return Some(chunk_rows);
     }
     let rows = i128::from(rows);
-    (rows > 0 && span <= rows * i128::from(SPREAD)).then(|| (chunk_rows.saturating_mul(span) / rows).max(chunk_rows))
+    (rows > 0 && span <= rows * i128::from(SPREAD))
+        .then(|| (chunk_rows.saturating_mul(span) / rows).max(chunk_rows))
 }
 
 /// Upper bounds of integer chunks: `min + step`, `min + 2 step`, ... up to `max`; the last chunk has no upper bound.

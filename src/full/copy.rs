@@ -261,11 +261,16 @@ async fn finish(run: &Run, table: &TableJob, expected: u64) -> Result<()> {
     if rows != expected {
         return Err(Error::new(
             ErrorKind::Internal,
-            format!("{rows} rows were copied where the source has {expected} at snapshot {}", run.job.snapshot),
+            format!(
+                "{rows} rows were copied where the source has {expected} at snapshot {}",
+                run.job.snapshot
+            ),
         )
         .endpoint(Endpoint::Source)
         .object(name)
-        .hint("a fault of ours: please report it with the table's definition; copying the table again may help"));
+        .hint(
+            "a fault of ours: please report it with the table's definition; copying the table again may help",
+        ));
     }
     run.job.store.end_copy(&run.job.task, run.job.epoch, name, Ok((rows, bytes))).await?;
     tracing::info!(task.id = %run.job.task, phase = "full", table = %name, rows, bytes, "table copied");

@@ -39,7 +39,8 @@ impl Bucket {
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = rate as f64;
         // at most a fifth of a second is saved up: an idle time is no licence for a burst
-        self.credit = (self.credit + rate * now.saturating_duration_since(self.at).as_secs_f64()).min(rate / 5.0);
+        self.credit =
+            (self.credit + rate * now.saturating_duration_since(self.at).as_secs_f64()).min(rate / 5.0);
         self.at = now;
         if self.credit >= 0.0 && rate > 0.0 {
             Some(Duration::ZERO)

@@ -136,16 +136,22 @@ pub async fn run_limited(job: FullSync, limiter: Arc<Limiter>) -> Result<Summary
     let job = &run.job;
     end_sessions(&job.target, job.dialect, &job.store, &job.task, job.epoch).await?;
     let stopped = std::mem::take(&mut *lanes.stopped.lock().unwrap_or_else(PoisonError::into_inner));
-    let (rows, bytes) = tables.iter().map(|table| table.counted()).fold((0, 0), |(rows, bytes), counted| {
-        (rows + counted.0, bytes + counted.1)
-    });
+    let (rows, bytes) = tables
+        .iter()
+        .map(|table| table.counted())
+        .fold((0, 0), |(rows, bytes), counted| (rows + counted.0, bytes + counted.1));
     Ok(Summary { tables: tables.len() - stopped.len(), rows, bytes, stopped })
 }
 
 /// The tables with the counts of earlier runs at this snapshot, which `progress` then shows.
 async fn seeded_tables(job: &FullSync, tuning: &Tuning) -> Result<Vec<Arc<TableJob>>> {
-    let saved: HashMap<TableName, _> =
-        job.store.copy_tables(&job.task).await?.into_iter().map(|saved| (saved.name.clone(), saved)).collect();
+    let saved: HashMap<TableName, _> = job
+        .store
+        .copy_tables(&job.task)
+        .await?
+        .into_iter()
+        .map(|saved| (saved.name.clone(), saved))
+        .collect();
     let mut tables = Vec::with_capacity(job.tables.len());
     for (table, target) in &job.tables {
         let table = TableJob::new(table.clone(), target.clone(), job.spec.existing_tables, tuning)?;
@@ -153,7 +159,9 @@ async fn seeded_tables(job: &FullSync, tuning: &Tuning) -> Result<Vec<Arc<TableJ
         // a former run in this process has counted too
         job.progress.table(name, |counters| {
             job.progress.rows_copied.fetch_sub(std::mem::take(&mut counters.rows_copied), Ordering::Relaxed);
-            job.progress.bytes_copied.fetch_sub(std::mem::take(&mut counters.bytes_copied), Ordering::Relaxed);
+            job.progress
+                .bytes_copied
+                .fetch_sub(std::mem::take(&mut counters.bytes_copied), Ordering::Relaxed);
         });
         if let Some(saved) = saved.get(name).filter(|saved| {
             saved.snapshot == job.snapshot && (!table.is_unit() || saved.state == CopyState::Done)

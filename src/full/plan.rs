@@ -45,9 +45,12 @@ impl Planner {
             Err(error) => return Err(error.object(name)),
         };
         let handle = Handle::of(table, has_row_id).ok_or_else(|| {
-            Error::new(ErrorKind::SchemaMismatch, "the table has neither _tidb_rowid nor a primary key to read it by")
-                .endpoint(Endpoint::Source)
-                .object(name)
+            Error::new(
+                ErrorKind::SchemaMismatch,
+                "the table has neither _tidb_rowid nor a primary key to read it by",
+            )
+            .endpoint(Endpoint::Source)
+            .object(name)
         })?;
         let mut partitions: VecDeque<Option<String>> = VecDeque::new();
         if table.partitioning.is_some() {
@@ -105,10 +108,8 @@ impl Planner {
             }
         };
         self.cut = Some(cut);
-        let chunk = Chunk {
-            partition,
-            bounds: Bounds { lower: self.lower.take(), upper: upper.clone(), shared },
-        };
+        let chunk =
+            Chunk { partition, bounds: Bounds { lower: self.lower.take(), upper: upper.clone(), shared } };
         if upper.is_none() {
             self.partitions.pop_front();
             self.cut = None;
@@ -156,7 +157,8 @@ impl Planner {
             select.push(format!("{column} = {}", literal.sql()));
         }
         let here = Bounds { lower: self.lower.clone(), upper: None, shared: 0 };
-        let condition = here.sql(&columns).map_or_else(String::new, |condition| format!(" WHERE {condition}"));
+        let condition =
+            here.sql(&columns).map_or_else(String::new, |condition| format!(" WHERE {condition}"));
         let sql = format!(
             "SELECT {} FROM {}{condition} ORDER BY {} LIMIT 1 OFFSET {}",
             select.join(", "),

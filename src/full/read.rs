@@ -33,7 +33,8 @@ pub async fn reader(run: Arc<Run>, chunks: Queue<ChunkJob>, batches: mpsc::Sende
             ticket.abandon();
             session = None;
             let error = error.object(ticket.object());
-            let again = if job.table.is_unit() { Err(error) } else { clock.wait(error, &job.attempt.stop).await };
+            let again =
+                if job.table.is_unit() { Err(error) } else { clock.wait(error, &job.attempt.stop).await };
             if let Err(error) = again {
                 job.attempt.fail(error);
                 break;
@@ -69,9 +70,8 @@ async fn read(
 /// A server that answers a read with nonsense for our policy table stays an error of the source.
 fn changed(error: Error) -> Error {
     match (error.kind, error.policy()) {
-        (ErrorKind::Missing, Policy::Stop) => {
-            error.hint("the table was there when the copy was planned; was the source user's privilege revoked?")
-        }
+        (ErrorKind::Missing, Policy::Stop) => error
+            .hint("the table was there when the copy was planned; was the source user's privilege revoked?"),
         _ => error,
     }
 }
@@ -92,11 +92,8 @@ impl RowSink for Sink<'_> {
     async fn take(&mut self, row: Row) -> Result<()> {
         self.row.clear();
         let relaxed = self.encoder.push(row, &mut self.row)?;
-        let full = if relaxed == 0 {
-            self.strict.push(&self.row, 0)
-        } else {
-            self.relaxed.push(&self.row, relaxed)
-        };
+        let full =
+            if relaxed == 0 { self.strict.push(&self.row, 0) } else { self.relaxed.push(&self.row, relaxed) };
         match full {
             Some(statement) => self.send(statement).await,
             None => Ok(()),

@@ -25,8 +25,11 @@ fn columns<'a>(table: &'a Table, target: &'a TargetTable) -> Result<Vec<(&'a Col
         .iter()
         .map(|column| {
             let source = table.columns.get(column.source_index).ok_or_else(|| {
-                Error::new(ErrorKind::SchemaMismatch, "the target's plan has a column that the source has not")
-                    .object(&table.name)
+                Error::new(
+                    ErrorKind::SchemaMismatch,
+                    "the target's plan has a column that the source has not",
+                )
+                .object(&table.name)
             })?;
             Ok((source, &column.encoder))
         })

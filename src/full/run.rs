@@ -33,11 +33,13 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(job: FullSync, limiter: Arc<Limiter>, memory: Memory, estimates: HashMap<TableName, Estimate>) -> Self {
-        let retry = RetryRules {
-            errors: job.spec.errors,
-            progress: Arc::clone(&job.progress),
-        };
+    pub fn new(
+        job: FullSync,
+        limiter: Arc<Limiter>,
+        memory: Memory,
+        estimates: HashMap<TableName, Estimate>,
+    ) -> Self {
+        let retry = RetryRules { errors: job.spec.errors, progress: Arc::clone(&job.progress) };
         Self {
             stop: job.cancel.child_token(),
             retry,

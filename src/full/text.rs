@@ -48,8 +48,14 @@ mod tests {
     fn temporal_values_have_exactly_their_digits() {
         assert_eq!(text(|out| push_date(out, 0, 0, 0)), "0000-00-00");
         assert_eq!(text(|out| push_datetime(out, (2020, 2, 29), (1, 2, 3), 4, 0)), "2020-02-29 01:02:03");
-        assert_eq!(text(|out| push_datetime(out, (2020, 2, 29), (1, 2, 3), 4, 6)), "2020-02-29 01:02:03.000004");
-        assert_eq!(text(|out| push_datetime(out, (1999, 12, 31), (23, 59, 59), 999_000, 3)), "1999-12-31 23:59:59.999");
+        assert_eq!(
+            text(|out| push_datetime(out, (2020, 2, 29), (1, 2, 3), 4, 6)),
+            "2020-02-29 01:02:03.000004"
+        );
+        assert_eq!(
+            text(|out| push_datetime(out, (1999, 12, 31), (23, 59, 59), 999_000, 3)),
+            "1999-12-31 23:59:59.999"
+        );
         assert_eq!(text(|out| push_time(out, true, 34, (22, 59, 59), 0, 0)), "-838:59:59");
         assert_eq!(text(|out| push_time(out, true, 0, (0, 0, 0), 1000, 3)), "-00:00:00.001");
         assert_eq!(text(|out| push_time(out, false, 0, (0, 0, 0), 0, 6)), "00:00:00.000000");

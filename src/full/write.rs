@@ -171,9 +171,18 @@ mod tests {
             refused(1366, "Incorrect integer value: 'it's' for column `d`.`t`.`a` at row 1"),
             "Incorrect integer value: (a value) for column `d`.`t`.`a` at row 1"
         );
-        assert_eq!(refused(1062, "Duplicate entry 'x-1' for key 'PRIMARY'"), "Duplicate entry (a value) for key 'PRIMARY'");
-        assert_eq!(refused(1406, "Data too long for column 'a' at row 3"), "Data too long for column 'a' at row 3");
-        let syntax = Error::new(ErrorKind::StatementRefused, "You have an error in your SQL syntax near 'secret' at line 1");
+        assert_eq!(
+            refused(1062, "Duplicate entry 'x-1' for key 'PRIMARY'"),
+            "Duplicate entry (a value) for key 'PRIMARY'"
+        );
+        assert_eq!(
+            refused(1406, "Data too long for column 'a' at row 3"),
+            "Data too long for column 'a' at row 3"
+        );
+        let syntax = Error::new(
+            ErrorKind::StatementRefused,
+            "You have an error in your SQL syntax near 'secret' at line 1",
+        );
         assert_eq!(without_values(syntax).message, "You have an error in your SQL syntax");
     }
 }

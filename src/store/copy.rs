@@ -2,8 +2,8 @@
 //!
 //! Every write is fenced by the task's epoch: an older worker gets `Fenced` and changes nothing.
 
-use sqlx::sqlite::SqliteRow;
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use crate::error::Error;
 use crate::model::{Epoch, TableName, TaskId, Tso};

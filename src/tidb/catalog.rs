@@ -80,7 +80,8 @@ impl Source {
 
     /// Size of each of these tables as the statistics have it now; a table that is gone is missing in the answer.
     pub async fn estimates(&self, tables: &[TableName]) -> Result<HashMap<TableName, Estimate>> {
-        let mut wanted: HashMap<TableName, &TableName> = tables.iter().map(|name| (name.key(), name)).collect();
+        let mut wanted: HashMap<TableName, &TableName> =
+            tables.iter().map(|name| (name.key(), name)).collect();
         let mut schemas: Vec<&str> = tables.iter().map(|name| name.schema.as_str()).collect();
         schemas.sort_unstable();
         schemas.dedup();

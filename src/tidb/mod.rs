@@ -50,8 +50,7 @@ impl Source {
 
     /// A session that sees the present.
     pub async fn session(&self) -> Result<Session> {
-        let mut session =
-            Session::connect(&self.endpoint, Endpoint::Source, classify, &SETUP).await?;
+        let mut session = Session::connect(&self.endpoint, Endpoint::Source, classify, &SETUP).await?;
         for statement in SETUP_WHERE_KNOWN {
             match session.execute(statement).await {
                 Err(error) if error.code == Some(UNKNOWN_VARIABLE) => {}
@@ -90,9 +89,11 @@ impl Source {
 async fn begin(session: &mut Session) -> Result<Tso> {
     session.execute("BEGIN").await?;
     match transaction_tso(session).await? {
-        Tso(0) => Err(Error::new(ErrorKind::StatementRefused, "the server gave no timestamp for a transaction")
-            .endpoint(Endpoint::Source)
-            .hint("is the tidb connection a TiDB server, and not a proxy that splits transactions?")),
+        Tso(0) => {
+            Err(Error::new(ErrorKind::StatementRefused, "the server gave no timestamp for a transaction")
+                .endpoint(Endpoint::Source)
+                .hint("is the tidb connection a TiDB server, and not a proxy that splits transactions?"))
+        }
         tso => Ok(tso),
     }
 }

@@ -72,7 +72,9 @@ async fn drainers(session: &mut Session) -> Result<Vec<DrainerStatus>> {
         match error.kind {
             ErrorKind::AccessDenied => error.hint("GRANT REPLICATION CLIENT ON *.* to the source user"),
             ErrorKind::Unreachable => error,
-            _ => error.hint("TiDB up to 8.3 knows this statement; without it lag is unknown while the source is idle"),
+            _ => error.hint(
+                "TiDB up to 8.3 knows this statement; without it lag is unknown while the source is idle",
+            ),
         }
     })?;
     rows.iter().map(drainer).collect()
@@ -111,7 +113,10 @@ mod tests {
     #[test]
     fn safe_points_of_old_and_new_versions_are_read() {
         assert_eq!(safe_point("20240131-12:00:00 +0800").unwrap(), Tso::from_physical_ms(1_706_673_600_000));
-        assert_eq!(safe_point("20240131-04:00:00.250 +0000").unwrap(), Tso::from_physical_ms(1_706_673_600_250));
+        assert_eq!(
+            safe_point("20240131-04:00:00.250 +0000").unwrap(),
+            Tso::from_physical_ms(1_706_673_600_250)
+        );
         assert!(safe_point("soon").is_err());
     }
 }

@@ -38,7 +38,8 @@ pub fn servers(test: &str) -> Option<(MysqlEndpoint, MysqlEndpoint)> {
 }
 
 pub async fn connect(to: &MysqlEndpoint) -> Conn {
-    let options = OptsBuilder::default().ip_or_hostname(to.host.clone()).tcp_port(to.port).user(Some(to.user.clone()));
+    let options =
+        OptsBuilder::default().ip_or_hostname(to.host.clone()).tcp_port(to.port).user(Some(to.user.clone()));
     let mut connection = Conn::new(options.prefer_socket(false)).await.unwrap();
     connection.query_drop("SET NAMES utf8mb4").await.unwrap();
     connection.query_drop("SET time_zone = '+00:00'").await.unwrap();
@@ -91,13 +92,16 @@ impl Bench {
     async fn task_row(&self) {
         use sqlx::Connection;
         let path: PathBuf = self.folder.path().join("tidegate.db");
-        let mut file = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
-        sqlx::query("insert into tasks (id, name, spec, epoch, created_at, updated_at) values (?, ?, '{}', 1, 0, 0)")
-            .bind(&self.task.0)
-            .bind(&self.task.0)
-            .execute(&mut file)
-            .await
-            .unwrap();
+        let mut file =
+            sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+        sqlx::query(
+            "insert into tasks (id, name, spec, epoch, created_at, updated_at) values (?, ?, '{}', 1, 0, 0)",
+        )
+        .bind(&self.task.0)
+        .bind(&self.task.0)
+        .execute(&mut file)
+        .await
+        .unwrap();
     }
 
     /// Runs statements that end in `;` at the end of a line.
@@ -105,7 +109,10 @@ impl Bench {
         let mut connection = connect(&self.source).await;
         connection.query_drop(format!("USE `{}`", self.database)).await.unwrap();
         for statement in sql.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
-            connection.query_drop(statement).await.unwrap_or_else(|error| panic!("{error}: {statement:.200}"));
+            connection
+                .query_drop(statement)
+                .await
+                .unwrap_or_else(|error| panic!("{error}: {statement:.200}"));
         }
     }
 
@@ -219,7 +226,9 @@ async fn rows(connection: &mut Conn, table: &Table) -> BTreeMap<String, usize> {
             .unwrap()
             .into_iter()
             .zip(&columns)
-            .map(|(cell, column)| normal(cell, &format!("{:?}", column.ty.name), column.ty.charset.as_deref()))
+            .map(|(cell, column)| {
+                normal(cell, &format!("{:?}", column.ty.name), column.ty.charset.as_deref())
+            })
             .collect();
         *counts.entry(cells.join(" | ")).or_insert(0) += 1;
     }
