@@ -2,16 +2,16 @@
 
 create table meta (
     key   text primary key,
-    value text not null
+    value blob not null
 ) strict;
 
 create table connections (
     name       text primary key,
     kind       text not null check (kind in ('tidb', 'kafka', 'adb', 'mysql')),
-    -- everything but secrets, JSON
+    -- everything but the secret, JSON (task/connection.rs)
     settings   text not null,
-    -- secrets, sealed with the key of the data folder (crypto.rs)
-    secrets    blob not null,
+    -- the password, sealed with the key of the data folder (crypto.rs); null = none
+    secret     blob,
     version    integer not null default 1,
     created_at integer not null,
     updated_at integer not null
@@ -20,21 +20,25 @@ create table connections (
 create table tasks (
     id                   text primary key,
     name                 text not null unique,
-    labels               text not null default '{}',
     spec                 text not null,
     spec_version         integer not null default 1,
+    -- version that the current or last run works with
     applied_spec_version integer,
-    -- written by the API only: none, running, paused, stopped
-    desired              text not null default 'none',
-    -- written by the worker of the current epoch (and by the API where no worker can run): created, running, ...
-    status               text not null default 'created',
+    -- written by the API only
+    desired              text not null default 'none'
+                         check (desired in ('none', 'running', 'paused', 'stopped')),
+    -- written under the epoch of the run; by the API only where no run can be (resume of a failed task)
+    status               text not null default 'created' check (status in
+                         ('created', 'running', 'pausing', 'paused', 'failed', 'stopping', 'stopped', 'finished')),
     phase                text,
     -- number of the run; a worker writes only while it is its own
     epoch                integer not null default 0,
     -- error.rs Error as JSON
     last_error           text,
-    -- {"attempt", "since", "retry_at"} while retrying
+    last_error_at        integer,
+    -- {"attempt", "since_ms", "retry_at_ms"} while retrying
     retry                text,
+    -- last reports, as the API shows them
     precheck             text,
     plan                 text,
     created_at           integer not null,
@@ -46,6 +50,7 @@ create table tasks (
 create table events (
     id      integer primary key autoincrement,
     at      integer not null,
+    -- no reference: the history of a deleted task stays
     task_id text,
     -- command, transition, ddl, error, retry, ...
     kind    text not null,

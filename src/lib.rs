@@ -6,11 +6,15 @@
 //! curl / dashboard <-> HTTP API <-> SQLite store <-> supervisor -> workers
 //! ```
 //!
-//! Dependencies point one way: `main -> app -> {api, engine}`; `api -> service -> {store, task}`; `engine -> {store, task,
-//! precheck, schema_sync, full, incremental} -> {tidb, binlog, adb} -> {mysql, sql} -> {model, error}`.
+//! Dependencies point one way: `main -> app -> {api, engine}`; `api -> service -> {store, task, engine::registry}`;
+//! `engine -> {store, task, precheck, schema_sync, full, incremental} -> {tidb, binlog, adb} -> {mysql, sql} -> {model, error}`.
 
 pub mod adb;
+pub mod api;
+pub mod app;
 pub mod binlog;
+pub mod config;
+pub mod crypto;
 pub mod engine;
 pub mod error;
 pub mod full;
@@ -19,7 +23,9 @@ pub mod model;
 pub mod mysql;
 pub mod precheck;
 pub mod schema_sync;
+pub mod service;
 pub mod sql;
 pub mod store;
 pub mod task;
+pub mod telemetry;
 pub mod tidb;

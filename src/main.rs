@@ -1,1 +1,48 @@
-fn main() {}
+//! Command line in, exit code out.
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use tidegate::app::App;
+use tidegate::config::{CommandLine, Config, Verb};
+use tidegate::engine::supervisor::worker_runner;
+use tidegate::{api, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> anyhow::Result<()> {
+    let line = CommandLine::parse();
+    match line.verb {
+        Some(Verb::Openapi) => {
+            println!("{}", serde_json::to_string_pretty(api::document())?);
+            Ok(())
+        }
+        Some(Verb::Serve(config)) => serve(&config),
+        None => serve(&line.serve),
+    }
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    telemetry::init_logging(&config.log, config.log_format).context("--log")?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("a crypto provider is installed already"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let app = App::start(config, worker_runner()).await.map_err(with_hint)?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        app.run_until(stop).await.map_err(with_hint)
+    })
+}
+
+fn with_hint(error: tidegate::error::Error) -> anyhow::Error {
+    match error.hint.clone() {
+        Some(hint) => anyhow!("{error}\n  {hint}"),
+        None => anyhow!("{error}"),
+    }
+}

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tidegate::adb::dialect::Collations;
 use tidegate::incremental::catalog::{Catalog, Resolved};
 use tidegate::incremental::plan::{Event, Plan, plan, texts};
 use tidegate::model::{Dialect, TableName};
@@ -26,7 +27,7 @@ impl Follower {
         }
         let spec: Spec = serde_json::from_value(spec).unwrap();
         let selection = Selection::new(&spec).unwrap();
-        Self { catalog: Catalog::new(Arc::new(spec), Arc::new(selection), Dialect::Mysql) }
+        Self { catalog: Catalog::new(Arc::new(spec), Arc::new(selection), Dialect::Mysql, Collations::default()) }
     }
 
     /// Plans the event, takes its change in and gives its statements.

@@ -2,8 +2,23 @@
 
 pub mod dialect;
 pub mod encode;
+pub mod writer;
 
-use crate::error::ErrorKind;
+use crate::error::{Endpoint, ErrorKind, Result};
+use crate::model::{Dialect, MysqlEndpoint};
+use crate::mysql::Session;
+
+/// A session that writes may go through: set up as the dialect needs it, and read back.
+///
+/// # Errors
+/// As [`Session::connect`] and [`dialect::verify`].
+pub async fn connect(target: &MysqlEndpoint, dialect: Dialect) -> Result<Session> {
+    let setup = dialect::target_session_setup(dialect);
+    let setup: Vec<&str> = setup.iter().map(String::as_str).collect();
+    let mut session = Session::connect(target, Endpoint::Target, classify, &setup).await?;
+    dialect::verify(&mut session, dialect).await?;
+    Ok(session)
+}
 
 /// What a target's error means for us. MySQL and MariaDB numbers; TiDB's own where TiDB is the target; ADB's texts.
 ///
@@ -124,6 +139,7 @@ pub fn classify(code: u16, text: &str) -> ErrorKind {
         | 1149
         | 1846
         | 1901
+        | 1903
         | 1904
         | 3102
         | 3106

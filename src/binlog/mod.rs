@@ -1,12 +1,14 @@
 //! Source over Kafka: what Drainer writes, read message by message.
 //!
 //! [`message`] walks the bytes of one message in place, [`row`] its rows; [`fingerprint`] and [`seen`] recognise what comes
-//! twice or late; [`describe`] puts a message into words; [`encode`] is Drainer's double for tests.
+//! twice or late; [`client`] is how to reach Kafka at all and [`kafka`] the topic itself; [`mod@describe`] puts a message into
+//! words; [`encode`] is Drainer's double for tests.
 
 pub mod client;
 pub mod describe;
 pub mod encode;
 pub mod fingerprint;
+pub mod kafka;
 pub mod message;
 pub mod row;
 pub mod seen;
@@ -14,6 +16,7 @@ mod wire;
 
 pub use describe::{Description, Detail, describe};
 pub use fingerprint::{Fingerprint, Shape};
+pub use kafka::{ChangeSource, Incoming, KafkaSource, LogRange, RawMessage, ReadBack, Start, Topic};
 pub use message::{
     ColumnInfo, Counts, Ddl, KeyInfo, Kind, Message, Mutation, MutationKind, TableChange, Tables,
 };

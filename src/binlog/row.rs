@@ -65,7 +65,7 @@ impl<'a> Iterator for Cells<'a> {
 }
 
 /// NULL beats everything; of several value fields the last one counts.
-#[inline]
+#[inline(always)]
 fn cell(slice: Slice<'_>) -> Result<Option<Value<'_>>, Malformed> {
     let mut reader = slice.reader();
     let Some(field) = reader.field()? else { return Ok(None) };
@@ -76,7 +76,7 @@ fn cell(slice: Slice<'_>) -> Result<Option<Value<'_>>, Malformed> {
     further_fields(value, reader)
 }
 
-#[inline]
+#[inline(always)]
 fn cell_field<'a>(field: &Field<'a>) -> Result<Option<Value<'a>>, Malformed> {
     Ok(Some(match field.tag {
         1 if field.varint()? != 0 => Value::Null,

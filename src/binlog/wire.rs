@@ -112,12 +112,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    #[inline]
+    #[inline(always)]
     pub fn position(&self) -> usize {
         self.end - self.rest.len()
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field, `None` at the end.
-    #[inline]
+    #[inline(always)]
     pub fn field(&mut self) -> Result<Option<Field<'a>>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         Ok(Some(Field { tag, start, content }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, Malformed> {
         match self.rest.split_first() {
             Some((&byte, rest)) if byte < 0x80 => {
@@ -167,13 +167,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let offset = self.position();
-        prost::encoding::decode_varint(&mut self.rest)
-            .map_err(|_| Malformed { offset, what: "a number that ends too early or is too long" })
+        let mut value = 0;
+        for (place, byte) in self.rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * place);
+            if *byte < 0x80 {
+                // The tenth byte has room for one bit.
+                if place == 9 && *byte > 1 {
+                    break;
+                }
+                self.rest = self.rest.get(place + 1..).unwrap_or_default();
+                return Ok(value);
+            }
+        }
+        Err(Malformed { offset: self.position(), what: "a number that ends too early or is too long" })
     }
 
-    #[inline]
+    #[inline(always)]
     fn fixed64(&mut self) -> Result<u64, Malformed> {
         match self.rest.split_first_chunk::<8>() {
             Some((bytes, rest)) => {
@@ -184,7 +195,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, length: u64) -> Result<Slice<'a>, Malformed> {
         let start = self.position();
         match usize::try_from(length).ok().and_then(|length| self.rest.split_at_checked(length)) {

@@ -1,5 +1,7 @@
 //! Who runs tasks: the supervisor reconciles desired with running, the worker runs the phases of one task.
 
+pub mod endpoints;
 pub mod progress;
+pub mod registry;
 pub mod supervisor;
 pub mod worker;

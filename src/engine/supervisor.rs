@@ -1,1 +1,262 @@
-//! Reconciles what the API wants (`desired`) with what runs.
+//! Reconciles what the API wants (`desired`) with what runs: starts, cancels and buries workers.
+//!
+//! What must stay true: at most one worker per task in this process, each under an epoch that was committed before it began;
+//! a failed task is never started again but by a command; a run that ends because the process stops leaves its task
+//! `running`, so that the next process goes on with it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::registry::Registry;
+use super::worker::{self, Outcome, WorkerContext};
+use crate::crypto::Keyring;
+use crate::engine::endpoints;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Epoch, TaskId};
+use crate::store::Store;
+use crate::store::runs::RunState;
+use crate::task::status::{Desired, Status};
+
+/// Looks at the store this often even when nobody calls.
+const TICK: Duration = Duration::from_secs(5);
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs one task to its outcome. Tests put their own in.
+pub type Runner = Arc<dyn Fn(WorkerContext) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
+
+/// The runner of the product.
+pub fn worker_runner() -> Runner {
+    Arc::new(|context| Box::pin(worker::run(context)))
+}
+
+struct Worker {
+    task: TaskId,
+    epoch: Epoch,
+    cancel: CancellationToken,
+    /// What it was last told to become; None while it shall run.
+    told: Option<Status>,
+}
+
+/// Owns every worker of this process.
+pub struct Supervisor {
+    store: Store,
+    keyring: Arc<Keyring>,
+    registry: Arc<Registry>,
+    wake: Arc<Notify>,
+    runner: Runner,
+    set: JoinSet<Outcome>,
+    workers: HashMap<Id, Worker>,
+}
+
+impl Supervisor {
+    pub fn new(
+        store: Store,
+        keyring: Arc<Keyring>,
+        registry: Arc<Registry>,
+        wake: Arc<Notify>,
+        runner: Runner,
+    ) -> Self {
+        Self { store, keyring, registry, wake, runner, set: JoinSet::new(), workers: HashMap::new() }
+    }
+
+    /// Works until `shutdown`; then cancels all workers and waits for them, at most `patience`.
+    pub async fn run(mut self, shutdown: CancellationToken, patience: Duration) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sample = tokio::time::interval(SAMPLE_EVERY);
+        sample.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let look = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(ended) = self.set.join_next_with_id() => { self.bury(ended).await; true }
+                () = self.wake.notified() => true,
+                _ = tick.tick() => true,
+                _ = sample.tick() => { self.registry.sample(Instant::now()); false }
+            };
+            if look && let Err(error) = self.reconcile().await {
+                tracing::error!(%error, "tasks could not be reconciled; trying again");
+            }
+        }
+        self.shut_down(patience).await;
+    }
+
+    async fn reconcile(&mut self) -> Result<()> {
+        let states = self.store.run_states().await?;
+        let running: HashMap<TaskId, Id> =
+            self.workers.iter().map(|(id, worker)| (worker.task.clone(), *id)).collect();
+        for state in states {
+            let result = match running.get(&state.id) {
+                Some(id) => self.steer(*id, state.desired).await,
+                None => self.settle(&state).await,
+            };
+            // One task's trouble is not the others'.
+            if let Err(error) = result {
+                tracing::error!(task.id = %state.id, %error, "task could not be reconciled; trying again");
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker runs: cancel it when something else is wanted.
+    async fn steer(&mut self, id: Id, desired: Desired) -> Result<()> {
+        let Some(worker) = self.workers.get_mut(&id) else { return Ok(()) };
+        let wanted = match desired {
+            Desired::Paused => Status::Pausing,
+            Desired::Stopped => Status::Stopping,
+            Desired::None | Desired::Running => return Ok(()),
+        };
+        if worker.told != Some(wanted) {
+            worker.told = Some(wanted);
+            worker.cancel.cancel();
+            let (task, epoch) = (worker.task.clone(), worker.epoch);
+            self.store.set_status(&task, epoch, wanted, None).await?;
+            self.registry.announce();
+        }
+        Ok(())
+    }
+
+    /// No worker runs: start one, or write down the state of rest.
+    async fn settle(&mut self, state: &RunState) -> Result<()> {
+        let rest = match state.desired {
+            Desired::Running
+                if matches!(state.status, Status::Failed | Status::Finished | Status::Stopped) =>
+            {
+                return Ok(());
+            }
+            Desired::Running => return self.start(&state.id).await,
+            Desired::Paused => Status::Paused,
+            Desired::Stopped => Status::Stopped,
+            Desired::None => return Ok(()),
+        };
+        if state.status != rest {
+            self.store.set_status(&state.id, state.epoch, rest, None).await?;
+            self.registry.announce();
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, task: &TaskId) -> Result<()> {
+        let Some(epoch) = self.store.begin_run(task).await? else { return Ok(()) };
+        // Read after the epoch was committed: this is the spec that `applied_spec_version` names.
+        let context = match self.context(task, epoch).await {
+            Ok(context) => context,
+            Err(error) => {
+                tracing::warn!(task.id = %task, %error, "task cannot start");
+                self.store.set_status(task, epoch, Status::Failed, Some(&error)).await?;
+                self.registry.announce();
+                return Ok(());
+            }
+        };
+        tracing::info!(task.id = %task, epoch = epoch.0, "task starts");
+        let worker = Worker { task: task.clone(), epoch, cancel: context.cancel.clone(), told: None };
+        let handle = self.set.spawn((self.runner)(context));
+        self.workers.insert(handle.id(), worker);
+        self.registry.announce();
+        Ok(())
+    }
+
+    async fn context(&self, task: &TaskId, epoch: Epoch) -> Result<WorkerContext> {
+        let row = self
+            .store
+            .task(&task.0)
+            .await?
+            .ok_or_else(|| Error::new(ErrorKind::Fenced, "the task is gone").object(task))?;
+        let endpoints = endpoints::of_spec(&self.store, &self.keyring, &row.spec).await?;
+        Ok(WorkerContext {
+            store: self.store.clone(),
+            task: task.clone(),
+            epoch,
+            spec: Arc::new(row.spec),
+            source: endpoints.source,
+            kafka: endpoints.kafka,
+            target: endpoints.target,
+            dialect: endpoints.dialect,
+            progress: self.registry.begin(task),
+            cancel: CancellationToken::new(),
+        })
+    }
+
+    /// A worker has ended: its outcome becomes the task's status.
+    async fn bury(&mut self, ended: Result<(Id, Outcome), JoinError>) {
+        let (id, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                let id = error.id();
+                let cause = if error.is_panic() {
+                    "the worker panicked; see the log"
+                } else {
+                    "the worker was aborted"
+                };
+                let failure = Error::internal(cause)
+                    .hint("a fault of ours: resume the task, and report it with the log");
+                (id, Outcome::Failed(failure))
+            }
+        };
+        let Some(worker) = self.workers.remove(&id) else { return };
+        self.registry.end(&worker.task);
+        let asked = worker.cancel.is_cancelled();
+        let (status, error) = match outcome {
+            Outcome::Finished => (Some(Status::Finished), None),
+            // `settle` writes the state of rest, or starts the next run when the task was resumed meanwhile.
+            Outcome::Cancelled if asked => (None, None),
+            Outcome::Failed(error) if asked && error.kind == ErrorKind::Cancelled => (None, None),
+            // The process stops: what is really broken fails again at the next start.
+            Outcome::Failed(error) if asked && worker.told.is_none() => {
+                tracing::warn!(task.id = %worker.task, %error, "run failed while the process stops");
+                (None, None)
+            }
+            Outcome::Failed(error) => (Some(Status::Failed), Some(error)),
+            // It left because somebody else writes: under a newer epoch the status below is refused, and stays theirs.
+            Outcome::Cancelled => {
+                let error = Error::new(
+                    ErrorKind::Fenced,
+                    "the run gave way: another run or instance works on this task",
+                )
+                .hint("stop the other instance, then resume; the log says where it was met");
+                (Some(Status::Failed), Some(error))
+            }
+        };
+        match &error {
+            Some(error) => {
+                tracing::error!(task.id = %worker.task, error = %error, kind = ?error.kind, hint = error.hint, "task failed");
+            }
+            None => tracing::info!(task.id = %worker.task, status = status.map(Status::as_str), "run ended"),
+        }
+        if let Some(status) = status
+            && let Err(error) =
+                self.store.set_status(&worker.task, worker.epoch, status, error.as_ref()).await
+            && error.kind != ErrorKind::Fenced
+        {
+            tracing::error!(task.id = %worker.task, %error, "the end of a run could not be written down");
+        }
+        self.registry.announce();
+    }
+
+    async fn shut_down(mut self, patience: Duration) {
+        for worker in self.workers.values() {
+            worker.cancel.cancel();
+        }
+        let drained = tokio::time::timeout(patience, async {
+            while let Some(ended) = self.set.join_next_with_id().await {
+                self.bury(ended).await;
+            }
+        })
+        .await;
+        if drained.is_err() {
+            tracing::warn!(
+                left = self.workers.len(),
+                "workers did not end in time; their work is repeated at the next start"
+            );
+            self.set.shutdown().await;
+        }
+    }
+}

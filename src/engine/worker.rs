@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rand::Rng;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::adb::writer::{Writer, end_sessions};
@@ -17,7 +18,7 @@ use crate::binlog::{SeenSet, Start, Topic, seen};
 use crate::engine::progress::{Phase, Progress};
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result, RetryClock};
 use crate::full::{self, FullSync};
-use crate::incremental::catalog::{Catalog, Change, Entry, SchemaChange, SchemaDefaults, TableEntry};
+use crate::incremental::catalog::{Catalog, Change};
 use crate::incremental::lag;
 use crate::incremental::stream::Stream;
 use crate::model::{Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TaskId, Tso, Zone};
@@ -25,7 +26,8 @@ use crate::store::{Checkpoint, Store, now_ms};
 use crate::task::selection::Selection;
 use crate::task::spec::{Spec, StartAt};
 use crate::tidb::{self, Guards, Source};
-use crate::{precheck, schema_sync};
+use crate::schema_sync::{self, Wanted};
+use crate::{adb, precheck};
 
 /// Everything a run of a task needs; made by the supervisor from the store.
 #[derive(Clone)]
@@ -124,10 +126,14 @@ impl Clock {
     }
 }
 
+/// Time between two signs of life of the snapshot's guards.
+const GUARD_PING: Duration = Duration::from_secs(30);
+
 /// One try at everything that is left to do.
 struct Attempt<'a> {
     context: &'a WorkerContext,
-    guards: Option<Guards>,
+    /// Ends the snapshot's guards.
+    guards: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
 impl<'a> Attempt<'a> {
@@ -137,10 +143,25 @@ impl<'a> Attempt<'a> {
 
     async fn run(mut self) -> Result<()> {
         let result = self.phases().await;
-        if let Some(guards) = self.guards.take() {
-            guards.release().await;
-        }
+        self.release().await;
         result
+    }
+
+    fn keep(&mut self, guards: Guards) {
+        let end = CancellationToken::new();
+        let task = self.context.task.clone();
+        let kept = tokio::spawn(guards.keep(GUARD_PING, end.clone(), move |left, error| {
+            tracing::warn!(task.id = %task, %error, left, "a guard of the snapshot is lost");
+        }));
+        self.guards = Some((end, kept));
+    }
+
+    async fn release(&mut self) {
+        if let Some((end, kept)) = self.guards.take() {
+            end.cancel();
+            // The server ends an open transaction with its connection either way.
+            let _ = kept.await;
+        }
     }
 
     async fn phases(&mut self) -> Result<()> {
@@ -159,7 +180,13 @@ impl<'a> Attempt<'a> {
             Some(checkpoint) => self.still_valid(checkpoint).await?,
             None => self.begin().await?,
         };
-        let mut catalog = Catalog::new(Arc::clone(&context.spec), Arc::clone(&selection), context.dialect);
+        let collations = {
+            let mut session = adb::connect(&context.target, context.dialect).await?;
+            let collations = schema_sync::collations(&mut session, context.dialect).await?;
+            session.close().await;
+            collations
+        };
+        let mut catalog = Catalog::new(Arc::clone(&context.spec), Arc::clone(&selection), context.dialect, collations);
         if checkpoint.schema_done {
             let (schemas, tables) = context.store.catalog(&context.task).await?;
             catalog.load(schemas, tables)?;
@@ -172,9 +199,7 @@ impl<'a> Attempt<'a> {
         if !phases.incremental {
             return Ok(());
         }
-        if let Some(guards) = self.guards.take() {
-            guards.release().await;
-        }
+        self.release().await;
         self.incremental(catalog).await
     }
 
@@ -193,13 +218,13 @@ impl<'a> Attempt<'a> {
             dialect: context.dialect,
         })
         .await;
-        context.store.save_precheck(&context.task, &items).await?;
+        
         if !precheck::blocks(&items) {
             return Ok(());
         }
         let blocking: Vec<String> = items
             .iter()
-            .filter(|item| precheck::item_blocks(item))
+            .filter(|item| precheck::blocks(std::slice::from_ref(item)))
             .map(|item| format!("{}: {}", item.id, item.detail))
             .collect();
         Err(Error::new(ErrorKind::Configuration, format!("precheck: {}", blocking.join("; ")))
@@ -237,7 +262,7 @@ impl<'a> Attempt<'a> {
             let taken = tidb::hand_over(&source, || end_offset).await?;
             checkpoint.snapshot = taken.snapshot;
             checkpoint.start_offset = taken.start_offset;
-            self.guards = Some(taken.guards);
+            self.keep(taken.guards);
         } else if let Some(topic) = &topic {
             let start = start(context.spec.start_at.as_ref())?;
             checkpoint.start_offset = topic.find_start(start).await?;
@@ -294,31 +319,19 @@ impl<'a> Attempt<'a> {
         let endpoint = context.source.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "schema and full sync without source.tidb").hint("name a tidb connection")
         })?;
-        let source = Source::new(endpoint.clone());
-        let found = source.catalog_at(checkpoint.snapshot, |name| selection.selects(name)).await?;
-        let change = Change {
-            schemas: found
-                .schemas
-                .into_iter()
-                .filter(|schema| selection.could_select_schema(&schema.name))
-                .map(|schema| {
-                    SchemaChange::Set(SchemaDefaults {
-                        name: schema.name,
-                        charset: Some(schema.charset),
-                        collation: Some(schema.collation),
-                    })
-                })
-                .collect(),
-            entries: found
-                .tables
-                .into_iter()
-                .map(|table| (table.name.clone(), Entry::Table(TableEntry::new(table))))
-                .collect(),
-        };
+        let found = Source::new(endpoint.clone())
+            .catalog_at(checkpoint.snapshot, |name| selection.selects(name))
+            .await?;
+        let change = Change::from_source(found, selection);
         catalog.apply(&change);
         if context.spec.phases.schema {
-            let tables = catalog.selected_targets()?;
-            schema_sync::create(&context.target, context.dialect, &context.spec, catalog, &tables).await?;
+            // Precheck has seen to it that nothing was there: what is there now is of an earlier try.
+            let wanted: Vec<Wanted> =
+                catalog.wanted().into_iter().map(|wanted| Wanted { ours: true, ..wanted }).collect();
+            let mut session = adb::connect(&context.target, context.dialect).await?;
+            let policy = context.spec.existing_tables;
+            schema_sync::create(&mut session, context.dialect, &wanted, policy, |_| {}).await?;
+            session.close().await;
         }
         let (schemas, tables) = change.stored(checkpoint.snapshot)?;
         context.store.schema_done(&context.task, context.epoch, &schemas, &tables).await

@@ -16,7 +16,7 @@ use crate::adb::writer::Job;
 use crate::binlog::message::{Mutation, MutationKind};
 use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{TableName, Value};
+use crate::model::TableName;
 
 /// The folded change of one key.
 #[derive(Debug, Clone)]

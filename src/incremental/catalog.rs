@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::adb::dialect::{Problem, TableOptions, TargetTable};
+use crate::adb::dialect::{Collations, Problem, TableOptions, TargetTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Dialect, Table, TableName, Tso};
 use crate::store::{CatalogSchema, CatalogVersion};
+use crate::schema_sync::Wanted;
 use crate::task::selection::Selection;
 use crate::task::spec::{Spec, TablesWithoutKey};
+use crate::tidb::SourceCatalog;
 
 /// What is known of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +96,8 @@ pub struct Catalog {
     spec: Arc<Spec>,
     selection: Arc<Selection>,
     dialect: Dialect,
+    /// Of the target.
+    collations: Collations,
     schemas: HashMap<String, SchemaDefaults>,
     entries: HashMap<TableName, Entry>,
     tracked: HashMap<TableName, Arc<Tracked>>,
@@ -113,11 +117,12 @@ pub enum SchemaChange {
 }
 
 impl Catalog {
-    pub fn new(spec: Arc<Spec>, selection: Arc<Selection>, dialect: Dialect) -> Self {
+    pub fn new(spec: Arc<Spec>, selection: Arc<Selection>, dialect: Dialect, collations: Collations) -> Self {
         Self {
             spec,
             selection,
             dialect,
+            collations,
             schemas: HashMap::new(),
             entries: HashMap::new(),
             tracked: HashMap::new(),
@@ -201,6 +206,7 @@ impl Catalog {
         TableOptions {
             schema_charset: defaults.and_then(|schema| schema.charset.clone()),
             schema_collation: defaults.and_then(|schema| schema.collation.clone()),
+            collations: self.collations.clone(),
             ..TableOptions::new(&spec, self.spec.lossy)
         }
     }
@@ -220,17 +226,31 @@ impl Catalog {
         })
     }
 
+    /// Every live table of the task as schema sync wants it.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        let mut wanted: Vec<Wanted> = self
+            .ours()
+            .map(|entry| {
+                let table = entry.visible();
+                let target = self.selection.target(&table.name);
+                Wanted::new(self.dialect, &table, target, &self.options(&table.name))
+            })
+            .collect();
+        wanted.sort_by(|one, other| one.source.cmp(&other.source));
+        wanted
+    }
+
+    fn ours(&self) -> impl Iterator<Item = &TableEntry> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Table(entry) => (!entry.ignored && self.selection.selects(&entry.table.name)).then_some(entry),
+            Entry::Alias { .. } | Entry::Dropped => None,
+        })
+    }
+
     /// Every live table of the task with the table that it goes into.
     pub fn selected_targets(&self) -> Result<Vec<(Table, TargetTable)>> {
-        let mut tables = Vec::new();
-        for entry in self.entries.values() {
-            if let Entry::Table(entry) = entry
-                && !entry.ignored
-                && self.selection.selects(&entry.table.name)
-            {
-                tables.push((entry.visible(), self.target(entry)?));
-            }
-        }
+        let mut tables: Vec<(Table, TargetTable)> =
+            self.ours().map(|entry| Ok((entry.visible(), self.target(entry)?))).collect::<Result<_>>()?;
         tables.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
         Ok(tables)
     }
@@ -294,6 +314,28 @@ impl Catalog {
 }
 
 impl Change {
+    /// Everything that the source shows of a task's schemas and tables.
+    pub fn from_source(found: SourceCatalog, selection: &Selection) -> Self {
+        let schemas = found
+            .schemas
+            .into_iter()
+            .filter(|schema| selection.could_select_schema(&schema.name))
+            .map(|schema| {
+                SchemaChange::Set(SchemaDefaults {
+                    name: schema.name,
+                    charset: Some(schema.charset),
+                    collation: Some(schema.collation),
+                })
+            })
+            .collect();
+        let entries = found
+            .tables
+            .into_iter()
+            .map(|table| (table.name.clone(), Entry::Table(TableEntry::new(table))))
+            .collect();
+        Self { schemas, entries }
+    }
+
     /// The same change as the store keeps it.
     pub fn stored(&self, commit_ts: Tso) -> Result<(Vec<CatalogSchema>, Vec<CatalogVersion>)> {
         let schemas = self

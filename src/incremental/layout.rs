@@ -21,7 +21,6 @@ pub struct LayoutColumn {
     pub key_place: Option<usize>,
     /// The target column's quoted name.
     pub quoted: Vec<u8>,
-    name: String,
     /// `CAST(column AS CHAR) COLLATE utf8mb4_bin`, for types that do not compare with text.
     as_text: Vec<u8>,
     zone: Arc<Zone>,

@@ -300,8 +300,16 @@ impl Planner<'_> {
         name.or_schema(self.event.schema)
     }
 
-    fn create_table(&mut self, table: Table) -> Result<()> {
+    fn create_table(&mut self, mut table: Table) -> Result<()> {
         let name = table.name.clone();
+        // A later ALTER DATABASE does not reach tables that are there.
+        if table.charset.is_none()
+            && table.collation.is_none()
+            && let Some(schema) = self.catalog.schema(&name.schema)
+        {
+            table.charset.clone_from(&schema.charset);
+            table.collation.clone_from(&schema.collation);
+        }
         let mut entry = TableEntry::new(table);
         if entry.table.temporary {
             self.steps.notes.push("a temporary table: the stream has none of its rows".to_owned());

@@ -131,7 +131,7 @@ pub enum ColumnDefault {
     Null,
     /// A string, number or bit literal as its unquoted text (`b'101'` and `x'..'` literals as their bytes, see `Bits`).
     Literal(String),
-    /// From a `b''` or `x''` literal: big-endian bytes.
+    /// From a `b''` or `x''` literal: big-endian bytes. Only where the column keeps bytes or bits; text and numbers are a `Literal`.
     Bits(Vec<u8>),
     /// CURRENT_TIMESTAMP[(fsp)] and its synonyms.
     CurrentTimestamp {

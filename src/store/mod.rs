@@ -3,14 +3,21 @@
 //! Every write is one transaction on the single writer connection; WAL with full sync, so what was acknowledged survives a
 //! power cut. Reads use their own connections and never wait for the writer.
 
+pub mod connections;
+pub mod events;
+mod rows;
+pub mod runs;
 mod copy;
 mod stream;
+pub mod tasks;
+pub mod views;
 
 pub use copy::{CopyChunk, CopyState, CopyTable};
 
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::Row;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -53,6 +60,30 @@ impl Store {
         let reader =
             SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
         Ok(Self { reader, writer })
+    }
+
+    /// A value of the store about itself.
+    pub async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        let row = sqlx::query("select value from meta where key = ?")
+            .bind(key)
+            .fetch_optional(&self.reader)
+            .await?;
+        Ok(row.map(|row| row.try_get("value")).transpose()?)
+    }
+
+    /// Keeps a value unless the key has one.
+    pub async fn init_meta(&self, key: &str, value: &[u8]) -> Result<(), Error> {
+        sqlx::query("insert into meta (key, value) values (?, ?) on conflict (key) do nothing")
+            .bind(key)
+            .bind(value)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// True when the store answers.
+    pub async fn is_open(&self) -> bool {
+        sqlx::query("select 1").execute(&self.reader).await.is_ok()
     }
 
     pub async fn close(&self) {

@@ -1,6 +1,10 @@
-//! What a task is, without I/O: its spec and the names it selects.
+//! What a task is, without I/O: its spec and the names it selects, its states, the connections it uses.
 
+pub mod change;
+pub mod connection;
 pub mod fault;
 pub mod pattern;
 pub mod selection;
 pub mod spec;
+pub mod status;
+pub mod validate;

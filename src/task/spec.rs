@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
+    /// Unique; can be changed.
+    #[schema(pattern = "^[a-z0-9-]{1,63}$")]
     pub name: String,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -56,6 +58,7 @@ pub struct SourceSpec {
     #[serde(default)]
     pub kafka: Option<String>,
     #[serde(default)]
+    #[schema(pattern = "^[a-zA-Z0-9._-]{1,249}$")]
     pub topic: Option<String>,
     #[serde(default)]
     pub format: SourceFormat,
@@ -105,6 +108,7 @@ pub enum StartAt {
 #[serde(deny_unknown_fields)]
 pub struct Objects {
     /// `schema.table`; `*` and `?` are globs outside backticks.
+    #[schema(min_items = 1, max_items = 10000)]
     pub include: Vec<String>,
     #[serde(default)]
     pub exclude: Vec<String>,
@@ -139,6 +143,7 @@ pub struct TableSpec {
     #[serde(default)]
     pub partition_by: Option<String>,
     #[serde(default)]
+    #[schema(minimum = 1)]
     pub lifecycle_partitions: Option<u32>,
 }
 
@@ -279,7 +284,9 @@ pub struct ErrorPolicies {
     pub row: RowErrorPolicy,
     pub table: TableErrorPolicy,
     pub dead_letter_limit: u32,
+    #[schema(minimum = 0, maximum = 31536000000u64)]
     pub connection_retry_ms: u64,
+    #[schema(minimum = 0, maximum = 31536000000u64)]
     pub other_retry_ms: u64,
 }
 
@@ -340,14 +347,19 @@ pub struct Throttle {
 #[serde(deny_unknown_fields, default)]
 pub struct Tuning {
     /// Connections to the target.
+    #[schema(minimum = 1, maximum = 256)]
     pub connections: u32,
     /// Bound of everything the task holds in flight.
+    #[schema(minimum = 16777216)]
     pub memory_bytes: u64,
     /// Rows of one chunk of full sync.
+    #[schema(minimum = 1, maximum = 10000000)]
     pub chunk_rows: u64,
     /// Rows of one statement.
+    #[schema(minimum = 1, maximum = 100000)]
     pub batch_rows: u32,
     /// Bytes of one statement.
+    #[schema(minimum = 1024, maximum = 67108864)]
     pub batch_bytes: u32,
 }
 

@@ -82,17 +82,17 @@ pub fn alter(
         change.identity_stays()?;
     }
     match clause {
-        AlterClause::AddColumn { column, position, keys, .. } => {
-            let mut statements = change.add_column(&column.name, position.is_some(), context)?;
-            for _ in keys {
-                statements.extend(change.added_keys()?);
-                break;
-            }
+        AlterClause::AddColumn { column, position, .. } => {
+            let mut statements = change.make_room(&column.name);
+            statements.extend(change.add_column(&column.name, position.is_some(), context)?);
+            statements.extend(change.added_keys()?);
             Ok(statements)
         }
         AlterClause::DropColumn { name, .. } => change.drop_column(name),
         AlterClause::ChangeColumn { old, column, position, .. } => {
-            change.change_column(old, &column.name, position.as_ref())
+            let mut statements = change.make_room(&column.name);
+            statements.extend(change.change_column(old, &column.name, position.as_ref())?);
+            Ok(statements)
         }
         AlterClause::RenameColumn { old, new } => change.rename_column(old, new),
         AlterClause::SetDefault { column, .. } => change.set_default(column),
@@ -173,6 +173,24 @@ impl Change<'_> {
             "the columns that identify a row changed; the target's primary key and distribution cannot change",
             REBUILD,
         ))
+    }
+
+    /// Other columns that become TEXT or BLOB, or the larger row would not fit (mysql_limits).
+    fn make_room(&self, except: &str) -> Vec<TargetStatement> {
+        if self.dialect == Dialect::Adb {
+            return Vec::new();
+        }
+        let moves = self.new.columns.iter().filter(|column| {
+            column.name.to_lowercase() != except.to_lowercase()
+                && !column.type_text.starts_with("var")
+                && self.old.column(&column.name).is_some_and(|old| old.type_text.starts_with("var"))
+        });
+        moves
+            .map(|column| {
+                let action = format!("MODIFY COLUMN {} {}", literal::name(&column.name), column.definition);
+                self.statement(action, Done::Rerun)
+            })
+            .collect()
     }
 
     fn add_column(
@@ -385,7 +403,11 @@ impl Change<'_> {
             return Vec::new();
         }
         let (charset, collation) = &self.new.text;
-        vec![self.statement(format!("CONVERT TO CHARACTER SET {charset} COLLATE {collation}"), Done::Rerun)]
+        let mut statements = self.make_room("");
+        statements.push(
+            self.statement(format!("CONVERT TO CHARACTER SET {charset} COLLATE {collation}"), Done::Rerun),
+        );
+        statements
     }
 
     fn default_charset(&self) -> Vec<TargetStatement> {

@@ -6,15 +6,23 @@
 
 mod alter;
 mod charset;
+mod columns;
 mod create;
 mod default;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod generated;
+mod keys;
+mod layout;
 mod mysql_limits;
 mod partition;
+mod plan;
 mod problem;
 mod session;
 mod statements;
 mod table;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use alter::{AlterContext, alter};

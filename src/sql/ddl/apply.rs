@@ -9,8 +9,9 @@ use crate::model::{Column, ColumnDefault, Key, KeyKind, KeyPart, Partitioning, T
 
 use super::apply_partitions as partitions;
 use super::ast::{AlterClause, ColumnPosition};
+use super::column::fitted;
 use super::column_type;
-use super::create::{require_primary_key_columns, same_name};
+use super::create::{require_primary_key_columns, same_name, spell_as_columns};
 use super::expression;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -309,7 +310,7 @@ fn rename_references(table: &mut Table, old: &str, new: &str) {
 }
 
 fn set_default(column: &mut Column, default: Option<&ColumnDefault>) {
-    column.default = default.cloned();
+    column.default = default.map(|default| fitted(default.clone(), &column.ty, false));
 }
 
 fn add_key(table: &mut Table, key: &Key) -> Result<(), ApplyError> {
@@ -330,11 +331,13 @@ fn add_key(table: &mut Table, key: &Key) -> Result<(), ApplyError> {
             ApplyError::contradiction(format!("another key `{name}` is there"))
         });
     }
+    let mut key = key.clone();
+    spell_as_columns(&mut key, &table.columns);
     if key.kind == KeyKind::Primary {
-        table.keys.insert(0, key.clone());
+        table.keys.insert(0, key);
         require_primary_key_columns(table);
     } else {
-        table.keys.push(key.clone());
+        table.keys.push(key);
     }
     name_keys(table);
     Ok(())

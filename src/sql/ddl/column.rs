@@ -1,6 +1,6 @@
 //! Column definitions: type, attributes, DEFAULT, generated expressions.
 
-use crate::model::{Column, ColumnDefault, Generated, Key, KeyKind, KeyPart};
+use crate::model::{Column, ColumnDefault, ColumnType, Generated, Key, KeyKind, KeyPart, TypeName};
 
 use super::column_type::{self, WrittenType};
 use super::cursor::Cursor;
@@ -73,7 +73,9 @@ fn attribute(cursor: &mut Cursor<'_>, written: &mut WrittenColumn) -> Result<boo
     } else if cursor.take(&["NULL"]) {
         written.column.nullable = true;
     } else if cursor.take(&["DEFAULT"]) {
-        written.column.default = Some(default(cursor)?);
+        let number = cursor.is_kind(0, Kind::Number);
+        let default = default(cursor)?;
+        written.column.default = Some(fitted(default, &written.column.ty, number));
     } else if cursor.take(&["ON", "UPDATE"]) {
         now(cursor)?.ok_or_else(|| cursor.expected("`CURRENT_TIMESTAMP`"))?;
         written.column.on_update_now = true;
@@ -159,6 +161,34 @@ pub(super) fn default(cursor: &mut Cursor<'_>) -> Result<ColumnDefault, DdlError
         return Ok(ColumnDefault::Expression(cursor.source_since(mark)));
     }
     Err(cursor.expected("a default"))
+}
+
+/// A literal as the server keeps it for a column of this type: bits as text or as a number, a number as labels (of ENUM it
+/// counts them from 1, of SET it has a bit for each). `number` says that the literal was no string; a string that is a number
+/// and no label can only be one, too.
+pub(super) fn fitted(default: ColumnDefault, ty: &ColumnType, number: bool) -> ColumnDefault {
+    let labels = matches!(ty.name, TypeName::Enum | TypeName::Set);
+    let numeric =
+        ty.name.is_integer() || matches!(ty.name, TypeName::Decimal | TypeName::Float | TypeName::Double);
+    let text = match &default {
+        ColumnDefault::Bits(bytes) if labels || ty.name.is_text() => String::from_utf8(bytes.clone()).ok(),
+        ColumnDefault::Bits(bytes) if numeric && bytes.len() <= 8 => {
+            Some(bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)).to_string())
+        }
+        ColumnDefault::Literal(text) if labels && (number || !ty.labels.contains(text)) => {
+            text.parse().ok().and_then(|number| numbered_labels(ty, number))
+        }
+        _ => None,
+    };
+    text.map_or(default, ColumnDefault::Literal)
+}
+
+fn numbered_labels(ty: &ColumnType, number: u64) -> Option<String> {
+    if ty.name == TypeName::Enum {
+        return ty.labels.get(usize::try_from(number).ok()?.checked_sub(1)?).cloned();
+    }
+    let chosen = ty.labels.iter().enumerate().filter(|(at, _)| *at < 64 && number >> at & 1 == 1);
+    Some(chosen.map(|(_, label)| label.as_str()).collect::<Vec<_>>().join(","))
 }
 
 /// A literal or the current time.

@@ -164,7 +164,7 @@ fn label(cursor: &mut Cursor<'_>) -> Result<String, DdlError> {
         cursor.advance();
         label
     } else {
-        cursor.text("a label")?
+        cursor.label()?
     };
     Ok(label.trim_end_matches(' ').to_owned())
 }

@@ -198,7 +198,7 @@ fn list(operands: &[Operand], values: &[Vec<String>], all: &[&Vec<String>]) -> R
             format!("NOT ({})", one_of(operands, &listed)?)
         });
     }
-    Ok(join(parts, "OR"))
+    Ok(if parts.is_empty() { FALSE.to_owned() } else { join(parts, "OR") })
 }
 
 /// True when the operands are one of the tuples, false otherwise, never NULL.

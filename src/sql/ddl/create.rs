@@ -1,6 +1,6 @@
 //! CREATE TABLE, in all its forms and as SHOW CREATE TABLE prints it.
 
-use crate::model::{ColumnDefault, Key, KeyKind, KeyPart, Table, TableName};
+use crate::model::{Column, ColumnDefault, Key, KeyKind, KeyPart, Table, TableName};
 
 use super::ast::{ObjectName, Statement};
 use super::charset;
@@ -111,15 +111,35 @@ impl Elements {
             table.columns.push(column.column);
         }
         keys.sort_by_key(|key| key.kind != KeyKind::Primary);
+        let foreign_names: Vec<String> = self
+            .foreign_keys
+            .iter()
+            .filter_map(|(name, _)| name.as_ref())
+            .map(|name| name.to_lowercase())
+            .collect();
+        let mut number = 0;
         for (name, columns) in self.foreign_keys {
+            // TiDB's own names, counted whether the index is needed or not.
+            let name = name.unwrap_or_else(|| {
+                loop {
+                    number += 1;
+                    let name = format!("fk_{number}");
+                    if !foreign_names.contains(&name) {
+                        break name;
+                    }
+                }
+            });
             let covered = keys.iter().filter_map(Key::columns).any(|key| {
                 key.len() >= columns.len()
                     && key.iter().zip(&columns).all(|(key, column)| same_name(key, column))
             });
             if !covered {
                 let parts = columns.into_iter().map(|name| KeyPart::Column { name, prefix: None }).collect();
-                keys.push(Key { name, kind: KeyKind::Index, parts, clustered: None });
+                keys.push(Key { name: Some(name), kind: KeyKind::Index, parts, clustered: None });
             }
+        }
+        for key in &mut keys {
+            spell_as_columns(key, &table.columns);
         }
         table.keys = keys;
         require_primary_key_columns(table);
@@ -129,6 +149,17 @@ impl Elements {
 /// Names compare without case.
 pub(super) fn same_name(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other) || one.to_lowercase() == other.to_lowercase()
+}
+
+/// A key names its columns in their own spelling, however its text does.
+pub(super) fn spell_as_columns(key: &mut Key, columns: &[Column]) {
+    for part in &mut key.parts {
+        if let KeyPart::Column { name, .. } = part
+            && let Some(column) = columns.iter().find(|column| same_name(&column.name, name))
+        {
+            name.clone_from(&column.name);
+        }
+    }
 }
 
 /// The columns of a primary key are NOT NULL, whatever their definition says.

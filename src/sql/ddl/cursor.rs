@@ -4,11 +4,13 @@ use super::ast::ObjectName;
 use super::error::DdlError;
 use super::literal;
 use super::token::{Kind, Token};
+use super::writer::{self, Writer};
 
 pub(super) struct Cursor<'a> {
     text: &'a str,
     tokens: &'a [Token],
     at: usize,
+    writer: Writer,
 }
 
 /// Words that no statement of a TiDB has as an unquoted name. Refusing them keeps a clause that we do not know from being
@@ -69,7 +71,7 @@ fn is_plain_introducer(word: &str) -> bool {
 
 impl<'a> Cursor<'a> {
     pub fn new(text: &'a str, tokens: &'a [Token]) -> Self {
-        Self { text, tokens, at: 0 }
+        Self { text, tokens, at: 0, writer: writer::writer(text, tokens) }
     }
 
     /// A place to come [`Self::back`] to.
@@ -240,6 +242,26 @@ impl<'a> Cursor<'a> {
         let names = self.list(|cursor| cursor.name(what))?;
         self.expect_symbol(")")?;
         Ok(names)
+    }
+
+    /// A string of those that TiDB's canonical form writes without escapes: labels and options of tables.
+    pub fn bare_text(&mut self, what: &str) -> Result<String, DdlError> {
+        if self.writer != Writer::Canonical || !self.is_kind(0, Kind::Text) {
+            return self.text(what);
+        }
+        let text = literal::unquote_bare(self.raw(0)).ok_or_else(|| self.expected(what))?;
+        self.advance();
+        Ok(text)
+    }
+
+    /// A label of ENUM or SET in a string.
+    pub fn label(&mut self) -> Result<String, DdlError> {
+        if self.writer == Writer::ShowCreate && self.is_kind(0, Kind::Text) && self.raw(0).contains('\\') {
+            return Err(self.expected("a label without a backslash").hint(
+                "SHOW CREATE TABLE writes labels with backslashes in a form that can be read in two ways: leave this table out",
+            ));
+        }
+        self.bare_text("a label")
     }
 
     /// A string; neighbours are one string, as in MySQL, and introducers are dropped.

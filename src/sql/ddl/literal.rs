@@ -31,6 +31,12 @@ pub(super) fn unquote(raw: &str) -> Option<String> {
     Some(out)
 }
 
+/// Content of `'text'` in which a backslash is a character like others.
+pub(super) fn unquote_bare(raw: &str) -> Option<String> {
+    let inner = raw.strip_prefix('\'')?.strip_suffix('\'')?;
+    Some(inner.replace("''", "'"))
+}
+
 /// Big-endian bytes of `b'101'`, `0b101`, `x'0f'` or `0xf`. None when a digit is wrong, or `x''` has an odd number of them.
 pub(super) fn bits(raw: &str) -> Option<Vec<u8>> {
     let mut characters = raw.chars();

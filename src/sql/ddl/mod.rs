@@ -32,6 +32,7 @@ mod table_option;
 #[cfg(test)]
 mod tests;
 mod token;
+mod writer;
 
 pub use charset::default_collation;
 pub use condition::partition_condition;

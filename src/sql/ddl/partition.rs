@@ -168,9 +168,13 @@ fn definition(cursor: &mut Cursor<'_>) -> Result<(String, Values), DdlError> {
     Ok((name, values))
 }
 
-/// `(value, ...)` where a value in parentheses of its own is a tuple of LIST COLUMNS.
+/// `(value, ...)` where a value in parentheses of its own is a tuple of LIST COLUMNS. A TiDB that does not know DEFAULT
+/// partitions yet takes the word and prints `()`: a partition without rows.
 fn value_list(cursor: &mut Cursor<'_>) -> Result<Vec<Vec<String>>, DdlError> {
     cursor.expect_symbol("(")?;
+    if cursor.take_symbol(")") {
+        return Ok(Vec::new());
+    }
     let values = cursor.list(|cursor| {
         if cursor.is_symbol(0, "(") {
             return cursor.group_items();

@@ -78,7 +78,7 @@ pub(super) fn table_option(cursor: &mut Cursor<'_>) -> Result<Option<TableOption
     }
     if cursor.take(&["COMMENT"]) {
         cursor.take_symbol("=");
-        return Ok(Some(TableOption::Comment(cursor.text("a comment")?)));
+        return Ok(Some(TableOption::Comment(cursor.bare_text("a comment")?)));
     }
     let what = cursor.word(0);
     if cursor.take(&["PLACEMENT", "POLICY"])

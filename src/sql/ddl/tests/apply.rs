@@ -1,7 +1,7 @@
 //! Clauses carried out on a table.
 
 use super::{clauses, one, table};
-use crate::model::{Partitioning, Table, TableName};
+use crate::model::{ColumnDefault, Partitioning, Table, TableName};
 use crate::sql::ddl::apply::{ApplyError, alter, create_index, create_like, drop_index, name_keys};
 use crate::sql::ddl::ast::Statement;
 
@@ -90,7 +90,7 @@ fn keys_without_a_name_get_tidbs() {
     );
     name_keys(&mut table);
     let names: Vec<&str> = table.keys.iter().map(|key| key.name.as_deref().unwrap()).collect();
-    assert_eq!(names, ["expression_index", "A", "a_2", "Primary_2", "expression_index_2", "a_3"]);
+    assert_eq!(names, ["expression_index", "a", "a_2", "Primary_2", "expression_index_2", "a_3"]);
 }
 
 #[test]
@@ -163,6 +163,22 @@ fn character_sets_of_columns() {
     assert_eq!(charsets("COMMENT ''"), "utf8 -/- latin1/- -/- -/-");
     assert_eq!(charsets("CONVERT TO CHARSET utf8mb4"), "utf8mb4 -/- -/- -/- -/-");
     assert_eq!(charsets("DEFAULT CHARSET utf8mb4"), "utf8mb4 utf8/utf8_general_ci latin1/- -/- -/-");
+}
+
+#[test]
+fn a_new_default_takes_the_form_of_its_column() {
+    for (definition, default, expected) in
+        [("ENUM('a','b')", "2", "b"), ("ENUM('a','2')", "'2'", "2"), ("INT", "b'11'", "3")]
+    {
+        let table =
+            altered(&format!("CREATE TABLE t (a {definition})"), &format!("ALTER a SET DEFAULT {default}"));
+        assert_eq!(
+            table.columns[0].default,
+            Some(ColumnDefault::Literal(expected.to_owned())),
+            "{definition}"
+        );
+    }
+    assert_eq!(altered("CREATE TABLE t (a INT DEFAULT 1)", "ALTER a DROP DEFAULT").columns[0].default, None);
 }
 
 #[test]

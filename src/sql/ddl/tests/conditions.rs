@@ -50,6 +50,7 @@ fn rows_of_partitions() {
             "((`a` IS NOT NULL AND `a` = 1) AND (`b` = 'x')) OR ((`a` IS NULL) AND (`b` = 'y'))",
         ),
         ("LIST (a) (PARTITION p DEFAULT)", &["p"], "1 = 1"),
+        ("LIST (a) (PARTITION p VALUES IN ())", &["p"], "1 = 0"),
         ("HASH (id) PARTITIONS 4", &["p0"], "ABS(MOD(`Id`, 4)) = 0"),
         ("HASH (a) PARTITIONS 4", &["p0"], "ABS(MOD(`a`, 4)) = 0 OR `a` IS NULL"),
         ("HASH (a) PARTITIONS 4", &["p3"], "ABS(MOD(`a`, 4)) = 3"),

@@ -107,6 +107,40 @@ fn labels_are_unquoted_and_cut_at_the_end() {
     }
 }
 
+/// Texts as TiDB v7.0 wrote them for `C:\x`, a line feed and a backslash at the end.
+#[test]
+fn a_backslash_means_what_the_writer_of_the_text_means_by_it() {
+    let labels = |sql: &str| table(sql).columns.remove(0).ty.labels;
+    let written = r"CREATE TABLE t (b ENUM('C:\\x','it\'s','a\nb'))";
+    assert_eq!(labels(written), ["C:\\x", "it's", "a\nb"]);
+    let canonical = "CREATE TABLE `t` (`b` ENUM('C:\\x','it''s','a\nb') COLLATE utf8mb4_bin DEFAULT _UTF8MB4'C:\\\\x' COMMENT 'c\\\\x') COMMENT = 't\\u';";
+    let table = table(canonical);
+    assert_eq!(table.columns[0].ty.labels, ["C:\\x", "it's", "a\nb"]);
+    assert_eq!(table.columns[0].default, Some(ColumnDefault::Literal("C:\\x".to_owned())));
+    assert_eq!((table.columns[0].comment.as_str(), table.comment.as_str()), ("c\\x", "t\\u"));
+    let shown = "CREATE TABLE `t` (\n  `b` enum('C:\\x') DEFAULT NULL\n)";
+    assert_eq!(refused(shown).1, "a label without a backslash");
+    let shown = "CREATE TABLE `t` (\n  `b` enum('x') DEFAULT NULL COMMENT 'C:\\\\x'\n) COMMENT='t\\\\u'";
+    assert_eq!(super::table(shown).comment, "t\\u");
+}
+
+#[test]
+fn defaults_are_kept_in_the_form_of_their_type() {
+    let literal = |text: &str| Some(ColumnDefault::Literal(text.to_owned()));
+    for (text, expected) in [
+        ("ENUM('a','b') DEFAULT 2", literal("b")),
+        ("ENUM('a','2') DEFAULT '2'", literal("2")),
+        ("SET('a','b','c') DEFAULT 5", literal("a,c")),
+        ("SET('a') DEFAULT 0", literal("")),
+        ("ENUM('2','a') DEFAULT 2", literal("a")),
+        ("VARCHAR(9) DEFAULT 0x6162", literal("ab")),
+        ("TINYINT(1) DEFAULT b'1'", literal("1")),
+        ("BIGINT UNSIGNED DEFAULT 0xffffffffffffffff", literal("18446744073709551615")),
+    ] {
+        assert_eq!(column(text).default, expected, "{text}");
+    }
+}
+
 #[test]
 fn defaults() {
     use ColumnDefault::{Bits, CurrentTimestamp, Expression, Literal, Null};
@@ -225,6 +259,9 @@ fn a_foreign_key_brings_its_index_unless_one_begins_with_its_columns() {
     assert_eq!(keys(sql), [key(Some("f"), KeyKind::Index, &["a"])]);
     let sql = "CREATE TABLE t (a INT, b INT, UNIQUE x (A, b), FOREIGN KEY (a) REFERENCES p (id))";
     assert_eq!(keys(sql).len(), 1);
+    let sql = "CREATE TABLE t (a INT, b INT, c INT, FOREIGN KEY (a) REFERENCES p (id), KEY q (b), FOREIGN KEY (b) REFERENCES p (id), CONSTRAINT fk_3 FOREIGN KEY (c) REFERENCES p (id), FOREIGN KEY (c) REFERENCES p (d))";
+    let names: Vec<_> = keys(sql).into_iter().filter_map(|key| key.name).collect();
+    assert_eq!(names, ["q", "fk_1", "fk_3"]);
 }
 
 #[test]

@@ -1,0 +1,533 @@
+use super::fixture::{column, every_type, generated, key, table, with_default};
+use super::*;
+use crate::model::{Column, ColumnDefault, Dialect, KeyKind, Table, TableName};
+use crate::sql::ddl::ast::{AlterClause, ColumnPosition};
+use crate::task::spec::{LossyPolicies, LossyPolicy, TableKind};
+
+fn dw(name: &str) -> TableName {
+    TableName::new("dw", name)
+}
+
+fn planned(dialect: Dialect, source: &Table, options: &TableOptions) -> TargetTable {
+    TargetTable::new(dialect, source, dw(&source.name.table), options).unwrap()
+}
+
+/// Statement, identity and warnings in one text.
+fn shown(table: &TargetTable) -> String {
+    let identity: Vec<_> = table.identity_columns().map(|column| column.name.as_str()).collect();
+    let warnings: Vec<_> = table.warnings.iter().map(ToString::to_string).collect();
+    format!(
+        "{};\n\nidentity: {}\nother unique keys: {}\nwarnings:\n{}",
+        create_table(table),
+        identity.join(", "),
+        table.has_other_unique_keys,
+        warnings.join("\n")
+    )
+}
+
+fn refusals(dialect: Dialect, source: &Table, options: &TableOptions) -> Vec<String> {
+    TargetTable::new(dialect, source, dw("t"), options)
+        .expect_err("is refused")
+        .iter()
+        .filter(|problem| problem.is_refusal())
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn simple() -> Table {
+    table(
+        "t",
+        vec![
+            column("id", "bigint not null"),
+            column("user_id", "int not null"),
+            column("at", "datetime not null"),
+            column("note", "varchar(20)"),
+        ],
+        vec![key(KeyKind::Primary, "", "id")],
+    )
+}
+
+#[test]
+fn every_type_on_mysql() {
+    insta::assert_snapshot!(shown(&planned(Dialect::Mysql, &every_type(), &TableOptions::default())));
+}
+
+#[test]
+fn every_type_on_adb() {
+    insta::assert_snapshot!(shown(&planned(Dialect::Adb, &every_type(), &TableOptions::default())));
+}
+
+#[test]
+fn adb_places_distribution_and_partition_first_in_the_primary_key() {
+    let options = TableOptions {
+        distribute_by: Some(vec!["USER_ID".to_owned()]),
+        partition_by: Some("date_format(at, '%Y%m')".to_owned()),
+        lifecycle_partitions: Some(36),
+        ..TableOptions::default()
+    };
+    let table = planned(Dialect::Adb, &simple(), &options);
+    let sql = create_table(&table);
+    assert!(sql.contains("PRIMARY KEY (`user_id`, `at`, `id`)"), "{sql}");
+    assert!(
+        sql.ends_with(
+            ") DISTRIBUTED BY HASH(`user_id`) PARTITION BY VALUE(DATE_FORMAT(`at`, '%Y%m')) LIFECYCLE 36"
+        ),
+        "{sql}"
+    );
+    assert_eq!(table.identity, Some(vec![1, 2, 0]));
+    let dimension = TableOptions { kind: TableKind::Dimension, ..TableOptions::default() };
+    assert!(
+        create_table(&planned(Dialect::Adb, &simple(), &dimension)).ends_with(") DISTRIBUTED BY BROADCAST")
+    );
+}
+
+#[test]
+fn adb_refuses_layouts_that_cannot_be() {
+    let options = |change: fn(&mut TableOptions)| {
+        let mut options = TableOptions::default();
+        change(&mut options);
+        refusals(Dialect::Adb, &simple(), &options).join("; ")
+    };
+    for (found, expected) in [
+        (options(|options| options.distribute_by = Some(vec!["nope".to_owned()])), "does not have"),
+        (options(|options| options.distribute_by = Some(vec!["note".to_owned()])), "may be NULL"),
+        (options(|options| options.partition_by = Some("YEAR(at)".to_owned())), "a partition is"),
+        (
+            options(|options| options.partition_by = Some("FROM_UNIXTIME(at, '%Y')".to_owned())),
+            "does not fit",
+        ),
+        (options(|options| options.lifecycle_partitions = Some(3)), "without partition_by"),
+        (
+            options(|options| {
+                options.kind = TableKind::Dimension;
+                options.distribute_by = Some(vec!["id".to_owned()]);
+            }),
+            "dimension table",
+        ),
+        (options(|options| options.primary_key = Some(vec![])), "names no column"),
+    ] {
+        assert!(found.contains(expected), "{found}");
+    }
+    let keyless = table("t", vec![column("a", "int not null")], vec![]);
+    assert!(refusals(Dialect::Adb, &keyless, &TableOptions::default())[0].contains("no primary key"));
+    assert_eq!(planned(Dialect::Mysql, &keyless, &TableOptions::default()).identity, None);
+    let named = table("1t", vec![column("2a", "int not null")], vec![key(KeyKind::Primary, "", "2a")]);
+    assert_eq!(refusals(Dialect::Adb, &named, &TableOptions::default()).len(), 2);
+}
+
+#[test]
+fn lossy_policies_choose_types_or_refuse() {
+    let source = table(
+        "t",
+        vec![
+            column("id", "int not null"),
+            column("c", "decimal(65,30)"),
+            column("dt", "datetime(6)"),
+            column("t", "time"),
+            column("d", "date"),
+        ],
+        vec![key(KeyKind::Primary, "", "id")],
+    );
+    let strict = LossyPolicies { fraction: LossyPolicy::Refuse, ..LossyPolicies::default() };
+    let options = |lossy| TableOptions { lossy, ..TableOptions::default() };
+    assert_eq!(
+        refusals(Dialect::Adb, &source, &options(strict)),
+        [
+            "shop.t.c: decimal(65,30) has more than the 38 digits of the target",
+            "shop.t.dt: datetime(6) is finer than the milliseconds of the target"
+        ]
+    );
+    let types = |policy| {
+        let lossy = LossyPolicies { time: policy, zero_date: policy, decimal: policy, fraction: policy };
+        planned(Dialect::Adb, &source, &options(lossy))
+            .columns
+            .iter()
+            .map(|column| column.type_text.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(types(LossyPolicy::Clamp), ["int", "decimal(38,3)", "datetime", "time", "date"]);
+    assert_eq!(
+        types(LossyPolicy::Varchar),
+        ["int", "varchar(67)", "varchar(26)", "varchar(26)", "varchar(26)"]
+    );
+}
+
+#[test]
+fn no_policy_bends_a_key() {
+    let source = table(
+        "t",
+        vec![column("c", "decimal(40,2) not null"), column("dt", "datetime(6) not null")],
+        vec![key(KeyKind::Primary, "", "c, dt")],
+    );
+    let clamp = LossyPolicies {
+        time: LossyPolicy::Clamp,
+        zero_date: LossyPolicy::Clamp,
+        decimal: LossyPolicy::Clamp,
+        fraction: LossyPolicy::Clamp,
+    };
+    let options = TableOptions { lossy: clamp, ..TableOptions::default() };
+    assert_eq!(refusals(Dialect::Adb, &source, &options).len(), 2);
+}
+
+#[test]
+fn mysql_rows_and_keys_fit_its_limits() {
+    let source = table(
+        "t",
+        vec![
+            column("id", "int not null"),
+            column("a", "varchar(16000)"),
+            with_default("b", "varchar(15000)", "x"),
+            column("k", "varchar(800) charset latin1"),
+        ],
+        vec![
+            key(KeyKind::Primary, "", "id"),
+            key(KeyKind::Unique, "k", "k"),
+            key(KeyKind::Index, "a", "a(700)"),
+        ],
+    );
+    let table = planned(Dialect::Mysql, &source, &TableOptions::default());
+    let types: Vec<_> =
+        table.columns.iter().map(|column| column.type_text.split(' ').next().unwrap()).collect();
+    assert_eq!(types, ["int", "text", "varchar(15000)", "varchar(800)"]);
+    assert_eq!(table.keys.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["PRIMARY", "a"]);
+    assert!(!table.has_other_unique_keys);
+    let long = fixture::table(
+        "t",
+        vec![column("k", "varchar(800) charset latin1 not null")],
+        vec![key(KeyKind::Primary, "", "k")],
+    );
+    assert!(refusals(Dialect::Mysql, &long, &TableOptions::default())[0].contains("3,072"));
+}
+
+#[test]
+fn a_primary_key_of_generated_columns_is_left_out() {
+    let source = table(
+        "t",
+        vec![column("a", "int"), generated("g", "int not null", "`a` * 10", true)],
+        vec![key(KeyKind::Primary, "", "g")],
+    );
+    let table = planned(Dialect::Mysql, &source, &TableOptions::default());
+    assert_eq!((table.identity, table.keys.len(), table.warnings.len()), (None, 0, 1));
+}
+
+#[test]
+fn an_overridden_key_makes_the_sources_keys_plain() {
+    let mut source = simple();
+    source.keys.push(key(KeyKind::Unique, "un", "note"));
+    let options = TableOptions {
+        primary_key: Some(vec!["user_id".to_owned(), "id".to_owned()]),
+        ..TableOptions::default()
+    };
+    let table = planned(Dialect::Mysql, &source, &options);
+    let sql = create_table(&table);
+    assert!(
+        sql.contains("PRIMARY KEY (`user_id`, `id`),\n  KEY `source_primary` (`id`),\n  KEY `un` (`note`)"),
+        "{sql}"
+    );
+    assert_eq!((table.identity.clone(), table.has_other_unique_keys), (Some(vec![1, 0]), false));
+}
+
+#[test]
+fn bytewise_sources_get_bytewise_collations() {
+    let options = TableOptions {
+        bytewise: true,
+        collations: Collations::new(["utf8mb4_nopad_bin".to_owned()]),
+        ..TableOptions::default()
+    };
+    let sql = create_table(&planned(Dialect::Mysql, &simple(), &options));
+    assert!(sql.contains("`note` varchar(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NULL"), "{sql}");
+}
+
+// ALTER
+
+fn change(
+    dialect: Dialect,
+    before: &Table,
+    clause: &AlterClause,
+    after: &Table,
+) -> Result<Vec<String>, String> {
+    changed(dialect, before, clause, after, &AlterContext::default())
+}
+
+fn changed(
+    dialect: Dialect,
+    before: &Table,
+    clause: &AlterClause,
+    after: &Table,
+    context: &AlterContext<'_>,
+) -> Result<Vec<String>, String> {
+    alter(dialect, before, clause, after, &dw("t"), &TableOptions::default(), context)
+        .map(|statements| {
+            statements
+                .into_iter()
+                .map(|statement| statement.sql.replace("ALTER TABLE `dw`.`t` ", "").replace(TEXT, ""))
+                .collect()
+        })
+        .map_err(|problem| problem.detail)
+}
+
+const TEXT: &str = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+
+fn add(column: &Column, position: Option<ColumnPosition>) -> AlterClause {
+    AlterClause::AddColumn { column: column.clone(), position, keys: vec![], if_not_exists: false }
+}
+
+/// The simple table with a column more at a place.
+fn grown(column: &Column, at: usize) -> Table {
+    let mut table = simple();
+    table.columns.insert(at, column.clone());
+    table
+}
+
+fn modified(name: &str, text: &str) -> (AlterClause, Table) {
+    let mut table = simple();
+    let new = column(name, text);
+    let at = table.column_index(name).unwrap();
+    table.columns[at] = new.clone();
+    (AlterClause::ChangeColumn { old: name.to_owned(), column: new, position: None, if_exists: false }, table)
+}
+
+#[test]
+fn added_columns_keep_their_place_on_mysql() {
+    let new = with_default("n", "int not null", "0");
+    let first = Some(ColumnPosition::First);
+    let behind = Some(ColumnPosition::After("user_id".to_owned()));
+    let go =
+        |dialect, at, position| change(dialect, &simple(), &add(&new, position), &grown(&new, at)).unwrap();
+    assert_eq!(go(Dialect::Mysql, 4, None), ["ADD COLUMN `n` int NOT NULL DEFAULT '0'"]);
+    assert_eq!(go(Dialect::Mysql, 0, first.clone()), ["ADD COLUMN `n` int NOT NULL DEFAULT '0' FIRST"]);
+    assert_eq!(go(Dialect::Mysql, 2, behind), ["ADD COLUMN `n` int NOT NULL DEFAULT '0' AFTER `user_id`"]);
+    assert_eq!(go(Dialect::Adb, 0, first), ["ADD COLUMN `n` int NOT NULL DEFAULT 0"]);
+}
+
+#[test]
+fn a_column_too_many_moves_another_out_of_the_row() {
+    let before = table(
+        "t",
+        vec![column("id", "int not null"), column("a", "varchar(9000)")],
+        vec![key(KeyKind::Primary, "", "id")],
+    );
+    let new = column("b", "varchar(8000)");
+    let mut after = before.clone();
+    after.columns.push(new.clone());
+    assert_eq!(
+        change(Dialect::Mysql, &before, &add(&new, None), &after).unwrap(),
+        ["MODIFY COLUMN `a` text NULL", "ADD COLUMN `b` varchar(8000) NULL"]
+    );
+}
+
+#[test]
+fn existing_rows_get_what_the_source_gave_them() {
+    let new = Column {
+        default: Some(ColumnDefault::CurrentTimestamp { fsp: 0 }),
+        ..column("n", "timestamp not null")
+    };
+    let context = AlterContext { existing_rows: Some("2024-01-02 03:04:05"), ..AlterContext::default() };
+    let go = |dialect, context: &AlterContext<'_>| {
+        alter(
+            dialect,
+            &simple(),
+            &add(&new, None),
+            &grown(&new, 4),
+            &dw("t"),
+            &TableOptions::default(),
+            context,
+        )
+        .unwrap()
+    };
+    let sql: Vec<_> = go(Dialect::Mysql, &context).into_iter().map(|step| step.sql).collect();
+    assert_eq!(
+        sql,
+        [
+            "ALTER TABLE `dw`.`t` ADD COLUMN `n` timestamp NOT NULL DEFAULT '2024-01-02 03:04:05'",
+            "ALTER TABLE `dw`.`t` MODIFY COLUMN `n` timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP"
+        ]
+    );
+    assert_eq!(go(Dialect::Adb, &context).len(), 1);
+    assert!(go(Dialect::Mysql, &AlterContext::default())[0].warning.is_some());
+    let plain = column("n", "timestamp not null");
+    assert_eq!(
+        change(Dialect::Mysql, &simple(), &add(&plain, None), &grown(&plain, 4)).unwrap(),
+        ["ADD COLUMN `n` timestamp NOT NULL DEFAULT '0000-00-00 00:00:00'"]
+    );
+}
+
+#[test]
+fn generated_columns_exist_on_mysql_where_their_expression_is_portable() {
+    let portable = generated("g", "int", "`id` + 1", true);
+    let other = generated("g", "int", "uuid_short()", true);
+    let go = |dialect, new: &Column| change(dialect, &simple(), &add(new, None), &grown(new, 4)).unwrap();
+    assert_eq!(go(Dialect::Mysql, &portable), ["ADD COLUMN `g` int GENERATED ALWAYS AS (`id` + 1) STORED"]);
+    assert_eq!(go(Dialect::Mysql, &other), [""; 0]);
+    assert_eq!(go(Dialect::Adb, &portable), [""; 0]);
+    let drop = AlterClause::DropColumn { name: "g".to_owned(), if_exists: false };
+    assert_eq!(change(Dialect::Adb, &grown(&portable, 4), &drop, &simple()).unwrap(), [""; 0]);
+    assert_eq!(change(Dialect::Mysql, &grown(&portable, 4), &drop, &simple()).unwrap(), ["DROP COLUMN `g`"]);
+}
+
+#[test]
+fn columns_are_renamed_and_changed() {
+    let mut renamed = simple();
+    renamed.columns[3].name = "remark".to_owned();
+    let clause = AlterClause::RenameColumn { old: "note".to_owned(), new: "remark".to_owned() };
+    for dialect in [Dialect::Mysql, Dialect::Adb] {
+        assert_eq!(
+            change(dialect, &simple(), &clause, &renamed).unwrap(),
+            ["RENAME COLUMN `note` TO `remark`"]
+        );
+    }
+    renamed.columns[3].ty.length = Some(300);
+    let clause = AlterClause::ChangeColumn {
+        old: "note".to_owned(),
+        column: renamed.columns[3].clone(),
+        position: None,
+        if_exists: false,
+    };
+    assert_eq!(
+        change(Dialect::Mysql, &simple(), &clause, &renamed).unwrap(),
+        ["CHANGE COLUMN `note` `remark` varchar(300) NULL"]
+    );
+    assert_eq!(
+        change(Dialect::Adb, &simple(), &clause, &renamed).unwrap(),
+        ["RENAME COLUMN `note` TO `remark`"]
+    );
+}
+
+#[test]
+fn adb_widens_and_refuses_the_rest() {
+    for (name, text, mysql, adb) in [
+        (
+            "user_id",
+            "bigint not null",
+            "MODIFY COLUMN `user_id` bigint NOT NULL",
+            Ok("MODIFY COLUMN `user_id` bigint NOT NULL"),
+        ),
+        ("user_id", "int", "MODIFY COLUMN `user_id` int NULL", Ok("MODIFY COLUMN `user_id` int NULL")),
+        ("note", "varchar(20) not null", "MODIFY COLUMN `note` varchar(20) NOT NULL", Ok("")),
+        ("note", "text", "MODIFY COLUMN `note` text NULL", Ok("")),
+        (
+            "user_id",
+            "smallint not null",
+            "MODIFY COLUMN `user_id` smallint NOT NULL",
+            Err("cannot change int to smallint"),
+        ),
+        (
+            "user_id",
+            "varchar(5) not null",
+            "MODIFY COLUMN `user_id` varchar(5) NOT NULL",
+            Err("cannot change"),
+        ),
+        ("id", "bigint unsigned not null", "MODIFY COLUMN `id` bigint unsigned NOT NULL", Err("primary key")),
+        ("at", "datetime not null", "", Ok("")),
+    ] {
+        let (clause, after) = modified(name, text);
+        assert_eq!(change(Dialect::Mysql, &simple(), &clause, &after).unwrap().concat(), mysql);
+        match (change(Dialect::Adb, &simple(), &clause, &after), adb) {
+            (Ok(found), Ok(expected)) => assert_eq!(found.concat(), expected, "{text}"),
+            (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+            (found, expected) => panic!("{name} {text}: {found:?}, not {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn new_labels_mean_nothing_to_adb_unless_they_move_the_old() {
+    let with = |labels: &str| {
+        let mut table = simple();
+        table.columns[3] = column("note", labels);
+        table
+    };
+    let go = |to: &str| {
+        let clause = AlterClause::ChangeColumn {
+            old: "note".to_owned(),
+            column: column("note", to),
+            position: None,
+            if_exists: false,
+        };
+        change(Dialect::Adb, &with("enum(a,b)"), &clause, &with(to))
+    };
+    assert_eq!(go("enum(a,b,c)").unwrap(), [""; 0]);
+    assert!(go("enum(b,a)").is_err());
+}
+
+#[test]
+fn keys_of_adb_never_change() {
+    let mut after = simple();
+    after.keys.clear();
+    let drop = AlterClause::DropPrimaryKey;
+    assert!(change(Dialect::Adb, &simple(), &drop, &after).is_err());
+    assert_eq!(change(Dialect::Mysql, &simple(), &drop, &after).unwrap(), ["DROP PRIMARY KEY"]);
+    let mut after = simple();
+    after.columns.remove(0);
+    let drop = AlterClause::DropColumn { name: "id".to_owned(), if_exists: false };
+    assert!(change(Dialect::Adb, &simple(), &drop, &after).is_err());
+}
+
+#[test]
+fn indexes_follow_on_mysql() {
+    let mut before = simple();
+    before.keys.push(key(KeyKind::Index, "", "note"));
+    let add = |kind, name: &str, parts: &str| {
+        let new = key(kind, name, parts);
+        let mut after = before.clone();
+        after.keys.push(new.clone());
+        let clause = AlterClause::AddKey { key: new, if_not_exists: false };
+        assert_eq!(change(Dialect::Adb, &before, &clause, &after).unwrap(), [""; 0]);
+        change(Dialect::Mysql, &before, &clause, &after).unwrap().concat()
+    };
+    assert_eq!(add(KeyKind::Unique, "uk", "user_id, note(5)"), "ADD UNIQUE KEY `uk` (`user_id`, `note`(5))");
+    assert_eq!(add(KeyKind::Index, "", "note, at"), "ADD KEY `note_2` (`note`, `at`)");
+    assert_eq!(add(KeyKind::Index, "x", "(lower(note))"), "");
+    assert_eq!(add(KeyKind::Fulltext, "f", "note"), "");
+    let drop = AlterClause::DropKey { name: "NOTE".to_owned(), if_exists: false };
+    assert_eq!(change(Dialect::Mysql, &before, &drop, &simple()).unwrap(), ["DROP INDEX `note`"]);
+    let absent = AlterClause::DropKey { name: "none".to_owned(), if_exists: true };
+    assert_eq!(change(Dialect::Mysql, &before, &absent, &before).unwrap(), [""; 0]);
+}
+
+#[test]
+fn defaults_comments_and_character_sets() {
+    let mut after = simple();
+    after.columns[1].default = Some(ColumnDefault::Literal("7".to_owned()));
+    let clause = AlterClause::SetDefault {
+        column: "user_id".to_owned(),
+        default: Some(ColumnDefault::Literal("7".to_owned())),
+    };
+    assert_eq!(
+        change(Dialect::Mysql, &simple(), &clause, &after).unwrap(),
+        ["ALTER COLUMN `user_id` SET DEFAULT '7'"]
+    );
+    let clause = AlterClause::SetDefault { column: "user_id".to_owned(), default: None };
+    assert_eq!(
+        change(Dialect::Mysql, &after, &clause, &simple()).unwrap(),
+        ["ALTER COLUMN `user_id` DROP DEFAULT"]
+    );
+    assert_eq!(change(Dialect::Adb, &after, &clause, &simple()).unwrap(), [""; 0]);
+    let mut after = simple();
+    after.comment = "it's".to_owned();
+    let clause = AlterClause::Comment { text: "it's".to_owned() };
+    assert_eq!(change(Dialect::Mysql, &simple(), &clause, &after).unwrap(), ["COMMENT = 'it\\'s'"]);
+    let mut before = simple();
+    (before.charset, before.collation) = (Some("utf8".to_owned()), Some("utf8_bin".to_owned()));
+    let clause = AlterClause::ConvertCharset { charset: "utf8mb4".to_owned(), collation: None };
+    assert_eq!(
+        change(Dialect::Mysql, &before, &clause, &simple()).unwrap(),
+        [format!("CONVERT TO{TEXT}").replace(TEXT, "")]
+    );
+    assert_eq!(change(Dialect::Adb, &before, &clause, &simple()).unwrap(), [""; 0]);
+}
+
+#[test]
+fn partitions_become_deletes() {
+    let drop = AlterClause::DropPartitions { names: vec!["p0".to_owned()], if_exists: false };
+    let context = AlterContext { partition_condition: Some("`id` < 10"), ..AlterContext::default() };
+    for dialect in [Dialect::Mysql, Dialect::Adb] {
+        assert_eq!(
+            changed(dialect, &simple(), &drop, &simple(), &context).unwrap(),
+            ["DELETE FROM `dw`.`t` WHERE `id` < 10"]
+        );
+    }
+    assert!(change(Dialect::Mysql, &simple(), &drop, &simple()).is_err());
+    let all = AlterClause::TruncatePartitions { names: None };
+    assert_eq!(change(Dialect::Mysql, &simple(), &all, &simple()).unwrap(), ["TRUNCATE TABLE `dw`.`t`"]);
+}

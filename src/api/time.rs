@@ -1,0 +1,19 @@
+//! Times and source timestamps as the API writes them.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(ms: i64) -> String {
+    let time = DateTime::<Utc>::from_timestamp_millis(ms).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The time of a TSO of the store; None for 0, which means none.
+pub fn of_tso(tso: i64) -> Option<String> {
+    (tso > 0).then(|| rfc3339(tso >> 18))
+}
+
+/// A TSO as a decimal string; None for 0.
+pub fn tso(tso: i64) -> Option<String> {
+    (tso > 0).then(|| tso.to_string())
+}

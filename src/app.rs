@@ -1,0 +1,175 @@
+//! The composition root: data folder, store, supervisor, router, and their ordered end.
+
+use std::fs::{DirBuilder, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::crypto::Keyring;
+use crate::engine::registry::Registry;
+use crate::engine::supervisor::{Runner, Supervisor};
+use crate::error::{Error, ErrorKind, Result};
+use crate::service::Service;
+use crate::store::Store;
+use crate::{api, telemetry};
+
+/// Requests in flight get this long when the process stops.
+const HTTP_PATIENCE: Duration = Duration::from_secs(2);
+const KEY_CHECK: &str = "key_check";
+
+/// A running server.
+#[derive(Debug)]
+pub struct App {
+    address: SocketAddr,
+    service: Service,
+    supervisor: JoinHandle<()>,
+    http: JoinHandle<std::io::Result<()>>,
+    close_http: CancellationToken,
+    /// Held for as long as the server runs.
+    _lock: File,
+}
+
+fn configuration(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Configuration, message)
+}
+
+impl App {
+    /// Opens the data folder and begins to serve; tasks that were running go on.
+    ///
+    /// # Errors
+    /// `Configuration` with the cure when the folder is in use, the key does not fit, or the address is refused.
+    pub async fn start(config: &Config, runner: Runner) -> Result<Self> {
+        if !config.listen.ip().is_loopback() {
+            return Err(configuration(format!("{} is not a loopback address", config.listen)).hint(
+                "this build has no access tokens yet and serves its own machine only: use --listen 127.0.0.1:8320, \
+                 and an SSH tunnel or an authenticating proxy on this machine for others",
+            ));
+        }
+        telemetry::recorder();
+        let lock = lock(&config.data_dir)?;
+        let store = Store::open(&config.data_dir.join("tidegate.db")).await?;
+        let keyring = Arc::new(keyring(config, &store).await?);
+        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+            configuration(format!("cannot listen on {}: {error}", config.listen))
+                .hint("another process may use the port: choose another one with --listen")
+        })?;
+        let address = listener.local_addr().map_err(Error::internal)?;
+
+        let service = Service {
+            store,
+            keyring,
+            registry: Arc::new(Registry::default()),
+            wake: Arc::new(Notify::new()),
+            shutdown: CancellationToken::new(),
+            supervisor_alive: Arc::new(AtomicBool::new(true)),
+            started: Instant::now(),
+        };
+        let supervisor = Supervisor::new(
+            service.store.clone(),
+            Arc::clone(&service.keyring),
+            Arc::clone(&service.registry),
+            Arc::clone(&service.wake),
+            runner,
+        );
+        let patience = Duration::from_millis(config.shutdown_ms);
+        let supervisor = tokio::spawn(supervisor.run(service.shutdown.clone(), patience));
+        let close_http = CancellationToken::new();
+        let server = axum::serve(listener, api::router(service.clone()));
+        let server = server.with_graceful_shutdown(close_http.clone().cancelled_owned());
+        let http = tokio::spawn(async move { server.await });
+        tracing::info!(%address, data_dir = %config.data_dir.display(), "serving");
+        Ok(Self { address, service, supervisor, http, close_http, _lock: lock })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, then ends in order. An error when a part ended by itself.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let broken = tokio::select! {
+            () = stop => None,
+            ended = &mut self.supervisor => Some(format!("the supervisor ended: {ended:?}")),
+            ended = &mut self.http => Some(format!("the HTTP server ended: {ended:?}")),
+        };
+        if let Some(cause) = &broken {
+            self.service.supervisor_alive.store(false, Ordering::Relaxed);
+            tracing::error!(cause, "a part of the server ended; stopping");
+        }
+        self.stop().await;
+        broken.map_or(Ok(()), |cause| Err(Error::internal(cause)))
+    }
+
+    /// Commands are refused, workers finish what is in flight, HTTP closes, the store closes.
+    pub async fn stop(mut self) {
+        tracing::info!("stopping");
+        self.service.shutdown.cancel();
+        if !self.supervisor.is_finished() {
+            let _ = (&mut self.supervisor).await;
+        }
+        self.service.supervisor_alive.store(false, Ordering::Relaxed);
+        self.close_http.cancel();
+        if !self.http.is_finished() && tokio::time::timeout(HTTP_PATIENCE, &mut self.http).await.is_err() {
+            tracing::warn!("requests in flight were cut off");
+            self.http.abort();
+        }
+        self.service.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Makes the data folder and keeps other processes out of it.
+fn lock(folder: &Path) -> Result<File> {
+    let object = || format!("data folder {}", folder.display());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| configuration(format!("cannot be created: {error}")).object(object()))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join("lock"))
+        .map_err(|error| configuration(format!("cannot be written: {error}")).object(object()))?;
+    fs2::FileExt::try_lock_exclusive(&file).map_err(|_| {
+        configuration("another tidegate process uses it")
+            .object(object())
+            .hint("stop that process, or give this one its own folder with --data-dir")
+    })?;
+    Ok(file)
+}
+
+/// The key that belongs to the store; a new one only for a new store.
+async fn keyring(config: &Config, store: &Store) -> Result<Keyring> {
+    let path = config.key_file.clone().unwrap_or_else(|| config.data_dir.join("key"));
+    let known = store.meta(KEY_CHECK).await?;
+    if !path.exists() && known.is_none() && config.key_file.is_none() {
+        let keyring = Keyring::create(&path)?;
+        store.init_meta(KEY_CHECK, &keyring.check_value()?).await?;
+        return Ok(keyring);
+    }
+    let keyring = Keyring::load(&path)?;
+    match known {
+        Some(check) if !keyring.accepts(&check) => {
+            Err(configuration("is not the key that this data folder was sealed with")
+                .object(format!("key file {}", path.display()))
+                .hint("give the right key with --key-file or TIDEGATE_KEY_FILE"))
+        }
+        Some(_) => Ok(keyring),
+        None => {
+            store.init_meta(KEY_CHECK, &keyring.check_value()?).await?;
+            Ok(keyring)
+        }
+    }
+}

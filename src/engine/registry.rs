@@ -1,0 +1,164 @@
+//! What runs in this process: the counters of each task's run and their recent rates. The supervisor writes, the API reads.
+//!
+//! The counters of an ended run stay until the next one begins, so that a paused task still shows how far it came.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::progress::Progress;
+use crate::model::TaskId;
+
+/// Rates are means over this time.
+pub const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Instant,
+    rows: u64,
+    bytes: u64,
+    changes: u64,
+    transactions: u64,
+    stream_bytes: u64,
+}
+
+/// Means over the last [`RATE_WINDOW`].
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rates {
+    pub rows_per_second: f64,
+    pub bytes_per_second: f64,
+    pub changes_per_second: f64,
+    pub transactions_per_second: f64,
+    pub stream_bytes_per_second: f64,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    progress: Arc<Progress>,
+    running: bool,
+    samples: VecDeque<Sample>,
+}
+
+/// Counters of one task as the API reads them.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub progress: Arc<Progress>,
+    pub running: bool,
+    /// None until two samples are there, and when nothing runs.
+    pub rates: Option<Rates>,
+}
+
+#[derive(Debug)]
+pub struct Registry {
+    entries: Mutex<HashMap<TaskId, Entry>>,
+    /// Counts changes of any task's status.
+    changes: watch::Sender<u64>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl Registry {
+    fn entries(&self) -> MutexGuard<'_, HashMap<TaskId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A run begins; gives its counters.
+    pub fn begin(&self, task: &TaskId) -> Arc<Progress> {
+        let progress = Arc::new(Progress::default());
+        let entry = Entry { progress: Arc::clone(&progress), running: true, samples: VecDeque::new() };
+        self.entries().insert(task.clone(), entry);
+        progress
+    }
+
+    pub fn end(&self, task: &TaskId) {
+        if let Some(entry) = self.entries().get_mut(task) {
+            entry.running = false;
+            entry.samples.clear();
+        }
+    }
+
+    pub fn forget(&self, task: &TaskId) {
+        self.entries().remove(task);
+    }
+
+    pub fn seen(&self, task: &TaskId) -> Option<Seen> {
+        let entries = self.entries();
+        let entry = entries.get(task)?;
+        let rates = match (entry.samples.front(), entry.samples.back()) {
+            (Some(first), Some(last)) if entry.samples.len() > 1 => Some(between(first, last)),
+            _ => None,
+        };
+        Some(Seen { progress: Arc::clone(&entry.progress), running: entry.running, rates })
+    }
+
+    /// Takes a sample of every running task; called about once a second.
+    pub fn sample(&self, now: Instant) {
+        for entry in self.entries().values_mut().filter(|entry| entry.running) {
+            let progress = &entry.progress;
+            entry.samples.push_back(Sample {
+                at: now,
+                rows: progress.rows_copied.load(Ordering::Relaxed),
+                bytes: progress.bytes_copied.load(Ordering::Relaxed),
+                changes: progress.changes_applied.load(Ordering::Relaxed),
+                transactions: progress.transactions_applied.load(Ordering::Relaxed),
+                stream_bytes: progress.bytes_applied.load(Ordering::Relaxed),
+            });
+            while entry.samples.front().is_some_and(|oldest| now - oldest.at > RATE_WINDOW) {
+                entry.samples.pop_front();
+            }
+        }
+    }
+
+    /// Tells everybody who waits that a task's state may have changed.
+    pub fn announce(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+fn between(first: &Sample, last: &Sample) -> Rates {
+    let seconds = (last.at - first.at).as_secs_f64().max(0.001);
+    // A seeded counter may jump up once, a restarted table down: never below zero.
+    let rate = |from: u64, to: u64| (to.saturating_sub(from) as f64 / seconds * 10.0).round() / 10.0;
+    Rates {
+        rows_per_second: rate(first.rows, last.rows),
+        bytes_per_second: rate(first.bytes, last.bytes),
+        changes_per_second: rate(first.changes, last.changes),
+        transactions_per_second: rate(first.transactions, last.transactions),
+        stream_bytes_per_second: rate(first.stream_bytes, last.stream_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_means_over_the_window() {
+        let registry = Registry::default();
+        let task = TaskId("t_1".to_owned());
+        let progress = registry.begin(&task);
+        let start = Instant::now();
+        registry.sample(start);
+        assert_eq!(registry.seen(&task).unwrap().rates, None);
+        for second in 1..=20 {
+            progress.rows_copied.fetch_add(if second <= 10 { 1000 } else { 100 }, Ordering::Relaxed);
+            registry.sample(start + Duration::from_secs(second));
+        }
+        assert_eq!(registry.seen(&task).unwrap().rates.unwrap().rows_per_second, 100.0);
+        registry.end(&task);
+        let seen = registry.seen(&task).unwrap();
+        assert!(!seen.running && seen.rates.is_none());
+        assert_eq!(seen.progress.rows_copied.load(Ordering::Relaxed), 11_000);
+    }
+}

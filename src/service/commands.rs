@@ -1,0 +1,130 @@
+//! Commands, and waiting for their effect.
+
+use std::time::Duration;
+
+use super::{Answer, Refusal, Service};
+use crate::store::tasks::{Commanded, TaskRow};
+use crate::task::status::{Command, Decision, Desired, Status, allowed_from, decide};
+
+/// A task after a command.
+#[derive(Debug)]
+pub struct Accepted {
+    pub task: TaskRow,
+    /// The effect is there; else it is on its way.
+    pub reached: bool,
+    /// False when the command changed nothing.
+    pub changed: bool,
+}
+
+fn refused(command: Command, task: &TaskRow) -> Refusal {
+    Refusal::Transition { command, status: task.status, allowed_from: allowed_from(command) }
+}
+
+/// What a command waits for.
+fn is_reached(command: Command, status: Status) -> bool {
+    match command {
+        Command::Start | Command::Resume => matches!(status, Status::Running | Status::Finished),
+        Command::Pause => status == Status::Paused,
+        Command::Stop => status == Status::Stopped,
+        Command::Delete => false,
+    }
+}
+
+fn wanted(command: Command) -> Desired {
+    match command {
+        Command::Start | Command::Resume => Desired::Running,
+        Command::Pause => Desired::Paused,
+        Command::Stop | Command::Delete => Desired::Stopped,
+    }
+}
+
+impl Service {
+    /// Gives a command and waits for its effect, at most `wait`. Start and resume need a spec that is valid now.
+    pub async fn command(
+        &self,
+        id_or_name: &str,
+        command: Command,
+        wait: Duration,
+        dry_run: bool,
+    ) -> Answer<Accepted> {
+        if self.shutdown.is_cancelled() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let task = self.task(id_or_name).await?;
+        let decision = decide(command, task.status, task.desired);
+        if decision == Decision::Refused {
+            return Err(refused(command, &task));
+        }
+        if matches!(command, Command::Start | Command::Resume) && decision != Decision::Nothing {
+            let faults = self.spec_faults(&task.spec).await?;
+            if !faults.is_empty() {
+                return Err(Refusal::Invalid(faults));
+            }
+        }
+        if dry_run {
+            let changed = decision != Decision::Nothing;
+            return Ok(Accepted { reached: is_reached(command, task.status), task, changed });
+        }
+        // Before the command, or its effect could be missed.
+        let mut changes = self.registry.changes();
+        let task = match self.store.command(&task.id.0, command, None).await? {
+            Commanded::NotFound | Commanded::Deleted => {
+                return Err(Refusal::NotFound(format!("there is no task {id_or_name}")));
+            }
+            Commanded::Refused(task) => return Err(refused(command, &task)),
+            Commanded::Done(task) => task,
+        };
+        tracing::info!(task.id = %task.id, command = command.as_str(), "command");
+        self.wake.notify_one();
+        let id = task.id.clone();
+        let changed = decision != Decision::Nothing;
+        let mut latest = *task;
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            if is_reached(command, latest.status) && latest.desired == wanted(command) {
+                return Ok(Accepted { task: latest, reached: true, changed });
+            }
+            if wait.is_zero() {
+                return Ok(Accepted { task: latest, reached: false, changed });
+            }
+            if latest.desired != wanted(command) {
+                return Err(Refusal::Superseded(Box::new(latest)));
+            }
+            // A failed task that is to be paused or stopped will be.
+            if latest.status == Status::Failed && wanted(command) == Desired::Running {
+                return Err(Refusal::TaskFailed(Box::new(latest)));
+            }
+            let over = tokio::select! {
+                _ = changes.changed() => false,
+                () = tokio::time::sleep_until(deadline) => true,
+                () = self.shutdown.cancelled() => true,
+            };
+            if over {
+                return Ok(Accepted { task: latest, reached: false, changed });
+            }
+            latest = self.task(&id.0).await?;
+        }
+    }
+
+    /// Deletes a task with everything that is kept of it; its events stay. The target is not touched.
+    pub async fn delete_task(&self, id_or_name: &str, dry_run: bool) -> Answer<()> {
+        let task = self.task(id_or_name).await?;
+        if decide(Command::Delete, task.status, task.desired) != Decision::Delete {
+            return Err(refused(Command::Delete, &task));
+        }
+        if dry_run {
+            return Ok(());
+        }
+        match self.store.command(&task.id.0, Command::Delete, None).await? {
+            Commanded::Deleted => {
+                self.registry.forget(&task.id);
+                tracing::info!(task.id = %task.id, "task deleted");
+                Ok(())
+            }
+            Commanded::Refused(task) => Err(refused(Command::Delete, &task)),
+            Commanded::NotFound | Commanded::Done(_) => {
+                Err(Refusal::NotFound(format!("there is no task {id_or_name}")))
+            }
+        }
+    }
+}

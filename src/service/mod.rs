@@ -1,0 +1,101 @@
+//! Use cases: what an operator can do, each one store transaction and then a word to the supervisor. No HTTP, no SQL.
+
+pub mod commands;
+pub mod connections;
+pub mod specs;
+pub mod tasks;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::crypto::Keyring;
+use crate::engine::registry::Registry;
+use crate::error::{Endpoint, Error, ErrorKind};
+use crate::store::Store;
+use crate::store::tasks::TaskRow;
+use crate::task::fault::Fault;
+use crate::task::status::{Command, Status};
+
+/// Everything that the use cases need; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub store: Store,
+    pub keyring: Arc<Keyring>,
+    pub registry: Arc<Registry>,
+    /// Calls the supervisor.
+    pub wake: Arc<Notify>,
+    /// Cancelled when the process begins to stop: no more commands, no more waiting.
+    pub shutdown: CancellationToken,
+    pub supervisor_alive: Arc<AtomicBool>,
+    pub started: Instant,
+}
+
+/// Why something was not done.
+#[derive(Debug)]
+pub enum Refusal {
+    NotFound(String),
+    /// Faults of a body, all of them.
+    Invalid(Vec<Fault>),
+    SecretRequired(Fault),
+    NameTaken(String),
+    InUse(String),
+    /// The task's state forbids the command.
+    Transition {
+        command: Command,
+        status: Status,
+        allowed_from: &'static [Status],
+    },
+    /// The task's state forbids a change of these fields.
+    Locked {
+        faults: Vec<Fault>,
+        status: Status,
+    },
+    /// What is edited is no longer what the caller has seen.
+    Stale(String),
+    /// A newer command has replaced the one that was waited for.
+    Superseded(Box<TaskRow>),
+    /// The task failed before the effect of the command was reached.
+    TaskFailed(Box<TaskRow>),
+    /// TiDB, Kafka or target: cannot be reached.
+    Unreachable(String),
+    /// TiDB, Kafka or target: answers, and says no.
+    EndpointRefused(String),
+    EndpointTimeout(String),
+    /// Settings that cannot work, a secret that does not open.
+    Configuration(String),
+    ShuttingDown,
+    /// The part of the product that would do it is not in this build.
+    NotAvailable(String),
+    /// A fault of ours.
+    Internal(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let mut text = error.to_string();
+        if let Some(hint) = &error.hint {
+            text = format!("{text}; {hint}");
+        }
+        match (error.kind, error.endpoint) {
+            (ErrorKind::Configuration, None) => Self::Configuration(text),
+            (_, None | Some(Endpoint::Store)) | (ErrorKind::Internal, _) => Self::Internal(error),
+            (ErrorKind::Unreachable, _) => Self::Unreachable(text),
+            _ => Self::EndpointRefused(text),
+        }
+    }
+}
+
+pub type Answer<T> = Result<T, Refusal>;
+
+impl Service {
+    pub async fn task(&self, id_or_name: &str) -> Answer<TaskRow> {
+        self.store
+            .task(id_or_name)
+            .await?
+            .ok_or_else(|| Refusal::NotFound(format!("there is no task {id_or_name}")))
+    }
+}

@@ -1,0 +1,162 @@
+//! Connections: settings in clear, the secret sealed.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::rows::{json, to_json};
+use super::{Store, now_ms};
+use crate::error::Result;
+use crate::task::connection::ConnectionSettings;
+
+#[derive(Debug, Clone)]
+pub struct ConnectionRow {
+    pub name: String,
+    pub settings: ConnectionSettings,
+    /// Sealed for `secret_place(name)`.
+    pub secret: Option<Vec<u8>>,
+    pub version: i64,
+    pub created_at: i64,
+    pub updated_at: i64,
+}
+
+/// What a connection's sealed secret is bound to.
+pub fn secret_place(name: &str) -> String {
+    format!("connection/{name}/secret")
+}
+
+fn read(row: &SqliteRow) -> Result<ConnectionRow> {
+    Ok(ConnectionRow {
+        name: row.try_get("name")?,
+        settings: json(row, "settings")?,
+        secret: row.try_get("secret")?,
+        version: row.try_get("version")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+impl Store {
+    pub async fn connection(&self, name: &str) -> Result<Option<ConnectionRow>> {
+        let row = sqlx::query("select * from connections where name = ?")
+            .bind(name)
+            .fetch_optional(&self.reader)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Connections in the order of their names, after the given one; of one kind when `kind` is given.
+    pub async fn connections_after(
+        &self,
+        name: &str,
+        kind: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ConnectionRow>> {
+        let rows = sqlx::query(
+            "select * from connections where name > ?1 and (?2 is null or kind = ?2) order by name limit ?3",
+        )
+        .bind(name)
+        .bind(kind)
+        .bind(limit)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Creates or replaces a connection if its version is still the expected one (None = it does not exist).
+    /// False when somebody else was faster.
+    pub async fn put_connection(
+        &self,
+        name: &str,
+        settings: &ConnectionSettings,
+        secret: Option<&[u8]>,
+        expected_version: Option<i64>,
+    ) -> Result<bool> {
+        let now = now_ms();
+        let settings_json = to_json(settings)?;
+        let mut transaction = self.writer.begin().await?;
+        let done = match expected_version {
+            None => {
+                sqlx::query(
+                    "insert into connections (name, kind, settings, secret, created_at, updated_at)
+                     values (?1, ?2, ?3, ?4, ?5, ?5) on conflict (name) do nothing",
+                )
+                .bind(name)
+                .bind(settings.kind())
+                .bind(settings_json)
+                .bind(secret)
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?
+            }
+            Some(version) => {
+                sqlx::query(
+                    "update connections set kind = ?2, settings = ?3, secret = ?4, updated_at = ?5, version = version + 1
+                     where name = ?1 and version = ?6",
+                )
+                .bind(name)
+                .bind(settings.kind())
+                .bind(settings_json)
+                .bind(secret)
+                .bind(now)
+                .bind(version)
+                .execute(&mut *transaction)
+                .await?
+            }
+        };
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let verb = if expected_version.is_none() { "created" } else { "changed" };
+        let message = format!("connection {name} {verb}");
+        super::events::insert(
+            &mut transaction,
+            None,
+            "connection",
+            None,
+            &message,
+            &serde_json::json!({"connection": name}),
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Names of the tasks that use a connection.
+    pub async fn connection_users(&self, name: &str) -> Result<Vec<String>> {
+        let rows = sqlx::query(
+            "select name from tasks where ?1 in
+             (spec ->> '$.source.tidb', spec ->> '$.source.kafka', spec ->> '$.target') order by name",
+        )
+        .bind(name)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(|row| Ok(row.try_get("name")?)).collect()
+    }
+
+    /// False when it is not there, or a task uses it.
+    pub async fn delete_connection(&self, name: &str) -> Result<bool> {
+        let mut transaction = self.writer.begin().await?;
+        let done = sqlx::query(
+            "delete from connections where name = ?1 and not exists (select 1 from tasks where ?1 in
+             (spec ->> '$.source.tidb', spec ->> '$.source.kafka', spec ->> '$.target'))",
+        )
+        .bind(name)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let message = format!("connection {name} deleted");
+        super::events::insert(
+            &mut transaction,
+            None,
+            "connection",
+            None,
+            &message,
+            &serde_json::json!({"connection": name}),
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,275 @@
+//! What must hold for a spec beyond the shape of its fields, and what of the contract this build does not do yet.
+//!
+//! The shape (types, unknown fields, bounds) is checked against the document's own schema before (api/shape.rs); whether the
+//! connections exist is asked by the service.
+
+use serde_json::{Value, json};
+
+use super::fault::{Fault, child};
+use super::selection::Selection;
+use super::spec::{Spec, StartAt, TableSpec, TablesWithoutKey};
+
+/// Every fault of a spec, with its place.
+pub fn validate(spec: &Spec) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    check_phases(spec, &mut faults);
+    check_start_at(spec, &mut faults);
+    if !is_zone(&spec.source.time_zone) {
+        let detail =
+            format!("\"{}\" is neither an IANA zone nor an offset like +08:00", spec.source.time_zone);
+        faults.push(Fault::new("/source/time_zone", "invalid", detail));
+    }
+    for (index, text) in spec.online_ddl.shadow_patterns.iter().enumerate() {
+        let problem = match regex::Regex::new(text) {
+            Err(error) => Some(format!("not a regular expression: {error}")),
+            Ok(pattern) if pattern.captures_len() < 2 => {
+                Some("needs a group that holds the name of the real table".to_owned())
+            }
+            Ok(_) => None,
+        };
+        if let Some(detail) = problem {
+            faults.push(Fault::new(child("/online_ddl/shadow_patterns", index), "invalid", detail));
+        }
+    }
+    if spec.tuning.batch_bytes as u64 > spec.tuning.memory_bytes {
+        faults.push(Fault::new("/tuning/batch_bytes", "invalid", "must not be above tuning.memory_bytes"));
+    }
+    check_labels(spec, &mut faults);
+    if let Err(found) = Selection::new(spec) {
+        faults.extend(found);
+    }
+    check_supported(spec, &mut faults);
+    faults
+}
+
+fn check_phases(spec: &Spec, faults: &mut Vec<Fault>) {
+    let phases = spec.phases;
+    if !(phases.schema || phases.full || phases.incremental) {
+        faults.push(Fault::new("/phases", "invalid", "at least one phase must be true"));
+    }
+    let mut needs = |missing: bool, pointer: &str, detail: &str| {
+        if missing {
+            faults.push(Fault::new(pointer, "required", detail));
+        }
+    };
+    let copies = phases.schema || phases.full;
+    needs(
+        copies && spec.source.tidb.is_none(),
+        "/source/tidb",
+        "phases schema and full read from a tidb connection",
+    );
+    needs(
+        phases.incremental && spec.source.kafka.is_none(),
+        "/source/kafka",
+        "phase incremental reads from a kafka connection",
+    );
+    needs(
+        phases.incremental && spec.source.topic.is_none(),
+        "/source/topic",
+        "phase incremental needs the topic that Drainer writes, often <cluster id>_obinlog",
+    );
+    needs(
+        phases.incremental && !phases.full && spec.start_at.is_none(),
+        "/start_at",
+        "without phase full, say where to start: \"earliest\", \"latest\", {\"offset\"}, {\"tso\"} or {\"time\"}",
+    );
+}
+
+fn check_start_at(spec: &Spec, faults: &mut Vec<Fault>) {
+    let Some(start) = &spec.start_at else { return };
+    if spec.phases.full || !spec.phases.incremental {
+        let detail = "is for incremental alone: with phase full the start is taken before the copy";
+        faults.push(Fault::new("/start_at", "invalid", detail));
+    }
+    let problem = match start {
+        StartAt::Earliest | StartAt::Latest => None,
+        StartAt::Offset(text) => text
+            .parse::<i64>()
+            .ok()
+            .filter(|offset| *offset >= 0)
+            .is_none()
+            .then_some(("/start_at/offset", "must be a decimal number, as a string")),
+        StartAt::Tso(text) => text
+            .parse::<u64>()
+            .ok()
+            .filter(|tso| i64::try_from(*tso).is_ok())
+            .is_none()
+            .then_some(("/start_at/tso", "must be a TSO in decimal, as a string")),
+        StartAt::Time(text) => chrono::DateTime::parse_from_rfc3339(text)
+            .is_err()
+            .then_some(("/start_at/time", "must be a time like 2024-05-01T00:00:00Z")),
+    };
+    if let Some((pointer, detail)) = problem {
+        faults.push(Fault::new(pointer, "invalid", detail));
+    }
+}
+
+/// An IANA name, or an offset as `+08:00`.
+pub fn is_zone(text: &str) -> bool {
+    let offset = || {
+        let (hours, minutes) = text.strip_prefix(['+', '-'])?.split_once(':')?;
+        let number = |digits: &str, most: u32| {
+            digits.len() == 2 && digits.parse::<u32>().is_ok_and(|number| number <= most)
+        };
+        Some(number(hours, 14) && number(minutes, 59))
+    };
+    text.parse::<chrono_tz::Tz>().is_ok() || offset().unwrap_or(false)
+}
+
+fn check_labels(spec: &Spec, faults: &mut Vec<Fault>) {
+    if spec.labels.len() > 64 {
+        faults.push(Fault::new("/labels", "invalid", "at most 64 labels"));
+    }
+    for (key, value) in &spec.labels {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.' | '/');
+        if key.is_empty() || key.len() > 63 || !key.chars().all(plain) {
+            let detail = "a label's name has 1 to 63 of A-Z a-z 0-9 _ - . /";
+            faults.push(Fault::new(child("/labels", key), "invalid", detail));
+        } else if value.len() > 255 {
+            faults.push(Fault::new(
+                child("/labels", key),
+                "invalid",
+                "a label's value has at most 255 bytes",
+            ));
+        }
+    }
+}
+
+/// Parts of the contract that this build cannot honour: accepted at their default only. Take a line out when its part is built.
+fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
+    use super::spec::{OnlineDdl, RowErrorPolicy, TableErrorPolicy, Throttle};
+    let mut refuse = |asked: bool, pointer: &str| {
+        if asked {
+            faults.push(not_supported(pointer));
+        }
+    };
+    refuse(spec.merge.is_some(), "/merge");
+    refuse(spec.errors.row != RowErrorPolicy::Stop, "/errors/row");
+    refuse(spec.errors.table != TableErrorPolicy::StopTask, "/errors/table");
+    refuse(spec.online_ddl != OnlineDdl::default(), "/online_ddl");
+    let Throttle {
+        full_rows_per_second,
+        full_bytes_per_second,
+        incremental_rows_per_second,
+        incremental_bytes_per_second,
+    } = spec.throttle;
+    refuse(full_rows_per_second.is_some(), "/throttle/full_rows_per_second");
+    refuse(full_bytes_per_second.is_some(), "/throttle/full_bytes_per_second");
+    refuse(incremental_rows_per_second.is_some(), "/throttle/incremental_rows_per_second");
+    refuse(incremental_bytes_per_second.is_some(), "/throttle/incremental_bytes_per_second");
+    for (table, TableSpec { primary_key, .. }) in &spec.objects.tables {
+        refuse(primary_key.is_some(), &child(&child("/objects/tables", table), "primary_key"));
+    }
+}
+
+pub fn not_supported(pointer: &str) -> Fault {
+    Fault::new(pointer, "not_supported", "not supported yet by this build: leave it out, or send its default")
+}
+
+/// Fields of the contract that the spec does not have yet, by the schema they belong to: their default may be sent, and is
+/// passed over. None = not a field of the contract.
+pub fn is_later_field(schema: &str, field: &str, value: &Value) -> Option<bool> {
+    let default = match (schema, field) {
+        ("TableSpec", "columns" | "filter") => json!(null),
+        ("TableSpec", "operations") => json!(["insert", "update", "delete"]),
+        ("TableSpec", "ddl") => json!({}),
+        _ => return None,
+    };
+    Some(value.is_null() || *value == default)
+}
+
+/// Rules between a spec and the kind of its target.
+pub fn validate_for_target(spec: &Spec, adb: bool) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if adb && spec.tables_without_key == TablesWithoutKey::MatchRow {
+        let detail = "match_row needs transactions on the target: mysql connections only";
+        faults.push(Fault::new("/tables_without_key", "invalid", detail));
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(change: impl FnOnce(&mut Value)) -> Vec<(String, &'static str)> {
+        let mut body = json!({
+            "name": "t", "source": {"tidb": "a", "kafka": "b", "topic": "c"}, "target": "d",
+            "objects": {"include": ["shop.*"]},
+        });
+        change(&mut body);
+        let spec: Spec = serde_json::from_value(body).unwrap();
+        validate(&spec).into_iter().map(|fault| (fault.pointer, fault.code)).collect()
+    }
+
+    #[test]
+    fn the_smallest_spec_is_valid() {
+        assert_eq!(faults(|_| {}), []);
+    }
+
+    #[test]
+    fn incremental_alone_needs_no_tidb_but_a_start() {
+        let alone = |body: &mut Value| {
+            body["phases"] = json!({"schema": false, "full": false});
+            body["source"].as_object_mut().unwrap().remove("tidb");
+        };
+        assert_eq!(faults(alone), [("/start_at".to_owned(), "required")]);
+        for (start, expected) in [
+            (json!("earliest"), None),
+            (json!({"offset": "12"}), None),
+            (json!({"tso": "449000000000000000"}), None),
+            (json!({"time": "2024-05-01T00:00:00+08:00"}), None),
+            (json!({"offset": "-1"}), Some("/start_at/offset")),
+            (json!({"tso": "x"}), Some("/start_at/tso")),
+            (json!({"time": "yesterday"}), Some("/start_at/time")),
+        ] {
+            let found = faults(|body| {
+                alone(body);
+                body["start_at"] = start.clone();
+            });
+            assert_eq!(found.first().map(|fault| fault.0.as_str()), expected, "{start}");
+        }
+    }
+
+    #[test]
+    fn phases_say_which_endpoints_are_needed() {
+        assert_eq!(
+            faults(|body| body["source"] = json!({})),
+            [
+                ("/source/tidb".to_owned(), "required"),
+                ("/source/kafka".to_owned(), "required"),
+                ("/source/topic".to_owned(), "required")
+            ]
+        );
+        assert_eq!(
+            faults(|body| {
+                body["phases"] = json!({"incremental": false});
+                body["source"] = json!({"tidb": "a"});
+            }),
+            []
+        );
+        let none = json!({"schema": false, "full": false, "incremental": false});
+        assert_eq!(faults(|body| body["phases"] = none), [("/phases".to_owned(), "invalid")]);
+    }
+
+    #[test]
+    fn zones_are_names_or_offsets() {
+        for zone in ["UTC", "Asia/Shanghai", "+08:00", "-03:30"] {
+            assert!(is_zone(zone), "{zone}");
+        }
+        for zone in ["", "Mars", "+8", "08:00", "+25:00", "+08:60"] {
+            assert!(!is_zone(zone), "{zone}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        let found = faults(|body| {
+            body["merge"] = json!({"column": "c", "value": "v"});
+            body["throttle"] = json!({"full_rows_per_second": 5});
+            body["errors"] = json!({"row": "dead_letter"});
+        });
+        let expected = ["/merge", "/errors/row", "/throttle/full_rows_per_second"];
+        assert_eq!(found, expected.map(|pointer| (pointer.to_owned(), "not_supported")));
+    }
+}

@@ -1,0 +1,22 @@
+//! The control plane through HTTP, as a user calls it: the server runs in this process, workers are scripted.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "api/app.rs"]
+mod app;
+#[path = "api/connections.rs"]
+mod connections;
+#[path = "api/http.rs"]
+mod http;
+#[path = "api/lists.rs"]
+mod lists;
+#[path = "api/progress.rs"]
+mod progress;
+#[path = "api/restart.rs"]
+mod restart;
+#[path = "api/secrets.rs"]
+mod secrets;
+#[path = "api/specs.rs"]
+mod specs;
+#[path = "api/transitions.rs"]
+mod transitions;
