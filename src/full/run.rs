@@ -1,6 +1,7 @@
 //! The run of a full sync: what all its readers, writers and tables share.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -28,6 +29,8 @@ pub struct Run {
     /// One COUNT(*) at a time.
     pub counting: tokio::sync::Mutex<()>,
     estimates: HashMap<TableName, Estimate>,
+    /// Values that a lossy policy changed, as read.
+    pub clamped: AtomicU64,
     failure: Mutex<Option<Error>>,
 }
 
@@ -47,6 +50,7 @@ impl Run {
             estimates,
             source: Source::new(job.source.clone()),
             limiter,
+            clamped: AtomicU64::new(0),
             failure: Mutex::default(),
             job,
         }
