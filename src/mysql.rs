@@ -237,7 +237,7 @@ impl Session {
 fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> Error {
     match error {
         mysql_async::Error::Server(server) => {
-            Error::new(classify(server.code, &server.message), server.message.clone()).code(server.code)
+            Error::new(classify(server.code, &server.message), without_values(&server.message)).code(server.code)
         }
         mysql_async::Error::Io(mysql_async::IoError::Tls(tls)) => {
             Error::new(ErrorKind::AccessDenied, format!("TLS: {tls}"))
@@ -250,4 +250,46 @@ fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> 
         other => Error::new(ErrorKind::Internal, other.to_string()),
     }
     .endpoint(side)
+}
+
+/// A server's message without the values that it quotes. `near '...'` of a syntax error holds a piece of the statement, `value:
+/// '...'` and `entry '...'` a cell of a row; names of columns and keys stand elsewhere and stay.
+fn without_values(message: &str) -> String {
+    const BEFORE: [&str; 5] = ["near '", "value: '", "value '", "entry '", "argument '"];
+    let Some((at, lead)) = BEFORE.iter().filter_map(|lead| message.find(lead).map(|at| (at, lead))).min() else {
+        return message.to_owned();
+    };
+    let (kept, rest) = message.split_at(at + lead.len());
+    // The value may hold quotes itself: what follows it is known, or nothing is.
+    let tail = [" for column ", " for key ", " for type ", " at line ", " at row ", " to "]
+        .iter()
+        .filter_map(|tail| rest.rfind(&format!("'{tail}")))
+        .max()
+        .and_then(|end| rest.get(end..));
+    format!("{kept}...{}", tail.unwrap_or("'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_values;
+
+    #[test]
+    fn server_messages_keep_names_and_lose_values() {
+        for (message, expected) in [
+            ("Duplicate entry 'o'brien-7' for key 'PRIMARY'", "Duplicate entry '...' for key 'PRIMARY'"),
+            (
+                "Incorrect integer value: 'secret' for column `s`.`t`.`c` at row 1",
+                "Incorrect integer value: '...' for column `s`.`t`.`c` at row 1",
+            ),
+            ("Truncated incorrect DOUBLE value: 'secret'", "Truncated incorrect DOUBLE value: '...'"),
+            (
+                "You have an error in your SQL syntax; check the manual for the right syntax to use near 'x','secret')' at line 1",
+                "You have an error in your SQL syntax; check the manual for the right syntax to use near '...' at line 1",
+            ),
+            ("Data too long for column 'c' at row 1", "Data too long for column 'c' at row 1"),
+            ("Table 's.t' doesn't exist", "Table 's.t' doesn't exist"),
+        ] {
+            assert_eq!(without_values(message), expected);
+        }
+    }
 }

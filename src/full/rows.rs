@@ -52,6 +52,15 @@ struct CellEncoder<'a> {
     encoder: &'a Encoder,
 }
 
+/// What was special about a row's values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Special {
+    /// Values that strict mode refuses.
+    pub relaxed: u64,
+    /// Values that a lossy policy changed.
+    pub clamped: u64,
+}
+
 /// Writes rows of one query.
 pub struct RowEncoder<'a> {
     columns: Vec<CellEncoder<'a>>,
@@ -71,14 +80,14 @@ impl<'a> RowEncoder<'a> {
         Ok(Self { columns, text: Vec::with_capacity(32) })
     }
 
-    /// Appends `(1,'a',NULL)` and gives the number of values that strict mode refuses.
-    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<u64> {
+    /// Appends `(1,'a',NULL)`.
+    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<Special> {
         let cells = row.unwrap();
         if cells.len() != self.columns.len() {
             return Err(Error::new(ErrorKind::SchemaMismatch, "the source sent another number of columns")
                 .endpoint(Endpoint::Source));
         }
-        let mut relaxed = 0;
+        let mut special = Special::default();
         out.push(b'(');
         for (at, (column, cell)) in self.columns.iter().zip(&cells).enumerate() {
             if at > 0 {
@@ -86,10 +95,11 @@ impl<'a> RowEncoder<'a> {
             }
             let value = value(cell, column.ty, column.fsp, &mut self.text);
             let pushed = column.encoder.push(value, &Zone::Utc, out)?;
-            relaxed += u64::from(pushed.contains(Pushed::RELAXED));
+            special.relaxed += u64::from(pushed.contains(Pushed::RELAXED));
+            special.clamped += u64::from(pushed.contains(Pushed::CLAMPED));
         }
         out.push(b')');
-        Ok(relaxed)
+        Ok(special)
     }
 }
 

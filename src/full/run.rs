@@ -1,14 +1,14 @@
 //! The run of a full sync: what all its readers, writers and tables share.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::adb;
-use crate::adb::dialect::{target_session_setup, verify};
-use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::full::FullSync;
 use crate::full::attempt::Ticket;
 use crate::full::limit::Limiter;
@@ -29,6 +29,8 @@ pub struct Run {
     /// One COUNT(*) at a time.
     pub counting: tokio::sync::Mutex<()>,
     estimates: HashMap<TableName, Estimate>,
+    /// Values that a lossy policy changed, as read.
+    pub clamped: AtomicU64,
     failure: Mutex<Option<Error>>,
 }
 
@@ -48,6 +50,7 @@ impl Run {
             estimates,
             source: Source::new(job.source.clone()),
             limiter,
+            clamped: AtomicU64::new(0),
             failure: Mutex::default(),
             job,
         }
@@ -86,10 +89,7 @@ impl Run {
     /// A session that may write: the store knows its id before it does, so that a later run can end it.
     pub async fn target_session(&self) -> Result<Session> {
         let job = &self.job;
-        let setup = target_session_setup(job.dialect);
-        let setup: Vec<&str> = setup.iter().map(String::as_str).collect();
-        let mut session = Session::connect(&job.target, Endpoint::Target, adb::classify, &setup).await?;
-        verify(&mut session, job.dialect).await?;
+        let session = adb::connect(&job.target, job.dialect).await?;
         job.store.session_opened(&job.task, job.epoch, session.id()).await?;
         Ok(session)
     }
