@@ -237,7 +237,8 @@ impl Session {
 fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> Error {
     match error {
         mysql_async::Error::Server(server) => {
-            Error::new(classify(server.code, &server.message), without_values(&server.message)).code(server.code)
+            Error::new(classify(server.code, &server.message), without_values(&server.message))
+                .code(server.code)
         }
         mysql_async::Error::Io(mysql_async::IoError::Tls(tls)) => {
             Error::new(ErrorKind::AccessDenied, format!("TLS: {tls}"))
@@ -255,8 +256,18 @@ fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> 
 /// A server's message without the values that it quotes. `near '...'` of a syntax error holds a piece of the statement, `value:
 /// '...'` and `entry '...'` a cell of a row; names of columns and keys stand elsewhere and stay.
 fn without_values(message: &str) -> String {
-    const BEFORE: [&str; 5] = ["near '", "value: '", "value '", "entry '", "argument '"];
-    let Some((at, lead)) = BEFORE.iter().filter_map(|lead| message.find(lead).map(|at| (at, lead))).min() else {
+    const BEFORE: [&str; 8] = [
+        "near '",
+        "near \"",
+        "value: '",
+        "value '",
+        "entry '",
+        "argument '",
+        "string: '",
+        "partition for value ",
+    ];
+    let Some((at, lead)) = BEFORE.iter().filter_map(|lead| message.find(lead).map(|at| (at, lead))).min()
+    else {
         return message.to_owned();
     };
     let (kept, rest) = message.split_at(at + lead.len());
@@ -286,6 +297,7 @@ mod tests {
                 "You have an error in your SQL syntax; check the manual for the right syntax to use near 'x','secret')' at line 1",
                 "You have an error in your SQL syntax; check the manual for the right syntax to use near '...' at line 1",
             ),
+            ("Invalid utf8mb4 character string: 'sec'", "Invalid utf8mb4 character string: '...'"),
             ("Data too long for column 'c' at row 1", "Data too long for column 'c' at row 1"),
             ("Table 's.t' doesn't exist", "Table 's.t' doesn't exist"),
         ] {

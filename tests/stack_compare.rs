@@ -56,9 +56,11 @@ async fn equal_rows_are_equal_on_both_servers_and_every_change_is_seen() {
         assert!(found.is_some_and(|text| text.contains("1 rows only in the source")), "{change} is seen");
         sql::run(&mut target, &["DELETE FROM sc.t WHERE id IS NOT NULL", &insert]).await;
     }
-    for change in
-        ["DELETE FROM sc.t WHERE id = 1 LIMIT 1", "INSERT INTO sc.t (id) VALUES (NULL)", "ALTER TABLE sc.t DROP COLUMN y"]
-    {
+    for change in [
+        "DELETE FROM sc.t WHERE id = 1 LIMIT 1",
+        "INSERT INTO sc.t (id) VALUES (NULL)",
+        "ALTER TABLE sc.t DROP COLUMN y",
+    ] {
         sql::run(&mut target, &[change]).await;
         assert!(compare::table(&mut source, &name, &mut target, &name).await.is_some(), "{change} is seen");
     }
