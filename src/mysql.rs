@@ -166,34 +166,6 @@ impl Session {
         self.finish(connection, result)
     }
 
-    /// Runs a query over the binary protocol and passes each row on, waiting for `each`: the server is read no faster than
-    /// rows are taken. An error of `each` ends the query and breaks the session.
-    pub async fn read<F, R>(&mut self, sql: &str, mut each: F) -> Result<()>
-    where
-        F: FnMut(Row) -> R + Send,
-        R: Future<Output = Result<()>> + Send,
-    {
-        let mut connection = self.take()?;
-        let mut failed = None;
-        let result = async {
-            let statement = connection.prep(sql).await?;
-            let mut rows = connection.exec_iter(&statement, ()).await?;
-            while let Some(row) = rows.next().await? {
-                if let Err(error) = each(row).await {
-                    failed = Some(error);
-                    return Ok(());
-                }
-            }
-            rows.drop_result().await?;
-            connection.close(statement).await
-        }
-        .await;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        self.finish(connection, result)
-    }
-
     /// Runs a query over the binary protocol and gives each row to `sink`: the server is read no faster than rows are taken.
     /// An error of the sink ends the query and breaks the session.
     pub async fn stream<S: RowSink>(&mut self, sql: &str, sink: &mut S) -> Result<()> {

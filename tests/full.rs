@@ -1,5 +1,7 @@
 //! Full sync from a real TiDB into a real MariaDB (TIDEGATE_TEST_TIDB and TIDEGATE_TEST_MARIADB, host:port).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 #[path = "full/support.rs"]
 mod support;
 
