@@ -159,7 +159,12 @@ async fn begin(stack: &Stack) -> Server {
     let mut source = sql::tidb(stack).await;
     sql::run(
         &mut source,
-        &["CREATE DATABASE fa", "CREATE DATABASE fb", "CREATE TABLE fa.first (id INT PRIMARY KEY)"],
+        &[
+            "CREATE DATABASE fa",
+            "CREATE DATABASE fb",
+            "CREATE TABLE fa.first (id INT PRIMARY KEY)",
+            "CREATE TABLE fb.first (id INT PRIMARY KEY)",
+        ],
     )
     .await;
     let server = Server::start().await;
@@ -182,4 +187,37 @@ async fn finish(stack: &Stack, server: &Server) {
     let gone = sql::tables(&mut target, "fa_gone").await;
     assert!(gone.is_empty(), "a dropped database keeps no tables: {gone:?}");
     sql::drop_schemas(stack, &SCHEMAS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_without_tables_at_the_start_is_made_with_its_first_table() {
+    let Some(stack) = Stack::utc("a_schema_without_tables_at_the_start_is_made_with_its_first_table") else {
+        return;
+    };
+    sql::drop_schemas(&stack, &["fe_full", "fe_empty"]).await;
+    let mut source = sql::tidb(&stack).await;
+    let create = [
+        "CREATE DATABASE fe_full",
+        "CREATE TABLE fe_full.t (id INT PRIMARY KEY)",
+        "CREATE DATABASE fe_empty",
+    ];
+    sql::run(&mut source, &create).await;
+    let server = Server::start().await;
+    server.api.connect(&stack).await;
+    server.api.create_task(&api::spec("forms", &stack, &["fe_full.*", "fe_empty.*"], &json!({}))).await;
+    server.api.start("forms").await;
+    server
+        .api
+        .wait_for("forms", "in incremental sync", PATIENCE, |task| task["phase"] == "incremental")
+        .await;
+    sql::run(
+        &mut source,
+        &["CREATE TABLE fe_empty.t (id INT PRIMARY KEY)", "INSERT INTO fe_empty.t VALUES (1)"],
+    )
+    .await;
+    server.api.wait_caught_up("forms", &stack, PATIENCE).await;
+    let mut target = sql::mariadb(&stack).await;
+    let schemas = [("fe_full", "fe_full"), ("fe_empty", "fe_empty")];
+    compare::assert_schemas_equal(&mut source, &mut target, &schemas).await;
+    sql::drop_schemas(&stack, &["fe_full", "fe_empty"]).await;
 }

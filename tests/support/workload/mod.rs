@@ -38,7 +38,7 @@ impl Default for Options {
         Self {
             writers: 3,
             row_pace: Duration::from_millis(25),
-            ddl_pace: Some(Duration::from_millis(400)),
+            ddl_pace: Some(Duration::from_millis(250)),
             calm_drops: false,
         }
     }
