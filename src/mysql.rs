@@ -38,7 +38,7 @@ pub struct Session {
     connection: Option<Conn>,
     side: Endpoint,
     classify: Classify,
-    id: u32,
+    id: u64,
     version: String,
 }
 
@@ -96,9 +96,15 @@ impl Session {
                 .await
                 .map_err(|error| map_error(&error, side, classify).object(&place))?;
         }
+        // The handshake has 32 bits of it, TiDB's have 64; a server that does not know the function keeps to the handshake.
+        let id = match connection.query_first::<u64, _>("SELECT CONNECTION_ID()").await {
+            Ok(Some(id)) => id,
+            Ok(None) | Err(mysql_async::Error::Server(_)) => u64::from(connection.id()),
+            Err(error) => return Err(map_error(&error, side, classify).object(&place)),
+        };
         let (major, minor, patch) = connection.server_version();
         Ok(Self {
-            id: connection.id(),
+            id,
             version: format!("{major}.{minor}.{patch}"),
             connection: Some(connection),
             side,
@@ -107,7 +113,7 @@ impl Session {
     }
 
     /// The server's number for this connection, for KILL.
-    pub fn id(&self) -> u32 {
+    pub fn id(&self) -> u64 {
         self.id
     }
 

@@ -217,7 +217,7 @@ pub async fn end_sessions(
         return Ok(());
     }
     let mut session = super::connect(target, dialect).await?;
-    let list = ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let list = ids.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
     let running = format!(
         "select id from information_schema.processlist where id in ({list}) and id <> connection_id() \
          and user = substring_index(user(), '@', 1)"

@@ -97,9 +97,10 @@ impl<S: ChangeSource> Stream<S> {
             // Only the first step after a restart is in doubt.
             let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
             let writer = self.writer()?;
-            if !(in_doubt && took_effect(writer.session().await?, &step.done).await?)
-                && !keeps_database(writer.session().await?, &step.done).await?
-            {
+            let session = writer.session().await?;
+            let passed = keeps_database(session, &step.done).await?
+                || (in_doubt && took_effect(session, &step.done).await?);
+            if !passed {
                 writer
                     .execute(&step.sql)
                     .await

@@ -400,32 +400,32 @@ impl Store {
     }
 
     /// Remembers a session of the target, so that a later run can end it before it writes.
-    pub async fn session_opened(&self, task: &TaskId, epoch: Epoch, id: u32) -> Result<()> {
+    pub async fn session_opened(&self, task: &TaskId, epoch: Epoch, id: u64) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         sqlx::query("insert or ignore into target_sessions (task_id, connection_id) values (?, ?)")
             .bind(&task.0)
-            .bind(i64::from(id))
+            .bind(id.cast_signed())
             .execute(&mut *transaction)
             .await?;
         Ok(transaction.commit().await?)
     }
 
     /// Sessions that an earlier run opened.
-    pub async fn sessions(&self, task: &TaskId) -> Result<Vec<u32>> {
+    pub async fn sessions(&self, task: &TaskId) -> Result<Vec<u64>> {
         let ids: Vec<i64> = sqlx::query_scalar("select connection_id from target_sessions where task_id = ?")
             .bind(&task.0)
             .fetch_all(&self.reader)
             .await?;
-        Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
+        Ok(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect())
     }
 
     /// These sessions are known to be gone.
-    pub async fn sessions_gone(&self, task: &TaskId, epoch: Epoch, ids: &[u32]) -> Result<()> {
+    pub async fn sessions_gone(&self, task: &TaskId, epoch: Epoch, ids: &[u64]) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         for id in ids {
             sqlx::query("delete from target_sessions where task_id = ? and connection_id = ?")
                 .bind(&task.0)
-                .bind(i64::from(*id))
+                .bind(id.cast_signed())
                 .execute(&mut *transaction)
                 .await?;
         }
