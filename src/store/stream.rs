@@ -416,7 +416,7 @@ impl Store {
             .bind(&task.0)
             .fetch_all(&self.reader)
             .await?;
-        Ok(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect())
+        Ok(ids.into_iter().map(i64::cast_unsigned).collect())
     }
 
     /// These sessions are known to be gone.
