@@ -38,7 +38,7 @@ pub struct Session {
     connection: Option<Conn>,
     side: Endpoint,
     classify: Classify,
-    id: u32,
+    id: u64,
     version: String,
 }
 
@@ -96,9 +96,15 @@ impl Session {
                 .await
                 .map_err(|error| map_error(&error, side, classify).object(&place))?;
         }
+        // The handshake has 32 bits of it, TiDB's have 64; a server that does not know the function keeps to the handshake.
+        let id = match connection.query_first::<u64, _>("SELECT CONNECTION_ID()").await {
+            Ok(Some(id)) => id,
+            Ok(None) | Err(mysql_async::Error::Server(_)) => u64::from(connection.id()),
+            Err(error) => return Err(map_error(&error, side, classify).object(&place)),
+        };
         let (major, minor, patch) = connection.server_version();
         Ok(Self {
-            id: connection.id(),
+            id,
             version: format!("{major}.{minor}.{patch}"),
             connection: Some(connection),
             side,
@@ -107,7 +113,7 @@ impl Session {
     }
 
     /// The server's number for this connection, for KILL.
-    pub fn id(&self) -> u32 {
+    pub fn id(&self) -> u64 {
         self.id
     }
 
@@ -166,34 +172,6 @@ impl Session {
         self.finish(connection, result)
     }
 
-    /// Runs a query over the binary protocol and passes each row on, waiting for `each`: the server is read no faster than
-    /// rows are taken. An error of `each` ends the query and breaks the session.
-    pub async fn read<F, R>(&mut self, sql: &str, mut each: F) -> Result<()>
-    where
-        F: FnMut(Row) -> R + Send,
-        R: Future<Output = Result<()>> + Send,
-    {
-        let mut connection = self.take()?;
-        let mut failed = None;
-        let result = async {
-            let statement = connection.prep(sql).await?;
-            let mut rows = connection.exec_iter(&statement, ()).await?;
-            while let Some(row) = rows.next().await? {
-                if let Err(error) = each(row).await {
-                    failed = Some(error);
-                    return Ok(());
-                }
-            }
-            rows.drop_result().await?;
-            connection.close(statement).await
-        }
-        .await;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        self.finish(connection, result)
-    }
-
     /// Runs a query over the binary protocol and gives each row to `sink`: the server is read no faster than rows are taken.
     /// An error of the sink ends the query and breaks the session.
     pub async fn stream<S: RowSink>(&mut self, sql: &str, sink: &mut S) -> Result<()> {
@@ -237,7 +215,8 @@ impl Session {
 fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> Error {
     match error {
         mysql_async::Error::Server(server) => {
-            Error::new(classify(server.code, &server.message), without_values(&server.message)).code(server.code)
+            Error::new(classify(server.code, &server.message), without_values(&server.message))
+                .code(server.code)
         }
         mysql_async::Error::Io(mysql_async::IoError::Tls(tls)) => {
             Error::new(ErrorKind::AccessDenied, format!("TLS: {tls}"))
@@ -255,8 +234,18 @@ fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> 
 /// A server's message without the values that it quotes. `near '...'` of a syntax error holds a piece of the statement, `value:
 /// '...'` and `entry '...'` a cell of a row; names of columns and keys stand elsewhere and stay.
 fn without_values(message: &str) -> String {
-    const BEFORE: [&str; 5] = ["near '", "value: '", "value '", "entry '", "argument '"];
-    let Some((at, lead)) = BEFORE.iter().filter_map(|lead| message.find(lead).map(|at| (at, lead))).min() else {
+    const BEFORE: [&str; 8] = [
+        "near '",
+        "near \"",
+        "value: '",
+        "value '",
+        "entry '",
+        "argument '",
+        "string: '",
+        "partition for value ",
+    ];
+    let Some((at, lead)) = BEFORE.iter().filter_map(|lead| message.find(lead).map(|at| (at, lead))).min()
+    else {
         return message.to_owned();
     };
     let (kept, rest) = message.split_at(at + lead.len());
@@ -286,6 +275,7 @@ mod tests {
                 "You have an error in your SQL syntax; check the manual for the right syntax to use near 'x','secret')' at line 1",
                 "You have an error in your SQL syntax; check the manual for the right syntax to use near '...' at line 1",
             ),
+            ("Invalid utf8mb4 character string: 'sec'", "Invalid utf8mb4 character string: '...'"),
             ("Data too long for column 'c' at row 1", "Data too long for column 'c' at row 1"),
             ("Table 's.t' doesn't exist", "Table 's.t' doesn't exist"),
         ] {

@@ -1,5 +1,7 @@
 //! What a DDL event of the stream does to the target: the naming traps of source-drainer.md 0.10 to 0.13, 4 and 10.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Full sync from a real TiDB into a real MariaDB (TIDEGATE_TEST_TIDB and TIDEGATE_TEST_MARIADB, host:port).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 #[path = "full/support.rs"]
 mod support;
 
@@ -267,50 +269,4 @@ async fn the_hand_over_reads_the_end_first_and_guards_the_snapshot() {
     assert!(source.gc_safe_point().await.unwrap().unwrap() < taken.snapshot);
     let lost = source.tables_at(Tso(1000), |_| true).await.unwrap_err();
     assert_eq!(lost.kind, ErrorKind::SnapshotLost, "{lost}");
-}
-
-/// Prints rows/s of one table of 12 columns: `cargo test --release --test full measure -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn measure() {
-    const ROWS: i64 = 500_000;
-    let Some(mut bench) = Bench::new("measure").await else { return };
-    bench
-        .on_source(
-            "CREATE TABLE m (id bigint PRIMARY KEY, a int, b int unsigned, c decimal(12,2), d double, e varchar(40), \
-             f varchar(60), g datetime, h timestamp(3), i tinyint, j char(10), k enum('x','y','z'));\n",
-        )
-        .await;
-    let mut connection = connect(&bench.source).await;
-    connection.query_drop(format!("USE `{}`", bench.database)).await.unwrap();
-    for start in (0..ROWS).step_by(5000) {
-        let values: Vec<String> = (start..start + 5000)
-            .map(|n| {
-                format!(
-                    "({n},{n},{},{n}.25,{n}.125,'customer number {n}','a longer text that says little, {n}',\
-                     '2024-01-01 00:00:00','2024-01-01 00:00:00.123',{},'code {}','y')",
-                    n * 7,
-                    n % 100,
-                    n % 1000
-                )
-            })
-            .collect();
-        connection.query_drop(format!("INSERT INTO m VALUES {}", values.join(","))).await.unwrap();
-    }
-    let snapshot = bench.now().await;
-    let tables = bench.tables(snapshot).await;
-    bench.create(&tables).await;
-    for connections in [1, 2, 4, 8] {
-        bench.spec.tuning.connections = connections;
-        // a new snapshot empties the table and starts again
-        let snapshot = bench.now().await;
-        let start = std::time::Instant::now();
-        let summary = bench.run(bench.job(tables.clone(), snapshot)).await.unwrap();
-        let seconds = start.elapsed().as_secs_f64();
-        println!(
-            "{connections} connections: {:.0} rows/s, {:.1} MB/s of statements",
-            summary.rows as f64 / seconds,
-            summary.bytes as f64 / seconds / 1e6
-        );
-    }
 }

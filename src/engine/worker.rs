@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::adb::writer::{Writer, end_sessions};
-use crate::binlog::{SeenSet, Start, Topic, seen};
+use crate::binlog::{ReadBack, SeenSet, Shape, Start, Topic, seen};
 use crate::engine::progress::{Phase, Progress};
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result, RetryClock};
 use crate::full::{self, FullSync};
@@ -58,10 +58,18 @@ pub enum Outcome {
 /// Runs the task until it is finished, cancelled or failed. Retries inside; while it waits for a retry the store's `retry`
 /// and `last_error` say so. Never panics for what comes from outside.
 pub async fn run(context: WorkerContext) -> Outcome {
+    // They outlive an attempt: a copy that was cut off goes on at the same snapshot.
+    let mut guards = SnapshotGuards::default();
+    let outcome = attempts(&context, &mut guards).await;
+    guards.release().await;
+    outcome
+}
+
+async fn attempts(context: &WorkerContext, guards: &mut SnapshotGuards) -> Outcome {
     let mut clock = Clock::default();
     loop {
         let before = context.progress.done();
-        let result = Attempt::new(&context).run().await;
+        let result = Attempt { context, guards: &mut *guards }.phases().await;
         if context.cancel.is_cancelled()
             && !matches!(&result, Ok(()) | Err(Error { kind: ErrorKind::Cancelled, .. }))
         {
@@ -133,41 +141,36 @@ impl Clock {
 /// Time between two signs of life of the snapshot's guards.
 const GUARD_PING: Duration = Duration::from_secs(30);
 
-/// One try at everything that is left to do.
-struct Attempt<'a> {
-    context: &'a WorkerContext,
-    /// Ends the snapshot's guards.
-    guards: Option<(CancellationToken, JoinHandle<()>)>,
-}
+/// Hold the source's garbage collection back while a snapshot is read; pinged until released.
+#[derive(Default)]
+struct SnapshotGuards(Option<(CancellationToken, JoinHandle<()>)>);
 
-impl<'a> Attempt<'a> {
-    fn new(context: &'a WorkerContext) -> Self {
-        Self { context, guards: None }
-    }
-
-    async fn run(mut self) -> Result<()> {
-        let result = self.phases().await;
+impl SnapshotGuards {
+    async fn keep(&mut self, task: TaskId, guards: Guards) {
         self.release().await;
-        result
-    }
-
-    fn keep(&mut self, guards: Guards) {
         let end = CancellationToken::new();
-        let task = self.context.task.clone();
         let kept = tokio::spawn(guards.keep(GUARD_PING, end.clone(), move |left, error| {
             tracing::warn!(task.id = %task, %error, left, "a guard of the snapshot is lost");
         }));
-        self.guards = Some((end, kept));
+        self.0 = Some((end, kept));
     }
 
     async fn release(&mut self) {
-        if let Some((end, kept)) = self.guards.take() {
+        if let Some((end, kept)) = self.0.take() {
             end.cancel();
             // The server ends an open transaction with its connection either way.
             let _ = kept.await;
         }
     }
+}
 
+/// One try at everything that is left to do.
+struct Attempt<'a> {
+    context: &'a WorkerContext,
+    guards: &'a mut SnapshotGuards,
+}
+
+impl Attempt<'_> {
     async fn phases(&mut self) -> Result<()> {
         let context = self.context;
         let phases = context.spec.phases;
@@ -199,12 +202,12 @@ impl<'a> Attempt<'a> {
             self.schema(&selection, &checkpoint, &mut catalog).await?;
         }
         if phases.full && !checkpoint.full_done {
-            self.full(&catalog, &checkpoint).await?;
+            self.full(&mut catalog, &checkpoint).await?;
         }
         if !phases.incremental {
             return Ok(());
         }
-        self.release().await;
+        self.guards.release().await;
         self.incremental(catalog).await
     }
 
@@ -267,7 +270,7 @@ impl<'a> Attempt<'a> {
             let taken = tidb::hand_over(&source, || end_offset).await?;
             checkpoint.snapshot = taken.snapshot;
             checkpoint.start_offset = taken.start_offset;
-            self.keep(taken.guards);
+            self.guards.keep(context.task.clone(), taken.guards).await;
         } else if let Some(topic) = &topic {
             let start = start(context.spec.start_at.as_ref())?;
             checkpoint.start_offset = topic.find_start(start).await?;
@@ -287,7 +290,7 @@ impl<'a> Attempt<'a> {
     /// A checkpoint of an earlier run whose snapshot may be lost by now.
     async fn still_valid(&mut self, checkpoint: Checkpoint) -> Result<Checkpoint> {
         let context = self.context;
-        if checkpoint.full_done || checkpoint.snapshot == Tso(0) {
+        if (checkpoint.schema_done && checkpoint.full_done) || checkpoint.snapshot == Tso(0) {
             return Ok(checkpoint);
         }
         let Some(endpoint) = &context.source else { return Ok(checkpoint) };
@@ -349,14 +352,14 @@ impl<'a> Attempt<'a> {
         context.store.schema_done(&context.task, context.epoch, &schemas, &tables).await
     }
 
-    async fn full(&mut self, catalog: &Catalog, checkpoint: &Checkpoint) -> Result<()> {
+    async fn full(&mut self, catalog: &mut Catalog, checkpoint: &Checkpoint) -> Result<()> {
         self.phase(Phase::Full).await?;
         let context = self.context;
         let endpoint = context
             .source
             .as_ref()
             .ok_or_else(|| Error::new(ErrorKind::Configuration, "full sync without source.tidb"))?;
-        full::run(FullSync {
+        let summary = full::run(FullSync {
             store: context.store.clone(),
             task: context.task.clone(),
             epoch: context.epoch,
@@ -371,7 +374,20 @@ impl<'a> Attempt<'a> {
         })
         .await?;
         context.store.worker_recovered(&context.task, context.epoch).await?;
-        context.store.full_done(&context.task, context.epoch).await?;
+        // A table that was set aside is not followed either: half a copy would only look complete.
+        let mut aside = Change::default();
+        for (name, error) in &summary.stopped {
+            tracing::warn!(task.id = %context.task, table = %name, %error, "table set aside");
+            let detail = serde_json::json!({"table": name.to_string(), "error": error});
+            context
+                .store
+                .event(Some(&context.task), "table_stopped", None, "table set aside", detail)
+                .await?;
+            aside.entries.extend(catalog.set_aside(name));
+        }
+        catalog.apply(&aside);
+        let (_, versions) = aside.stored(checkpoint.snapshot)?;
+        context.store.full_done(&context.task, context.epoch, &versions).await?;
         context.progress.advance_watermark(checkpoint.snapshot);
         Ok(())
     }
@@ -403,7 +419,14 @@ impl<'a> Attempt<'a> {
                 .hint("set source.time_zone to the zone of the Drainer process")
         })?;
         let limits = seen::Limits::default();
-        let back = topic.read_back(checkpoint.position.next_offset, checkpoint.start_offset, limits).await?;
+        // Without a snapshot, what a Drainer repeats from before the start is recognised by what lies there.
+        let not_before = if checkpoint.snapshot == Tso(0) { Offset(0) } else { checkpoint.start_offset };
+        let back = tokio::select! {
+            biased;
+            () = context.cancel.cancelled() => return Err(Error::cancelled()),
+            back = topic.read_back(checkpoint.position.next_offset, not_before, limits) => back?,
+        };
+        same_log(&checkpoint, &back)?;
         let seen = SeenSet::rebuilt(checkpoint.snapshot, limits, back.messages, back.complete);
         let source = topic.open(checkpoint.position.next_offset).await?;
         let writer = Writer::new(
@@ -416,17 +439,43 @@ impl<'a> Attempt<'a> {
         );
         let (looks, seen_looks) = watch::channel(lag::Look::default());
         let end_watch = context.cancel.child_token();
-        let watching =
-            tokio::spawn(lag::watch(context.source.clone(), topic.clone(), looks, end_watch.clone()));
-        context.store.worker_recovered(&context.task, context.epoch).await?;
+        let watching = tokio::spawn(lag::watch(
+            context.source.clone(),
+            checkpoint.position.commit_ts.max(checkpoint.snapshot),
+            topic.clone(),
+            looks,
+            end_watch.clone(),
+        ));
         let mut stream =
             Stream::new(context.clone(), topic, source, catalog, seen, writer, &checkpoint, zone, seen_looks);
         let result = stream.run().await;
         end_watch.cancel();
-        // It only reads; its end is no news.
-        let _ = watching.await;
+        // It only reads, and may wait for a server that does not answer.
+        watching.abort();
         result
     }
+}
+
+/// The log before the checkpoint must be the one that was read: another topic, or a topic made again, has other transactions
+/// at the same offsets.
+fn same_log(checkpoint: &Checkpoint, back: &ReadBack) -> Result<()> {
+    let newest = back
+        .messages
+        .iter()
+        .filter(|seen| seen.commit_ts > checkpoint.snapshot && seen.shape() != Shape::Resolved)
+        .map(|seen| seen.commit_ts)
+        .max();
+    let read = checkpoint.position.commit_ts;
+    if read <= checkpoint.snapshot || newest.is_none_or(|newest| newest == read) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::PositionLost,
+        format!("the log before offset {} is not the one that was read", checkpoint.position.next_offset),
+    )
+    .endpoint(Endpoint::Kafka)
+    .object(format!("topic {}", checkpoint.topic))
+    .hint("the topic was made again, or another one is named: copy the tables again with a new task"))
 }
 
 /// Where an incremental-only task begins.

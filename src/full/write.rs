@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
-use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
+use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::batch::Batch;
 use crate::full::run::{Queue, Run, finish_statement};
 use crate::full::table::Mode;
@@ -48,7 +48,7 @@ async fn write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> Resul
         let (result, sent) = try_write(run, session, batch).await;
         let error = match result {
             Ok(done) => return check(batch, done, first),
-            Err(error) => without_values(error),
+            Err(error) => error,
         };
         if session.as_ref().is_none_or(Session::is_broken) {
             // The server may still be at it, which does no harm while the same images are written again: `run` ends it at last.
@@ -139,50 +139,4 @@ fn check(batch: &Batch, done: Done, first: bool) -> Result<()> {
         .hint("give the target's key columns the source's collation, and remove unique keys that the source has not"));
     }
     Ok(())
-}
-
-/// Server texts quote values; those of rows stay out of messages.
-fn without_values(mut error: Error) -> Error {
-    const QUOTING: [u16; 6] = [DUPLICATE, 1292, 1366, 1367, 1411, 1525];
-    if error.code.is_some_and(|code| QUOTING.contains(&code))
-        && let Some(start) = error.message.find('\'')
-        && let Some(end) = error.message.rfind("' for ").filter(|end| *end > start)
-    {
-        error.message.replace_range(start..=end, "(a value)");
-    } else if error.policy() == Policy::Stop && error.kind == ErrorKind::StatementRefused {
-        // a syntax error quotes the statement
-        if let Some(start) = error.message.find(" near '") {
-            error.message.truncate(start);
-        }
-    }
-    error
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_stay_out_of_messages() {
-        let refused = |code, message: &str| {
-            without_values(Error::new(ErrorKind::ValueRefused, message).code(code)).message
-        };
-        assert_eq!(
-            refused(1366, "Incorrect integer value: 'it's' for column `d`.`t`.`a` at row 1"),
-            "Incorrect integer value: (a value) for column `d`.`t`.`a` at row 1"
-        );
-        assert_eq!(
-            refused(1062, "Duplicate entry 'x-1' for key 'PRIMARY'"),
-            "Duplicate entry (a value) for key 'PRIMARY'"
-        );
-        assert_eq!(
-            refused(1406, "Data too long for column 'a' at row 3"),
-            "Data too long for column 'a' at row 3"
-        );
-        let syntax = Error::new(
-            ErrorKind::StatementRefused,
-            "You have an error in your SQL syntax near 'secret' at line 1",
-        );
-        assert_eq!(without_values(syntax).message, "You have an error in your SQL syntax");
-    }
 }

@@ -338,6 +338,9 @@ pub struct Piece {
     relaxed: bool,
 }
 
+/// Rows of a statement outside strict mode: each causes a warning, and servers keep 64.
+const RELAXED_ROWS: usize = 16;
+
 /// Bounds of one statement.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -381,7 +384,7 @@ pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
         cut(true, false, share.min(limits.keys), &mut first);
         let upserts = if table.layout.deletes_first { &mut second } else { &mut first };
         cut(false, false, share.min(limits.rows), upserts);
-        cut(false, true, share.min(limits.rows), upserts);
+        cut(false, true, RELAXED_ROWS.min(limits.rows), upserts);
     }
     [first, second]
 }

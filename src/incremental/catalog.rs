@@ -233,6 +233,13 @@ impl Catalog {
         })
     }
 
+    /// The entry of a table that the task leaves out from now on.
+    pub fn set_aside(&self, name: &TableName) -> Option<(TableName, Entry)> {
+        let entry = self.table(name)?;
+        let entry = TableEntry { ignored: true, ..entry.clone() };
+        Some((name.clone(), Entry::Table(Box::new(entry))))
+    }
+
     /// Every live table of the task as schema sync wants it.
     pub fn wanted(&self) -> Vec<Wanted> {
         let mut wanted: Vec<Wanted> = self

@@ -12,8 +12,9 @@ use crate::adb::dialect::Done;
 use crate::binlog::{ChangeSource, Ddl};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Offset, Position, Table, TableName, Tso};
+use crate::mysql::Session;
 use crate::schema_sync;
-use crate::sql::ddl;
+use crate::sql::{ddl, literal};
 use crate::store::{DdlRecord, DdlState};
 use crate::tidb;
 
@@ -96,7 +97,10 @@ impl<S: ChangeSource> Stream<S> {
             // Only the first step after a restart is in doubt.
             let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
             let writer = self.writer()?;
-            if !(in_doubt && schema_sync::done(writer.session().await?, &step.done).await?) {
+            let session = writer.session().await?;
+            let passed = keeps_database(session, &step.done).await?
+                || (in_doubt && took_effect(session, &step.done).await?);
+            if !passed {
                 writer
                     .execute(&step.sql)
                     .await
@@ -146,4 +150,28 @@ impl<S: ChangeSource> Stream<S> {
             }
         }
     }
+}
+
+/// Whether a statement in doubt ran. A table that we made at a barrier is empty: one that holds rows is somebody else's, and the
+/// statement says so when it runs again.
+async fn took_effect(session: &mut Session, done: &Done) -> Result<bool> {
+    if !schema_sync::done(session, done).await? {
+        return Ok(false);
+    }
+    let Done::TableExists { table } = done else { return Ok(true) };
+    let row: Option<u8> =
+        session.first(&format!("SELECT 1 FROM {} LIMIT 1", literal::table_name(table))).await?;
+    Ok(row.is_none())
+}
+
+/// True for the DROP of a database that holds tables which are not the task's: it stays, and so do they.
+async fn keeps_database(session: &mut Session, done: &Done) -> Result<bool> {
+    let Done::DatabaseAbsent { name } = done else { return Ok(false) };
+    let others: Option<u64> = session
+        .first(&format!(
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = {}",
+            literal::string(name)
+        ))
+        .await?;
+    Ok(others.is_some_and(|others| others > 0))
 }

@@ -26,9 +26,10 @@ pub struct Look {
     pub end: Offset,
 }
 
-/// Looks once a second until cancelled. A failed look is skipped: reading and applying notice the outage themselves.
+/// Looks once a second until cancelled. `since` is when the task began to follow. A failed look is skipped: reading and applying notice the outage themselves.
 pub async fn watch(
     source: Option<MysqlEndpoint>,
+    since: Tso,
     topic: Topic,
     looks: watch::Sender<Look>,
     cancel: CancellationToken,
@@ -36,7 +37,7 @@ pub async fn watch(
     let mut session = None;
     while !cancel.is_cancelled() {
         let resolved = match &source {
-            Some(endpoint) => match tidb::max_commit_ts(endpoint, &mut session).await {
+            Some(endpoint) => match tidb::max_commit_ts(endpoint, since, &mut session).await {
                 Ok(resolved) => resolved,
                 Err(error) => {
                     tracing::debug!(%error, "cannot read the Drainer's status");

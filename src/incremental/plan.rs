@@ -5,7 +5,7 @@
 //! after a multi-table rename rows go on arriving under old names. Where the text and the catalog cannot decide, the plan asks
 //! for the source's own definition ([`Plan::Ask`]) or refuses; it never guesses.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::catalog::{Catalog, Change, Entry, SchemaChange, SchemaDefaults, TableEntry};
 use crate::adb::dialect::{self, AlterContext, Done, TargetStatement};
@@ -162,10 +162,7 @@ impl Planner<'_> {
                         return Ok(());
                     }
                 }
-                if pairs.len() > 1 {
-                    self.stale_names(pairs);
-                }
-                Ok(())
+                if pairs.len() > 1 { self.stale_names(pairs) } else { Ok(()) }
             }
             Statement::AlterTable { name, clauses } => self.alter_table(name, clauses),
             Statement::CreateIndex { table, key, if_not_exists } => {
@@ -276,14 +273,14 @@ impl Planner<'_> {
         if self.catalog.selection().could_select_schema(name)
             && self.allowed(DdlKind::DropDatabase, &TableName::new(name, ""))?
         {
+            for table in tables.iter().filter(|table| self.catalog.selection().selects(table)) {
+                let target = self.catalog.selection().target(table);
+                self.steps.statements.push(dialect::drop_table(&target));
+            }
+            // The database itself goes only when nothing else is in it: looked at when the step runs.
             if self.owns_target_schema(name) {
                 let target = self.catalog.selection().target_schema(name);
                 self.steps.statements.push(dialect::drop_database(self.catalog.dialect(), &target));
-            } else {
-                for table in tables.iter().filter(|table| self.catalog.selection().selects(table)) {
-                    let target = self.catalog.selection().target(table);
-                    self.steps.statements.push(dialect::drop_table(&target));
-                }
             }
         }
         for table in tables {
@@ -381,6 +378,12 @@ impl Planner<'_> {
                 }
             }
         };
+        if self.catalog.entry(&name).is_none() {
+            // It was disappearing when the snapshot was taken: nothing of it was copied.
+            self.steps.notes.push(format!("{name} is not known: nothing to drop"));
+            self.change_entry(name, Entry::Dropped);
+            return Ok(());
+        }
         let Some(entry) = self.selected(&name)? else {
             if self.catalog.table(&name).is_some() {
                 self.change_entry(name, Entry::Dropped);
@@ -528,7 +531,30 @@ impl Planner<'_> {
     }
 
     /// Names under which Drainer goes on sending rows after a multi-table rename (source-drainer.md 0.12, 10.4).
-    fn stale_names(&mut self, pairs: &[(ObjectName, ObjectName)]) {
+    ///
+    /// # Errors
+    /// Tables that swapped their names: their rows arrive under one name and cannot be told apart.
+    fn stale_names(&mut self, pairs: &[(ObjectName, ObjectName)]) -> Result<()> {
+        let key = |name: &ObjectName| name.or_schema(self.event.schema).key();
+        let before: BTreeSet<TableName> = pairs
+            .iter()
+            .enumerate()
+            .filter(|(at, (old, _))| !pairs.iter().take(*at).any(|(_, earlier)| key(earlier) == key(old)))
+            .map(|(_, (old, _))| key(old))
+            .collect();
+        let after: BTreeSet<TableName> = pairs
+            .iter()
+            .enumerate()
+            .filter(|(at, (_, new))| !pairs.iter().skip(at + 1).any(|(later, _)| key(later) == key(new)))
+            .map(|(_, (_, new))| key(new))
+            .collect();
+        if before == after && before.iter().any(|name| self.catalog.selection().selects(name)) {
+            let names = before.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
+            return Err(refuse(
+                format!("{names} swap their names: Drainer will send the rows of all of them under one name"),
+                "run an ALTER TABLE on each at the source, then copy them again with a new task",
+            ));
+        }
         let last = pairs.len() - 1;
         for (at, (old, new)) in pairs.iter().enumerate() {
             let new = new.or_schema(self.event.schema);
@@ -544,6 +570,7 @@ impl Planner<'_> {
                 self.change_entry(stale, Entry::Alias { of: new });
             }
         }
+        Ok(())
     }
 
     fn alter_table(&mut self, name: &ObjectName, clauses: &[AlterClause]) -> Result<()> {

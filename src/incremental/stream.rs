@@ -4,13 +4,14 @@
 //! moves only over what is acknowledged. DDL is a barrier. Whatever fails ends the loop with an error: the worker starts again
 //! from the checkpoint, so there is one path for a crash, a lost connection and a retry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Limits, Place, pieces};
 use super::catalog::{Catalog, Resolved};
@@ -19,7 +20,7 @@ use super::lag::{Look, Pending};
 use super::layout::Layout;
 use crate::adb::writer::Writer;
 use crate::binlog::{
-    ChangeSource, Ddl, Fingerprint, Incoming, Kind, Malformed, Message, RawMessage, Seen, SeenSet,
+    ChangeSource, Ddl, Fingerprint, Incoming, Kind, Malformed, Message, RawMessage, Seen, SeenSet, Shape,
     TableChange, Topic, Verdict,
 };
 use crate::engine::worker::WorkerContext;
@@ -32,6 +33,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
 
 /// Items of one IN list (target-adb-and-dts.md 3.3).
 const IN_LIST: usize = 2000;
+
+/// How long the last batch may take once the run is over.
+const LAST_BATCH: Duration = Duration::from_secs(10);
 
 /// How long a DDL is waited for that Drainer is known to have committed before.
 const LOOK_AHEAD: Duration = Duration::from_secs(20);
@@ -66,6 +70,7 @@ pub struct Stream<S> {
     pub(super) saved: Position,
     saved_watermark: Tso,
     saved_at: Instant,
+    recovered: bool,
     looks: watch::Receiver<Look>,
     pending: Pending,
 }
@@ -116,6 +121,7 @@ impl<S: ChangeSource> Stream<S> {
             saved: checkpoint.position,
             saved_watermark: checkpoint.watermark,
             saved_at: Instant::now(),
+            recovered: false,
             looks,
             pending: Pending::default(),
             context,
@@ -126,11 +132,16 @@ impl<S: ChangeSource> Stream<S> {
     pub async fn run(&mut self) -> Result<()> {
         let result = self.follow().await;
         // Nothing may be in flight when this run is over; its outcome counts when it is a success.
-        if let Some((handle, position)) = self.in_flight.take()
-            && let Ok((writer, keyless, batch, Ok(()))) = handle.await
-        {
-            self.writer = Some((writer, keyless));
-            self.acknowledge(&batch, position);
+        if let Some((mut handle, position)) = self.in_flight.take() {
+            match tokio::time::timeout(LAST_BATCH, &mut handle).await {
+                Ok(Ok((writer, keyless, batch, Ok(())))) => {
+                    self.writer = Some((writer, keyless));
+                    self.acknowledge(&batch, position);
+                }
+                Ok(_) => {}
+                // The target holds it: the next run ends its sessions there before it writes.
+                Err(_) => handle.abort(),
+            }
         }
         match &result {
             Err(error) if error.kind == ErrorKind::Fenced => {}
@@ -233,7 +244,12 @@ impl<S: ChangeSource> Stream<S> {
             if self.in_flight.is_none() {
                 return Ok(());
             }
-            let landed = landing(&mut self.in_flight).await;
+            let cancel = self.context.cancel.clone();
+            let landed = tokio::select! {
+                biased;
+                landed = landing(&mut self.in_flight) => landed,
+                () = held(&cancel) => return Err(Error::cancelled()),
+            };
             self.landed(landed)?;
         }
     }
@@ -335,8 +351,11 @@ impl<S: ChangeSource> Stream<S> {
         if matches!(message.kind, Kind::Ddl(_)) {
             return Err(refuse("DDL"));
         }
+        if self.seen.newer_than(commit_ts).any(|seen| seen.shape() == Shape::Ddl) {
+            return Err(refuse("a transaction that belongs before a DDL:"));
+        }
         self.flush().await?;
-        let newer: Vec<(Offset, Tso)> =
+        let newer: HashSet<(Offset, Tso)> =
             self.seen.newer_than(commit_ts).map(|seen| (seen.offset, seen.commit_ts)).collect();
         let before = self.read;
         self.take(message, raw.offset, raw.payload.len() as u64).await?;
@@ -362,8 +381,7 @@ impl<S: ChangeSource> Stream<S> {
                                 .await?;
                         }
                     }
-                    Kind::Ddl(_) => return Err(refuse("a transaction that belongs before a DDL:")),
-                    Kind::Resolved => {}
+                    Kind::Ddl(_) | Kind::Resolved => {}
                 }
             }
             self.flush().await?;
@@ -413,6 +431,10 @@ impl<S: ChangeSource> Stream<S> {
                 until_look = LOOK_EVERY;
                 // A transaction larger than a batch goes out in parts; the position moves only after the last.
                 if self.batch.bytes() > self.batch_bytes {
+                    if self.context.cancel.is_cancelled() {
+                        // The position is still before this message.
+                        return Err(Error::cancelled());
+                    }
                     self.flush().await?;
                     slot = self.slot(&layout).await?;
                 }
@@ -441,14 +463,37 @@ impl<S: ChangeSource> Stream<S> {
         let key = std::mem::take(&mut self.scratch);
         let name = TableName::new(text(table.schema)?, text(table.table)?);
         let mut resolved = self.catalog.resolve(&name)?;
-        while !fits(&resolved, table) && self.look_ahead(&name).await? {
+        while !fits(&resolved, table) && self.look_ahead(&name, matches!(resolved, Resolved::Dropped)).await?
+        {
             resolved = self.catalog.resolve(&name)?;
+        }
+        if matches!(resolved, Resolved::Table(_)) && !fits(&resolved, table) {
+            // Drainer may be down: it sends the DDL when it is back, and the row waits for it.
+            return Err(Error::new(ErrorKind::Contention, "rows in a layout whose DDL is not in the topic yet")
+                .endpoint(Endpoint::Kafka)
+                .object(name)
+                .hint("if Drainer runs and this stays, the table differs from what we know: copy it again with a new task"));
         }
         let target = match resolved {
             Resolved::Table(tracked) => {
                 Target::Layout(Arc::new(Layout::new(&tracked, &table.columns, &self.zone)?))
             }
-            Resolved::Unselected | Resolved::Dropped => Target::Skip,
+            Resolved::Unselected => Target::Skip,
+            Resolved::Dropped => {
+                tracing::info!(task.id = %self.context.task, table = %name, "late rows of a dropped table are passed over");
+                let detail = serde_json::json!({"table": name.to_string(), "commit_tso": self.read.commit_ts.to_string()});
+                let (store, task) = (&self.context.store, &self.context.task);
+                store
+                    .event(
+                        Some(task),
+                        "late_rows",
+                        None,
+                        "late rows of a dropped table are passed over",
+                        detail,
+                    )
+                    .await?;
+                Target::Skip
+            }
             Resolved::Unknown => {
                 return Err(Error::new(
                     ErrorKind::SchemaMismatch,
@@ -476,25 +521,35 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     /// After a restart while DDL was pending, Drainer sends rows in the layout or under the name of a DDL that it has not sent
-    /// yet (source-drainer.md 10.9). Finds the next DDL of this table in the topic and applies it now; its own place in the
-    /// stream then finds it done. False when there is none.
-    async fn look_ahead(&mut self, name: &TableName) -> Result<bool> {
+    /// yet (source-drainer.md 10.9). Finds the next DDL of this table in the topic that changes names or columns and applies it
+    /// now; its own place in the stream then finds it done. False when there is none. With `renames_only` the table is
+    /// known to be dropped: only a rename can bring rows under its name before its own event.
+    async fn look_ahead(&mut self, name: &TableName, renames_only: bool) -> Result<bool> {
         self.flush().await?;
         let mut ahead = self.topic.open(self.read.next_offset).await?;
-        let deadline = Instant::now() + LOOK_AHEAD;
+        let patience = if renames_only { LOOK_AHEAD / 10 } else { LOOK_AHEAD };
+        let deadline = Instant::now() + patience;
         let wanted = name.key();
-        while let Ok(incoming) = tokio::time::timeout(LOOK_AHEAD, ahead.next()).await {
-            if self.context.cancel.is_cancelled() {
-                return Err(Error::cancelled());
-            }
+        let cancel = self.context.cancel.clone();
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Error::cancelled()),
+                incoming = tokio::time::timeout(patience, ahead.next()) => incoming,
+            };
+            let Ok(incoming) = incoming else { break };
             let Incoming::Message(raw) = incoming? else {
                 // The DDL was committed before Drainer restarted: it is not far.
                 if Instant::now() > deadline { break } else { continue }
             };
+            if renames_only && Instant::now() > deadline {
+                break;
+            }
             let message = Message::parse(&raw.payload).map_err(corrupt)?;
             let Kind::Ddl(ddl) = message.kind else { continue };
             let of = TableName::new(text(ddl.schema_name)?, text(ddl.table_name)?).key();
-            if of != wanted || message.commit_ts <= self.snapshot {
+            if of != wanted || message.commit_ts <= self.snapshot || !changes_layout(ddl.query, renames_only)
+            {
                 continue;
             }
             if let Some(known) =
@@ -547,6 +602,10 @@ impl<S: ChangeSource> Stream<S> {
         if self.saved_at.elapsed() >= CHECKPOINT_EVERY {
             self.save().await?;
         }
+        let end = self.context.progress.end_offset();
+        if end.is_some_and(|end| self.applied.next_offset.0 >= end) {
+            self.recovered().await?;
+        }
         Ok(())
     }
 
@@ -561,14 +620,29 @@ impl<S: ChangeSource> Stream<S> {
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
         store.advance(task, epoch, self.saved, self.applied, watermark).await?;
         self.moved(self.applied, watermark);
+        self.recovered().await
+    }
+
+    /// Retries are over once there is progress, or nothing to do; not with a mere login.
+    async fn recovered(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.recovered, true) {
+            self.context.store.worker_recovered(&self.context.task, self.context.epoch).await?;
+        }
         Ok(())
     }
 
+    /// The store has the position.
     pub(super) fn moved(&mut self, position: Position, watermark: Tso) {
         self.saved = position;
         self.saved_watermark = watermark;
         self.saved_at = Instant::now();
     }
+}
+
+/// A while after the run was asked to end.
+async fn held(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 /// The batch in flight, or never.
@@ -593,13 +667,37 @@ async fn apply(writer: &mut Writer, keyless: &mut Keyless, batch: &Arc<Batch>, l
     Ok(())
 }
 
+/// True for DDL that changes names or columns. What removes rows must stay in its place: rows before it would come back.
+fn changes_layout(query: &[u8], renames_only: bool) -> bool {
+    use crate::sql::ddl::ast::{AlterClause, Statement};
+    let Ok(statements) = crate::sql::ddl::parse(query) else { return false };
+    statements.iter().any(|statement| match statement {
+        Statement::RenameTable { .. } => true,
+        Statement::AlterTable { clauses, .. } => {
+            let rename = clauses.iter().any(|clause| matches!(clause, AlterClause::Rename { .. }));
+            let rows = clauses.iter().any(|clause| {
+                matches!(
+                    clause,
+                    AlterClause::DropPartitions { .. }
+                        | AlterClause::TruncatePartitions { .. }
+                        | AlterClause::ExchangePartition { .. }
+                )
+            });
+            !rows && (rename || !renames_only)
+        }
+        Statement::CreateTable { .. } | Statement::CreateTableLike { .. } => !renames_only,
+        _ => false,
+    })
+}
+
 /// False when the table is unknown, or when the message has columns that we do not know *and* lacks columns that we write: a
 /// rename of a column is under way. Unknown columns alone are not added yet, missing ones alone are gone already.
 fn fits(resolved: &Resolved, change: &TableChange<'_>) -> bool {
     let tracked = match resolved {
         Resolved::Table(tracked) => tracked,
-        Resolved::Unknown => return false,
-        Resolved::Unselected | Resolved::Dropped => return true,
+        // The name may be taken again by a rename that is still to come.
+        Resolved::Unknown | Resolved::Dropped => return false,
+        Resolved::Unselected => return true,
     };
     let sent: Vec<String> =
         change.columns.iter().map(|column| String::from_utf8_lossy(column.name).to_lowercase()).collect();

@@ -78,6 +78,10 @@ impl Service {
         self.wake.notify_one();
         let id = task.id.clone();
         let changed = decision != Decision::Nothing;
+        if changed {
+            // Who waits for an older command is told that it was replaced.
+            self.registry.announce();
+        }
         let mut latest = *task;
         let deadline = tokio::time::Instant::now() + wait;
         loop {

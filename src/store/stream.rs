@@ -189,8 +189,10 @@ impl Store {
     }
 
     /// Every row of the snapshot is in the target: the target is complete up to T.
-    pub async fn full_done(&self, task: &TaskId, epoch: Epoch) -> Result<()> {
+    /// `aside` are the entries of tables that were given up.
+    pub async fn full_done(&self, task: &TaskId, epoch: Epoch, aside: &[CatalogVersion]) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
+        write_catalog(&mut transaction, task, &[], aside).await?;
         sqlx::query(
             "update checkpoints set full_done = 1, watermark_tso = max(watermark_tso, snapshot_tso), updated_at = ? where task_id = ?",
         )
@@ -266,8 +268,11 @@ impl Store {
         let statements = to_json(&record.statements)?;
         if let Some(row) = known {
             let n: i64 = row.try_get("n")?;
-            let same = row.try_get::<String, _>("statements")? == statements;
-            let steps = if same { row.try_get::<i64, _>("steps_done")?.max(0) as usize } else { 0 };
+            // A policy changed since then may have taken steps out behind those that are done.
+            let before: Vec<String> =
+                serde_json::from_str(&row.try_get::<String, _>("statements")?).map_err(Error::internal)?;
+            let common = before.iter().zip(&record.statements).take_while(|(old, new)| old == new).count();
+            let steps = (row.try_get::<i64, _>("steps_done")?.max(0) as usize).min(common);
             sqlx::query("update ddl set state = 'pending', error = null, statements = ?, steps_done = ? where task_id = ? and n = ?")
                 .bind(&statements)
                 .bind(steps as i64)
@@ -296,7 +301,6 @@ impl Store {
     }
 
     /// A DDL is through: its record, the new catalog and the position after it become durable together.
-    /// `record.n` = 0 means that it was not recorded before (nothing to run on the target).
     /// `moved` is None for a DDL that was applied ahead of its place in the stream.
     pub async fn ddl_finish(
         &self,
@@ -308,13 +312,20 @@ impl Store {
         moved: Option<(Position, Position, Tso)>,
     ) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
-        let n = if record.n == 0 {
-            insert_ddl(&mut transaction, task, record, &to_json(&record.statements)?).await?
-        } else {
-            record.n
+        let statements = to_json(&record.statements)?;
+        // It may be on record as failed, and pass now that its policy was changed.
+        let known: Option<i64> = sqlx::query_scalar("select n from ddl where task_id = ? and commit_ts = ?")
+            .bind(&task.0)
+            .bind(record.commit_ts.0 as i64)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let n = match known {
+            Some(n) => n,
+            None => insert_ddl(&mut transaction, task, record, &statements).await?,
         };
-        sqlx::query("update ddl set state = ?, error = null, finished_at = ?, steps_done = ? where task_id = ? and n = ?")
+        sqlx::query("update ddl set state = ?, error = null, statements = ?, finished_at = ?, steps_done = ? where task_id = ? and n = ?")
             .bind(record.state.as_str())
+            .bind(&statements)
             .bind(now_ms())
             .bind(record.statements.len() as i64)
             .bind(&task.0)
@@ -389,32 +400,32 @@ impl Store {
     }
 
     /// Remembers a session of the target, so that a later run can end it before it writes.
-    pub async fn session_opened(&self, task: &TaskId, epoch: Epoch, id: u32) -> Result<()> {
+    pub async fn session_opened(&self, task: &TaskId, epoch: Epoch, id: u64) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         sqlx::query("insert or ignore into target_sessions (task_id, connection_id) values (?, ?)")
             .bind(&task.0)
-            .bind(i64::from(id))
+            .bind(id.cast_signed())
             .execute(&mut *transaction)
             .await?;
         Ok(transaction.commit().await?)
     }
 
     /// Sessions that an earlier run opened.
-    pub async fn sessions(&self, task: &TaskId) -> Result<Vec<u32>> {
+    pub async fn sessions(&self, task: &TaskId) -> Result<Vec<u64>> {
         let ids: Vec<i64> = sqlx::query_scalar("select connection_id from target_sessions where task_id = ?")
             .bind(&task.0)
             .fetch_all(&self.reader)
             .await?;
-        Ok(ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect())
+        Ok(ids.into_iter().map(i64::cast_unsigned).collect())
     }
 
     /// These sessions are known to be gone.
-    pub async fn sessions_gone(&self, task: &TaskId, epoch: Epoch, ids: &[u32]) -> Result<()> {
+    pub async fn sessions_gone(&self, task: &TaskId, epoch: Epoch, ids: &[u64]) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         for id in ids {
             sqlx::query("delete from target_sessions where task_id = ? and connection_id = ?")
                 .bind(&task.0)
-                .bind(i64::from(*id))
+                .bind(id.cast_signed())
                 .execute(&mut *transaction)
                 .await?;
         }
@@ -479,6 +490,16 @@ async fn write_catalog(
             .await?;
     }
     for version in tables {
+        // The order in which DDL is applied is the truth, also when one is taken ahead of its place.
+        sqlx::query(
+            "delete from catalog where task_id = ? and schema_key = ? and table_key = ? and commit_ts > ?",
+        )
+        .bind(&task.0)
+        .bind(&version.key.schema)
+        .bind(&version.key.table)
+        .bind(version.commit_ts.0 as i64)
+        .execute(&mut **transaction)
+        .await?;
         sqlx::query("insert or replace into catalog (task_id, schema_key, table_key, commit_ts, definition) values (?, ?, ?, ?, ?)")
             .bind(&task.0)
             .bind(&version.key.schema)

@@ -51,8 +51,13 @@ impl Source {
 }
 
 /// The time up to which every Drainer has put all transactions into its topic: the minimum, since which of them feeds the task's
-/// topic is not known (design.md 10.16). None without a Drainer. `session` is opened when it is None and kept for the next call.
-pub async fn max_commit_ts(source: &MysqlEndpoint, session: &mut Option<Session>) -> Result<Option<Tso>> {
+/// topic is not known (design.md 10.16). One that went offline before `since` feeds nothing the task waits for; one that did
+/// later may be ours. None without a Drainer. `session` is opened when it is None and kept for the next call.
+pub async fn max_commit_ts(
+    source: &MysqlEndpoint,
+    since: Tso,
+    session: &mut Option<Session>,
+) -> Result<Option<Tso>> {
     let mut open = match session.take() {
         Some(open) => open,
         None => Source::new(source.clone()).session().await?,
@@ -61,7 +66,7 @@ pub async fn max_commit_ts(source: &MysqlEndpoint, session: &mut Option<Session>
     *session = Some(open);
     Ok(drainers
         .iter()
-        .filter(|drainer| !drainer.state.eq_ignore_ascii_case("offline"))
+        .filter(|drainer| !drainer.state.eq_ignore_ascii_case("offline") || drainer.max_commit_ts > since)
         .map(|drainer| drainer.max_commit_ts)
         .min())
 }

@@ -59,20 +59,21 @@ async fn pausing_lasts_until_the_worker_ends_and_the_newest_word_counts() {
     let told = Arc::new(Notify::new());
     app.stage.set(Script::Linger(Arc::clone(&told)));
     app.post("/tasks/a/start?wait_ms=10000").await.expect(200);
-    app.post("/tasks/a/pause").await.expect(202);
-    app.until_status("a", "pausing").await;
-    let waiting = app.post("/tasks/a/pause?wait_ms=1").await.expect(202);
-    assert_eq!(waiting["status"], "pausing");
-
-    // Resumed while it still pauses: who waits for the pause is told, and the next run begins after the old one ended.
-    let (pause, resume) = tokio::join!(app.post("/tasks/a/pause?wait_ms=10000"), async {
+    let (waited, ()) = tokio::join!(app.post("/tasks/a/pause?wait_ms=10000"), async {
+        app.until_status("a", "pausing").await;
+        let still = app.post("/tasks/a/pause?wait_ms=1").await.expect(202);
+        assert_eq!(still["status"], "pausing");
         app.stage.set(Script::Work);
-        let reply = app.post("/tasks/a/resume").await;
-        told.notify_one();
-        reply
+        app.post("/tasks/a/resume").await.expect(202);
     });
-    resume.expect(202);
-    assert!(matches!(pause.status.as_u16(), 409 | 200), "{}", pause.text);
+    let problem = waited.problem(409, "superseded");
+    assert_eq!(problem["task_status"], "pausing");
+    assert_eq!(
+        app.get("/tasks/a").await.expect(200)["run"],
+        1,
+        "the next run waits for the end of the old one"
+    );
+    told.notify_one();
     let task = app.until("a", |task| task["status"] == "running" && task["run"] == 2).await;
     assert_eq!(task["desired"], "running");
 }

@@ -9,9 +9,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 use rdkafka::{Offset as RdOffset, TopicPartitionList};
 use tidegate::binlog::encode::{Binlog, Encode, Table};
 use tidegate::binlog::seen::Limits;
-use tidegate::binlog::{
-    ChangeSource, Incoming, KafkaSource, Message, RawMessage, SeenSet, Start, Topic, Verdict,
-};
+use tidegate::binlog::{ChangeSource, Incoming, KafkaSource, RawMessage, SeenSet, Start, Topic, Verdict};
 use tidegate::error::{Error, ErrorKind};
 use tidegate::model::{KafkaEndpoint, Offset, Tls, Tso, Value};
 
@@ -384,101 +382,4 @@ async fn a_topic_that_is_not_drainers_has_no_timestamps() {
     bench.produce(0, (0..10_000).map(|_| &b"{\"not\": \"protobuf\"}"[..]));
     let error = bench.topic().find_start(Start::After(Tso(5))).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::CorruptMessage, "{error}");
-}
-
-/// Reads a topic that somebody else wrote: `TIDEGATE_TEST_KAFKA=... TIDEGATE_TEST_TOPIC=...`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a topic of Drainer"]
-async fn a_written_topic_is_readable() {
-    let Ok(broker) = std::env::var("TIDEGATE_TEST_KAFKA") else { return println!("SKIPPED: no Kafka") };
-    let Ok(name) = std::env::var("TIDEGATE_TEST_TOPIC") else { return println!("SKIPPED: no topic") };
-    let topic = Topic::new(&endpoint(&broker), &name).unwrap();
-    let range = topic.log_range().await.unwrap();
-    let mut source = topic.open(range.start).await.unwrap();
-    let (mut rows, mut dated, began) = (0, 0, Instant::now());
-    while source.next_offset() < range.end {
-        let message = message(&mut source).await;
-        dated += usize::from(message.kafka_timestamp_ms.is_some());
-        rows += Message::parse(&message.payload).unwrap().validate().unwrap().rows();
-    }
-    println!("{range:?}: {rows} rows, {dated} with a timestamp of Kafka, {:?}", began.elapsed());
-}
-
-/// `TIDEGATE_TEST_KAFKA=... cargo test --release --test binlog -- --ignored --nocapture throughput`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "prints speeds; run it in release mode"]
-async fn throughput() {
-    let Some(bench) = Bench::new("throughput", 1).await else { return };
-    for (count, rows) in [(400_000, 1u64), (20_000, 200), (40, 200_000)] {
-        let table = Table::new("s", "t", &[("id", "bigint"), ("v", "varchar"), ("d", "decimal")], &["id"]);
-        let table = (0..rows).fold(table, |table, n| {
-            table.insert(&[
-                Value::Int(n as i64),
-                Value::Text(b"some words of text here"),
-                Value::Text(b"123.45"),
-            ])
-        });
-        let payload = Binlog::dml(7, vec![table]).encode_to_vec();
-        let start = bench.topic().end_offset().await.unwrap();
-        let mut source = bench.topic().open(start).await.unwrap();
-        let from = Instant::now();
-        bench.produce(0, (0..count).map(|_| payload.as_slice()));
-        let produced = from.elapsed();
-        drop(source);
-        for decode in [false, true] {
-            source = bench.topic().open(start).await.unwrap();
-            let from = Instant::now();
-            for _ in 0..count {
-                let message = message(&mut source).await;
-                if decode {
-                    Message::parse(&message.payload).unwrap().validate().unwrap();
-                }
-            }
-            let seconds = from.elapsed().as_secs_f64();
-            println!(
-                "{count} messages of {} bytes (produced in {produced:.1?}), decode {decode}: {:.0} messages/s, {:.0} MB/s, {:.0} rows/s",
-                payload.len(),
-                f64::from(count) / seconds,
-                f64::from(count) * payload.len() as f64 / seconds / 1e6,
-                f64::from(count) * rows as f64 / seconds,
-            );
-        }
-    }
-    // Latency of single messages on an idle topic, and the processor time of waiting.
-    let end = bench.topic().end_offset().await.unwrap();
-    let mut source = bench.topic().open(end).await.unwrap();
-    assert!(matches!(within(5, source.next()).await.unwrap(), Incoming::CaughtUp));
-    let producer = bench.producer(&[("linger.ms", "0")]);
-    let mut latencies = Vec::new();
-    for _ in 0..50 {
-        let from = Instant::now();
-        producer
-            .send(BaseRecord::<(), [u8]>::to(&bench.name).partition(0).payload(b"x"))
-            .map_err(|(e, _)| e)
-            .unwrap();
-        message(&mut source).await;
-        latencies.push(from.elapsed());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    latencies.sort();
-    println!("produce to receive on an idle topic: median {:?}, worst {:?}", latencies[25], latencies[49]);
-    drop(producer);
-    let before = processor_time();
-    let _ = tokio::time::timeout(Duration::from_secs(10), async {
-        loop {
-            let _ = source.next().await;
-        }
-    })
-    .await;
-    println!("processor time of 10 idle seconds: {:?}", processor_time() - before);
-    let from = Instant::now();
-    drop(source);
-    println!("drop took {:?}", from.elapsed());
-}
-
-fn processor_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }

@@ -1,0 +1,218 @@
+//! Folding: whatever is cut into batches, and in whatever order the statements of one step run, the target ends like the source.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tidegate::adb::dialect::{Collations, TableOptions, TargetTable};
+use tidegate::adb::writer::Job;
+use tidegate::binlog::encode::{Binlog, Encode, Table};
+use tidegate::binlog::{Kind, Message};
+use tidegate::incremental::batch::{Batch, Limits, Place, pieces};
+use tidegate::incremental::catalog::Tracked;
+use tidegate::incremental::layout::Layout;
+use tidegate::model::{Dialect, TableName, Value, Zone};
+use tidegate::sql::ddl::{self, ast::Statement};
+
+fn tracked(sql: &str) -> Tracked {
+    let statement = ddl::parse(sql.as_bytes()).unwrap().remove(0);
+    let Statement::CreateTable { mut table, .. } = statement else { panic!("{sql}") };
+    table.name = TableName::new("s", "t");
+    let options = TableOptions { collations: Collations::default(), ..TableOptions::default() };
+    let target = TargetTable::new(Dialect::Mysql, &table, TableName::new("s", "t"), &options).unwrap();
+    Tracked { table, target, hidden: Vec::new(), keep_other_columns: false }
+}
+
+fn integer(value: i64) -> Value<'static> {
+    Value::Int(value)
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Put(i64, i64),
+    Remove(i64),
+    /// A row gets another key.
+    Move(i64, i64),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let key = 0..12_i64;
+    let change = prop_oneof![
+        4 => (key.clone(), any::<i16>()).prop_map(|(key, value)| Change::Put(key, value.into())),
+        2 => key.clone().prop_map(Change::Remove),
+        2 => (key.clone(), key).prop_map(|(from, to)| Change::Move(from, to)),
+    ];
+    proptest::collection::vec(change, 1..60)
+}
+
+/// The source: carries a change out and gives the message that Drainer sends, None when there was nothing to change.
+fn source(rows: &mut BTreeMap<i64, i64>, change: &Change, clustered: bool) -> Option<Table> {
+    let table = Table::new("s", "t", &[("id", "bigint"), ("v", "int")], &["id"]);
+    let row = |id: i64, value: i64| [integer(id), integer(value)];
+    match *change {
+        Change::Put(id, value) => match rows.insert(id, value) {
+            None => Some(table.insert(&row(id, value))),
+            Some(old) => Some(table.update(&row(id, old), &row(id, value))),
+        },
+        Change::Remove(id) => rows.remove(&id).map(|value| table.delete(&row(id, value))),
+        Change::Move(from, to) => {
+            if from == to || rows.contains_key(&to) {
+                return None;
+            }
+            let value = rows.remove(&from)?;
+            rows.insert(to, value);
+            Some(if clustered {
+                table.delete(&row(from, value)).insert(&row(to, value))
+            } else {
+                table.update(&row(from, value), &row(to, value))
+            })
+        }
+    }
+}
+
+/// A target that understands the two statements.
+fn run(rows: &mut BTreeMap<i64, i64>, sql: &str) {
+    let numbers = |text: &str| -> Vec<i64> {
+        text.split(|c: char| !(c.is_ascii_digit() || c == '-'))
+            .filter(|part| !part.is_empty())
+            .map(|part| part.parse().unwrap())
+            .collect()
+    };
+    if let Some(values) = sql.strip_prefix("REPLACE INTO `s`.`t` (`id`,`v`) VALUES ") {
+        for pair in numbers(values).chunks(2) {
+            rows.insert(pair[0], pair[1]);
+        }
+    } else if let Some(keys) = sql.strip_prefix("DELETE FROM `s`.`t` WHERE `id` IN ") {
+        for key in numbers(keys) {
+            rows.remove(&key);
+        }
+    } else {
+        panic!("{sql}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_target_ends_like_the_source(
+        changes in changes(),
+        cuts in proptest::collection::vec(any::<bool>(), 60),
+        clustered in any::<bool>(),
+        backwards in any::<bool>(),
+        repeat_from in 0..60_usize,
+    ) {
+        let tracked = tracked("CREATE TABLE t (id BIGINT PRIMARY KEY, v INT)");
+        let mut rows = BTreeMap::new();
+        let messages: Vec<Vec<u8>> = changes
+            .iter()
+            .filter_map(|change| source(&mut rows, change, clustered))
+            .enumerate()
+            .map(|(at, table)| Binlog::dml(at as u64 + 1, vec![table]).encode_to_vec())
+            .collect();
+        // A crash: a stretch up to the end is applied twice.
+        let again = messages.iter().skip(repeat_from);
+        let mut target = BTreeMap::new();
+        let mut layout: Option<Arc<Layout>> = None;
+        let mut batch = Batch::default();
+        for (at, bytes) in messages.iter().chain(again).enumerate() {
+            let message = Message::parse(bytes).unwrap();
+            let Kind::Dml(tables) = message.kind else { panic!() };
+            for table in tables {
+                let table = table.unwrap();
+                let layout = layout.get_or_insert_with(|| {
+                    Arc::new(Layout::new(&tracked, &table.columns, &Arc::new(Zone::Utc)).unwrap())
+                });
+                let slot = batch.slot(layout).unwrap();
+                for (nth, mutation) in table.mutations().enumerate() {
+                    let place = Place { offset: at as i64, nth: nth as u64 };
+                    batch.fold(slot, &mutation.unwrap(), place, 0).unwrap();
+                }
+            }
+            if cuts[at % cuts.len()] {
+                send(std::mem::take(&mut batch), &mut target, backwards);
+            }
+        }
+        send(batch, &mut target, backwards);
+        prop_assert_eq!(target, rows);
+    }
+}
+
+fn send(batch: Batch, target: &mut BTreeMap<i64, i64>, backwards: bool) {
+    let limits = Limits { rows: 3, bytes: 40, keys: 2, connections: 4 };
+    for mut step in pieces(&Arc::new(batch), limits) {
+        if backwards {
+            step.reverse();
+        }
+        for piece in step {
+            let mut sql = Vec::new();
+            piece.build(&mut sql).unwrap();
+            run(target, &String::from_utf8(sql).unwrap());
+        }
+    }
+}
+
+fn statements(tracked: &Tracked, table: Table) -> [Vec<String>; 2] {
+    let bytes = Binlog::dml(1, vec![table]).encode_to_vec();
+    let message = Message::parse(&bytes).unwrap();
+    let Kind::Dml(tables) = message.kind else { panic!() };
+    let mut batch = Batch::default();
+    for table in tables {
+        let table = table.unwrap();
+        let layout = Arc::new(Layout::new(tracked, &table.columns, &Arc::new(Zone::Utc)).unwrap());
+        let slot = batch.slot(&layout).unwrap();
+        for mutation in table.mutations() {
+            batch.fold(slot, &mutation.unwrap(), Place { offset: 0, nth: 0 }, 0).unwrap();
+        }
+    }
+    let limits = Limits { rows: 100, bytes: 1 << 20, keys: 100, connections: 1 };
+    pieces(&Arc::new(batch), limits).map(|step| {
+        step.iter()
+            .map(|piece| {
+                let mut sql = Vec::new();
+                piece.build(&mut sql).unwrap();
+                String::from_utf8(sql).unwrap()
+            })
+            .collect()
+    })
+}
+
+fn text(value: &str) -> Value<'_> {
+    Value::Text(value.as_bytes())
+}
+
+#[test]
+fn a_key_that_changes_only_its_case_is_deleted_before_it_is_written() {
+    let tracked = tracked("CREATE TABLE t (a VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY, b INT)");
+    let table = Table::new("s", "t", &[("a", "varchar"), ("b", "int")], &["a"])
+        .delete(&[text("Abc "), integer(1)])
+        .insert(&[text("aBC"), integer(1)]);
+    let [first, second] = statements(&tracked, table);
+    assert_eq!(first, ["DELETE FROM `s`.`t` WHERE `a` IN ('Abc ')"]);
+    assert_eq!(second, ["REPLACE INTO `s`.`t` (`a`,`b`) VALUES ('aBC',1)"]);
+}
+
+#[test]
+fn generated_and_unknown_columns_are_left_out_and_missing_ones_keep_their_value() {
+    let tracked = tracked("CREATE TABLE t (id INT PRIMARY KEY, a INT, g INT AS (a + 1) STORED, late INT)");
+    let columns = [("id", "int"), ("a", "int"), ("g", "int"), ("not_yet", "int")];
+    let row = [integer(1), integer(2), integer(3), integer(4)];
+    let [upserts, _] = statements(&tracked, Table::new("s", "t", &columns, &["id"]).insert(&row));
+    assert_eq!(
+        upserts,
+        [
+            "INSERT INTO `s`.`t` (`id`,`a`) VALUES (1,2) ON DUPLICATE KEY UPDATE `id`=VALUES(`id`),`a`=VALUES(`a`)"
+        ]
+    );
+}
+
+#[test]
+fn composite_keys_are_deleted_as_tuples_in_the_order_of_the_key() {
+    let tracked = tracked("CREATE TABLE t (a INT, b INT, c INT, PRIMARY KEY (c, a))");
+    let columns = [("a", "int"), ("b", "int"), ("c", "int")];
+    let row = [integer(1), integer(2), integer(3)];
+    let [deletes, _] = statements(&tracked, Table::new("s", "t", &columns, &["a", "c"]).delete(&row));
+    assert_eq!(deletes, ["DELETE FROM `s`.`t` WHERE (`c`,`a`) IN ((3,1))"]);
+}

@@ -1,0 +1,160 @@
+//! What a worker keeps in the store survives it, and nobody else's hand moves it.
+
+#![allow(clippy::unwrap_used)]
+
+use sqlx::Connection;
+use tidegate::error::{Error, ErrorKind};
+use tidegate::model::{Epoch, Offset, Position, TableName, TaskId, Tso};
+use tidegate::store::{CatalogVersion, Checkpoint, DdlRecord, DdlState, Store};
+
+const EPOCH: Epoch = Epoch(3);
+
+struct Kept {
+    store: Store,
+    task: TaskId,
+    _folder: tempfile::TempDir,
+}
+
+async fn kept() -> Kept {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tidegate.db");
+    let store = Store::open(&path).await.unwrap();
+    let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::query("insert into tasks (id, name, spec, epoch, created_at, updated_at) values ('t_1', 't', '{}', 3, 0, 0)")
+        .execute(&mut raw)
+        .await
+        .unwrap();
+    let task = TaskId("t_1".to_owned());
+    store.begin(&task, EPOCH, &checkpoint()).await.unwrap();
+    Kept { store, task, _folder: folder }
+}
+
+fn at(offset: i64, commit_ts: u64) -> Position {
+    Position { next_offset: Offset(offset), commit_ts: Tso(commit_ts) }
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint {
+        snapshot: Tso(100),
+        start_offset: Offset(5),
+        position: at(5, 0),
+        cluster_id: "c".to_owned(),
+        topic: "x".to_owned(),
+        watermark: Tso(0),
+        schema_done: false,
+        full_done: false,
+        updated_at_ms: 0,
+    }
+}
+
+fn record(statements: &[&str], state: DdlState) -> DdlRecord {
+    DdlRecord {
+        n: 0,
+        commit_ts: Tso(150),
+        offset: Offset(7),
+        schema_name: "s".to_owned(),
+        table_name: "t".to_owned(),
+        source_text: "ALTER".to_owned(),
+        statements: statements.iter().map(|text| (*text).to_owned()).collect(),
+        steps_done: 0,
+        state,
+        error: None,
+        created_at_ms: 0,
+        finished_at_ms: None,
+    }
+}
+
+fn version(commit_ts: u64, definition: &str) -> CatalogVersion {
+    CatalogVersion {
+        key: TableName::new("s", "t"),
+        commit_ts: Tso(commit_ts),
+        definition: definition.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn the_checkpoint_moves_only_from_where_it_is_and_only_by_the_run_that_owns_it() {
+    let Kept { store, task, _folder } = kept().await;
+    store.advance(&task, EPOCH, at(5, 0), at(9, 120), Tso(119)).await.unwrap();
+    for (epoch, from) in [(EPOCH, at(5, 0)), (Epoch(2), at(9, 120)), (Epoch(4), at(9, 120))] {
+        let error = store.advance(&task, epoch, from, at(20, 200), Tso(0)).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
+    }
+    let now = store.checkpoint(&task).await.unwrap().unwrap();
+    assert_eq!((now.position, now.watermark, now.start_offset), (at(9, 120), Tso(119), Offset(5)));
+    // A watermark never goes back.
+    store.advance(&task, EPOCH, at(9, 120), at(10, 121), Tso(50)).await.unwrap();
+    assert_eq!(store.checkpoint(&task).await.unwrap().unwrap().watermark, Tso(119));
+}
+
+#[tokio::test]
+async fn a_ddl_cut_off_after_a_step_goes_on_at_the_next() {
+    let Kept { store, task, _folder } = kept().await;
+    let pending = record(&["A", "B", "C"], DdlState::Pending);
+    let (n, done) = store.ddl_begin(&task, EPOCH, &pending).await.unwrap();
+    assert_eq!(done, 0);
+    store.ddl_step(&task, EPOCH, n, 2).await.unwrap();
+    assert_eq!(store.ddl_begin(&task, EPOCH, &pending).await.unwrap(), (n, 2));
+    // Its last step is taken out by a policy: what is done stays done.
+    assert_eq!(store.ddl_begin(&task, EPOCH, &record(&["A", "B"], DdlState::Pending)).await.unwrap(), (n, 2));
+    assert_eq!(store.ddl_begin(&task, EPOCH, &record(&["A", "X"], DdlState::Pending)).await.unwrap(), (n, 1));
+    let through = record(&["A", "X"], DdlState::Done);
+    let moved = Some((at(5, 0), at(8, 150), Tso(0)));
+    store.ddl_finish(&task, EPOCH, &through, &[], &[version(150, "1")], moved).await.unwrap();
+    let known = store.ddl_by_commit_ts(&task, Tso(150)).await.unwrap().unwrap();
+    assert_eq!((known.state, known.steps_done, known.n), (DdlState::Done, 2, n));
+    assert_eq!(store.checkpoint(&task).await.unwrap().unwrap().position, at(8, 150));
+}
+
+#[tokio::test]
+async fn a_failed_ddl_that_its_policy_now_ignores_is_passed_over() {
+    let Kept { store, task, _folder } = kept().await;
+    let failed = record(&[], DdlState::Pending);
+    let error = Error::new(ErrorKind::StatementRefused, "the task stops at drop_database by policy");
+    store.ddl_failed(&task, EPOCH, &failed, &error).await.unwrap();
+    assert_eq!(store.ddl_by_commit_ts(&task, Tso(150)).await.unwrap().unwrap().state, DdlState::Failed);
+    let passed = record(&[], DdlState::Ignored);
+    let moved = Some((at(5, 0), at(8, 150), Tso(0)));
+    store.ddl_finish(&task, EPOCH, &passed, &[], &[], moved).await.unwrap();
+    let list = store.ddl_list(&task, 0, 10).await.unwrap();
+    assert_eq!(list.len(), 1);
+    assert!(list[0].state == DdlState::Ignored && list[0].error.is_none());
+}
+
+#[tokio::test]
+async fn the_newest_layout_is_the_one_applied_last_also_after_a_ddl_ahead_of_its_place() {
+    let Kept { store, task, _folder } = kept().await;
+    store.schema_done(&task, EPOCH, &[], &[version(100, "at the snapshot")]).await.unwrap();
+    let mut ahead = record(&[], DdlState::Done);
+    ahead.commit_ts = Tso(170);
+    store.ddl_finish(&task, EPOCH, &ahead, &[], &[version(170, "renamed ahead")], None).await.unwrap();
+    store
+        .ddl_finish(
+            &task,
+            EPOCH,
+            &record(&[], DdlState::Done),
+            &[],
+            &[version(150, "altered in its place")],
+            None,
+        )
+        .await
+        .unwrap();
+    let (_, tables) = store.catalog(&task).await.unwrap();
+    assert_eq!(tables.len(), 1);
+    assert_eq!(tables[0].definition, "altered in its place");
+}
+
+#[tokio::test]
+async fn sessions_are_remembered_until_they_are_known_to_be_gone() {
+    let Kept { store, task, _folder } = kept().await;
+    // TiDB's ids have 64 bits.
+    let wide = (1 << 63) + 5;
+    for id in [7, wide] {
+        store.session_opened(&task, EPOCH, id).await.unwrap();
+    }
+    let mut ids = store.sessions(&task).await.unwrap();
+    ids.sort_unstable();
+    assert_eq!(ids, [7, wide]);
+    store.sessions_gone(&task, EPOCH, &[7]).await.unwrap();
+    assert_eq!(store.sessions(&task).await.unwrap(), [wide]);
+}
