@@ -233,6 +233,11 @@ impl Catalog {
         })
     }
 
+    /// True when a table of the task lies in this schema of the target.
+    pub fn has_table_in(&self, target_schema: &str) -> bool {
+        self.ours().any(|entry| self.selection.target(&entry.table.name).schema == target_schema)
+    }
+
     /// The entry of a table that the task leaves out from now on.
     pub fn set_aside(&self, name: &TableName) -> Option<(TableName, Entry)> {
         let entry = self.table(name)?;

@@ -325,18 +325,18 @@ impl Planner<'_> {
             entry.ignored = true;
         } else if self.catalog.selection().selects(&name) {
             if self.allowed(DdlKind::CreateTable, &name)? {
-                // Database DDL belongs to the task only where it has the whole schema.
-                if !self.catalog.selection().selects_schema(&name.schema)
-                    || self.catalog.selection().target(&name).schema
-                        != self.catalog.selection().target_schema(&name.schema)
-                {
-                    let schema = self.catalog.selection().target(&name).schema;
-                    self.steps.statements.push(dialect::create_database_statement(
-                        self.catalog.dialect(),
-                        &schema,
-                        None,
-                        None,
-                    ));
+                // The first table of ours there: a schema that was empty at the start, or one of which the task has
+                // single tables, has no database on the target yet.
+                let database = self.catalog.selection().target(&name).schema;
+                if !self.catalog.has_table_in(&database) {
+                    if database == self.catalog.selection().target_schema(&name.schema) {
+                        self.push_database(&name.schema);
+                    } else {
+                        let dialect = self.catalog.dialect();
+                        self.steps
+                            .statements
+                            .push(dialect::create_database_statement(dialect, &database, None, None));
+                    }
                 }
                 let target = self.catalog.target(&entry)?;
                 self.steps.statements.push(dialect::create_table_statement(&target));
