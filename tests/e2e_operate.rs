@@ -224,7 +224,7 @@ async fn the_precheck_tells_what_cannot_work_and_how_to_cure_it() {
             item["id"].as_str().is_some_and(|found| found.starts_with(id))
                 && item["detail"].to_string().contains(words)
         });
-        let said = said.unwrap_or_else(|| panic!("{name}: no failing {id} with {words:?} among {failed:#?}"));
+        let said = said.unwrap_or_else(|| panic!("{name}: no failing {id} with {words:?} in {precheck:#}"));
         assert!(
             said["hint"].as_str().is_some_and(|hint| hint.len() > 10),
             "{name}: a person can act on {said:#}"

@@ -24,7 +24,7 @@ use crate::binlog::{
     TableChange, Topic, Verdict,
 };
 use crate::engine::worker::WorkerContext;
-use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
 use crate::model::{Dialect, Offset, Position, TableName, Tso, Zone};
 use crate::store::Checkpoint;
 
@@ -142,6 +142,15 @@ impl<S: ChangeSource> Stream<S> {
                 // The target holds it: the next run ends its sessions there before it writes.
                 Err(_) => handle.abort(),
             }
+        }
+        // What was read before a message that stops the task is in the target when it stops. Without a writer it was the writing
+        // that failed.
+        if let Err(error) = &result
+            && error.policy() == Policy::Stop
+            && self.writer.is_some()
+            && let Err(also) = self.flush().await
+        {
+            tracing::warn!(task.id = %self.context.task, error = %also, "the changes before the stop are not in the target");
         }
         match &result {
             Err(error) if error.kind == ErrorKind::Fenced => {}

@@ -61,8 +61,8 @@ impl Grants {
                 all if all == "ALL PRIVILEGES" => "ALL".to_owned(),
                 other => other,
             })
-            .filter(|privilege| privilege != "USAGE")
             .collect();
+        // USAGE stays as what it is: a login that is understood to have nothing.
         if !privileges.is_empty() {
             self.entries.push(Entry { scope, privileges, revoked });
         }
@@ -265,7 +265,12 @@ mod tests {
             "GRANT ALL PRIVILEGES ON `a``b on c`.* TO 'sync'@'%'",
         ]);
         assert!(grants.allows_global("PROCESS") && grants.allows_global("replication client"));
-        assert!(!grants.allows_global("SELECT") && !grants.allows_global("USAGE"));
+        assert!(!grants.allows_global("SELECT"));
+        let nothing = Grants::parse(["GRANT USAGE ON *.* TO `low`@`%` IDENTIFIED BY PASSWORD '*A'"]);
+        assert!(
+            !nothing.is_empty() && !nothing.allows_schema("SELECT", "s"),
+            "a login without rights is understood"
+        );
         assert!(grants.allows_schema("INSERT", "DW") && !grants.allows_schema("DELETE", "dw"));
         assert!(grants.allows_table("SELECT", "pc", "nokey") && !grants.allows_table("SELECT", "pc", "t"));
         assert!(!grants.allows_schema("SELECT", "pc"));
