@@ -46,8 +46,18 @@ pub enum Plan {
 pub struct Steps {
     pub statements: Vec<TargetStatement>,
     pub change: Change,
+    /// Tables whose rows the stream does not tell from here on: each is copied again after the statements.
+    pub resync: Vec<Resync>,
     /// What a person should know: passed over by policy, detached, ...
     pub notes: Vec<String>,
+}
+
+/// A table to be copied again from the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resync {
+    /// Its name at the source after the DDL.
+    pub table: TableName,
+    pub reason: String,
 }
 
 /// Plans the statements of one event in order.
