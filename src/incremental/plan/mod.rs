@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::catalog::{Catalog, Change, Entry, SchemaChange, SchemaDefaults};
+use super::catalog::{Catalog, Change, Entry, SchemaChange};
 use crate::adb::dialect::{self, TargetStatement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Table, TableName};
