@@ -1,6 +1,7 @@
 //! Takes the messages of the topic: each once, in its place, or late.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Stream, corrupt};
 use crate::binlog::{ChangeSource, Fingerprint, Incoming, Kind, Message, RawMessage, Seen, Shape, Verdict};
