@@ -14,6 +14,7 @@ use crate::engine::registry::{Rates, Seen};
 use crate::error::Error;
 use crate::model::{TableName, TaskId};
 use crate::service::Service;
+use crate::store::TableState;
 use crate::store::now_ms;
 use crate::store::tasks::TaskRow;
 use crate::store::views::CheckpointRow;
@@ -300,9 +301,14 @@ fn retention_view(progress: Option<&Progress>, checkpoint: Option<&CheckpointRow
 }
 
 impl Task {
-    fn new(row: TaskRow, checkpoint: Option<&CheckpointRow>, seen: Option<&Seen>) -> Self {
+    fn new(
+        row: TaskRow,
+        checkpoint: Option<&CheckpointRow>,
+        seen: Option<&Seen>,
+        aside: &[TableState],
+    ) -> Self {
         let progress = seen.map(|seen| &*seen.progress);
-        let conditions = conditions(&row, progress);
+        let conditions = conditions(&row, progress, aside);
         let link = |part: &str| format!("{}/tasks/{}{part}", super::BASE, row.id);
         Self {
             health: health(&row, &conditions),
@@ -348,9 +354,9 @@ impl Task {
     }
 
     /// Health of a task without the rest of its page.
-    pub fn health_of(service: &Service, row: &TaskRow) -> Health {
+    pub fn health_of(service: &Service, row: &TaskRow, aside: &[TableState]) -> Health {
         let seen = service.registry.seen(&row.id);
-        health(row, &conditions(row, seen.as_ref().map(|seen| &*seen.progress)))
+        health(row, &conditions(row, seen.as_ref().map(|seen| &*seen.progress), aside))
     }
 
     pub async fn view(service: &Service, row: TaskRow) -> Result<Self, Problem> {
@@ -361,11 +367,13 @@ impl Task {
     pub async fn views(service: &Service, rows: Vec<TaskRow>) -> Result<Vec<Self>, Problem> {
         let ids: Vec<&TaskId> = rows.iter().map(|row| &row.id).collect();
         let checkpoints = service.store.checkpoint_views(&ids).await?;
+        let aside = service.store.table_states(&ids).await?;
         Ok(rows
             .into_iter()
             .map(|row| {
                 let (checkpoint, seen) = (checkpoints.get(&row.id), service.registry.seen(&row.id));
-                Self::new(row, checkpoint, seen.as_ref())
+                let aside = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
+                Self::new(row, checkpoint, seen.as_ref(), aside)
             })
             .collect())
     }

@@ -9,6 +9,7 @@ pub mod events;
 mod rows;
 pub mod runs;
 mod stream;
+mod tables;
 pub mod tasks;
 pub mod views;
 
@@ -22,7 +23,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState};
+pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState, Use};
+pub use tables::TableState;
 
 use crate::error::{Endpoint, Error, ErrorKind};
 

@@ -6,5 +6,6 @@ pub mod fault;
 pub mod pattern;
 pub mod selection;
 pub mod spec;
+pub mod standing;
 pub mod status;
 pub mod validate;

@@ -124,7 +124,7 @@ fn check_labels(spec: &Spec, faults: &mut Vec<Fault>) {
 
 /// Parts of the contract that this build cannot honour: accepted at their default only. Take a line out when its part is built.
 fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
-    use super::spec::{OnlineDdl, RowErrorPolicy, TableErrorPolicy, Throttle};
+    use super::spec::{OnlineDdl, RowErrorPolicy, Throttle};
     let mut refuse = |asked: bool, pointer: &str| {
         if asked {
             faults.push(not_supported(pointer));
@@ -132,7 +132,6 @@ fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
     };
     refuse(spec.merge.is_some(), "/merge");
     refuse(spec.errors.row != RowErrorPolicy::Stop, "/errors/row");
-    refuse(spec.errors.table != TableErrorPolicy::StopTask, "/errors/table");
     refuse(spec.online_ddl != OnlineDdl::default(), "/online_ddl");
     let Throttle {
         full_rows_per_second,

@@ -52,7 +52,7 @@ impl Planner<'_> {
 
     pub(super) fn alter_entry(&mut self, mut entry: TableEntry, clauses: &[AlterClause]) -> Result<()> {
         let name = entry.table.name.clone();
-        let ours = self.catalog.selection().selects(&name) && !entry.ignored;
+        let ours = self.catalog.selection().selects(&name) && entry.is_followed();
         for clause in clauses {
             if matches!(clause, AlterClause::Rename { .. }) {
                 continue;

@@ -34,7 +34,15 @@ impl Planner<'_> {
             self.catalog.selection().selects(&new_name),
         );
         entry.table.name = new_name.clone();
-        if was && becomes {
+        if was && becomes && !entry.standing.is_following() {
+            let from = self.catalog.selection().target(&old_name);
+            if entry.standing.is_resync() {
+                // The copy under way will take the new name; the source has nothing under the old one any more.
+                self.steps.statements.push(dialect::drop_table(&from));
+            } else {
+                self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}"));
+            }
+        } else if was && becomes {
             if self.allowed(DdlKind::RenameTable, &old_name)? {
                 let from = self.catalog.selection().target(&old_name);
                 let to = self.catalog.selection().target(&new_name);
