@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::task::fault::{Fault, child};
-use crate::task::validate::{is_later_field, not_supported};
 
 const REF: &str = "#/components/schemas/";
 
@@ -218,11 +217,7 @@ fn walk_object(
         } else if let Some(other) = others.filter(|other| other.is_object()) {
             walk(other, "", value, &place, faults);
         } else if others == Some(&Value::Bool(false)) {
-            match is_later_field(name, key, value) {
-                Some(true) => {}
-                Some(false) => faults.push(not_supported(&place)),
-                None => faults.push(Fault::new(place, "unknown_field", unknown(key, properties))),
-            }
+            faults.push(Fault::new(place, "unknown_field", unknown(key, properties)));
             surplus.push(key.clone());
         }
     }

@@ -92,7 +92,10 @@ struct Sink<'a> {
 impl RowSink for Sink<'_> {
     async fn take(&mut self, row: Row) -> Result<()> {
         self.row.clear();
-        let Special { relaxed, clamped } = self.encoder.push(row, &mut self.row)?;
+        let Some(Special { relaxed, clamped }) = self.encoder.push(row, &mut self.row)? else {
+            self.ticket.leave_out();
+            return Ok(());
+        };
         if clamped > 0 {
             self.run.clamped.fetch_add(clamped, Ordering::Relaxed);
         }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::catalog::{Catalog, Change, Entry, SchemaChange, SchemaDefaults, TableEntry};
-use crate::adb::dialect::{self, AlterContext, Done, TargetStatement};
+use crate::adb::dialect::{self, AlterContext, Done, TargetStatement, TargetTable};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Table, TableName};
 use crate::sql::ddl::apply::{self, ApplyError};
@@ -206,7 +206,7 @@ impl Planner<'_> {
 
     /// True when the policy says apply; notes what it passes over.
     fn allowed(&mut self, kind: DdlKind, object: &TableName) -> Result<bool> {
-        match policy_of(&self.catalog.spec().ddl, kind) {
+        match policy_of(&self.catalog.ddl_policies(object), kind) {
             DdlPolicy::Apply => Ok(true),
             DdlPolicy::Ignore => {
                 self.steps.notes.push(format!("{}: ignored by policy", kind.as_str()));
@@ -214,7 +214,10 @@ impl Planner<'_> {
             }
             DdlPolicy::Stop => Err(refuse(
                 format!("the task stops at {} by policy", kind.as_str()),
-                format!("set ddl.{} to apply or ignore and resume the task", kind.as_str()),
+                format!(
+                    "set ddl.{} (of the task, or of the table) to apply or ignore and resume the task",
+                    kind.as_str()
+                ),
             )
             .object(object)),
         }
@@ -339,13 +342,37 @@ impl Planner<'_> {
                     }
                 }
                 let target = self.catalog.target(&entry)?;
-                self.steps.statements.push(dialect::create_table_statement(&target));
+                if !self.joins(&name, &target)? {
+                    self.steps.statements.push(dialect::create_table_statement(&target));
+                }
             } else {
                 entry.ignored = true;
             }
         }
         self.change_entry(name, Entry::Table(Box::new(entry)));
         Ok(())
+    }
+
+    /// Whether another table of the task made this one's place on the target already.
+    ///
+    /// # Errors
+    /// It did, and rows of both cannot be in one table.
+    fn joins(&mut self, name: &TableName, target: &TargetTable) -> Result<bool> {
+        let Some(other) = self.catalog.sharing(name) else { return Ok(false) };
+        let other_name = other.table.name.clone();
+        if self.catalog.spec().merge.is_none() {
+            return Err(shared(name, &other_name, &target.name));
+        }
+        if let Some(misfit) = self.catalog.target(other)?.misfit(target) {
+            return Err(Error::new(
+                ErrorKind::SchemaMismatch,
+                format!("cannot be merged with {other_name} into {}: {misfit}", target.name),
+            )
+            .object(name)
+            .hint("make the tables alike at the source, or exclude one of them in a new task"));
+        }
+        self.steps.notes.push(format!("{name} is merged with {other_name} into {}", target.name));
+        Ok(true)
     }
 
     fn drop_table(&mut self, names: &[ObjectName]) -> Result<()> {
@@ -489,6 +516,13 @@ impl Planner<'_> {
         entry.table.name = new_name.clone();
         if was && becomes {
             if self.allowed(DdlKind::RenameTable, &old_name)? {
+                self.same_rules(&old_name, &new_name)?;
+                if let Some(other) = self.catalog.sharing(&new_name)
+                    && other.table.name.key() != old_name.key()
+                {
+                    let place = self.catalog.selection().target(&new_name);
+                    return Err(shared(&new_name, &other.table.name, &place));
+                }
                 let from = self.catalog.selection().target(&old_name);
                 let to = self.catalog.selection().target(&new_name);
                 if from != to {
@@ -528,6 +562,27 @@ impl Planner<'_> {
         self.change_entry(old_name, Entry::Alias { of: new_name.clone() });
         self.change_entry(new_name, Entry::Table(Box::new(entry)));
         Ok(())
+    }
+
+    /// The rows on the target were written by the rules of the old name.
+    fn same_rules(&self, old: &TableName, new: &TableName) -> Result<()> {
+        let (before, after) = (self.catalog.options(old), self.catalog.options(new));
+        let differs = if before.mapping != after.mapping {
+            "columns"
+        } else if before.filter != after.filter {
+            "filter"
+        } else if before.operations != after.operations {
+            "operations"
+        } else if before.primary_key != after.primary_key {
+            "primary_key"
+        } else {
+            return Ok(());
+        };
+        Err(refuse(
+            format!("{old} becomes {new}, which has another `{differs}` in objects.tables"),
+            "copy the table under its new name with a new task, or give both names the same rules in it",
+        )
+        .object(new))
     }
 
     /// Names under which Drainer goes on sending rows after a multi-table rename (source-drainer.md 0.12, 10.4).
@@ -604,6 +659,21 @@ impl Planner<'_> {
         }
     }
 
+    /// A merged table's key is that of all its sources.
+    fn same_key(&self, before: &TableEntry, after: &TableEntry) -> Result<()> {
+        let key = |entry: &TableEntry| -> Result<Vec<String>> {
+            Ok(self.catalog.target(entry)?.identity_columns().map(|column| column.name.clone()).collect())
+        };
+        if key(before)? == key(after)? {
+            return Ok(());
+        }
+        Err(refuse(
+            "the columns that identify a row of a merged table changed",
+            "copy the tables again with a new task",
+        )
+        .object(&before.table.name))
+    }
+
     /// The table's entry when its layout is known or must be.
     fn tracked_entry(&mut self, name: &TableName) -> Result<Option<TableEntry>> {
         match self.catalog.table(name) {
@@ -621,7 +691,10 @@ impl Planner<'_> {
             }
             let before = entry.clone();
             let condition = partitions_of(clause)
-                .map(|partitions| partition_condition(&before.table, partitions))
+                .map(|partitions| {
+                    let mapping = self.catalog.options(&name).mapping;
+                    partition_condition(&mapping.renamed(&before.table), partitions)
+                })
                 .transpose();
             match apply::alter(&mut entry.table, clause) {
                 Ok(()) => {}
@@ -639,6 +712,11 @@ impl Planner<'_> {
             let mut allowed = true;
             for kind in clause.kinds() {
                 allowed &= self.allowed(*kind, &name)?;
+            }
+            if self.catalog.spec().merge.is_some() {
+                // Keys have no policy of their own, and the table is not this source's alone.
+                allowed = false;
+                self.same_key(&before, &entry)?;
             }
             if !allowed {
                 passed_over(&before, &mut entry, clause)?;
@@ -668,6 +746,13 @@ impl Planner<'_> {
         self.change_entry(name, Entry::Table(Box::new(entry)));
         Ok(())
     }
+}
+
+/// Two tables that would be written to one without a merge.
+fn shared(name: &TableName, other: &TableName, place: &TableName) -> Error {
+    Error::new(ErrorKind::SchemaMismatch, format!("goes to {place}, and so does {other}"))
+        .object(name)
+        .hint("start a new task that gives one of them another place in objects.tables, excludes one, or says `merge`")
 }
 
 /// The partitions whose rows go; None when none do, or all.

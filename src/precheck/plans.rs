@@ -7,7 +7,7 @@ use super::inventory::{Inventory, SourceTable};
 use crate::adb::dialect::{Collations, Problem, TableOptions, TargetTable};
 use crate::model::{Dialect, Table, TableName};
 use crate::task::selection::Selection;
-use crate::task::spec::{Spec, TableSpec};
+use crate::task::spec::Spec;
 
 /// Different cures that one item names.
 const HINTS: usize = 5;
@@ -26,15 +26,14 @@ pub(super) fn plans<'a>(
     selection: Option<&Selection>,
     collations: Option<&Collations>,
 ) -> Vec<Plan<'a>> {
-    let ordinary = TableSpec::default();
     inventory
         .known()
         .map(|(source, table)| {
-            let rule = selection.and_then(|selection| selection.options(&source.name)).unwrap_or(&ordinary);
+            let rule = selection.and_then(|selection| selection.options(&source.name));
             let options = TableOptions {
                 bytewise: inventory.bytewise,
                 collations: collations.cloned().unwrap_or_default(),
-                ..TableOptions::new(rule, spec.lossy)
+                ..TableOptions::new(spec, rule, &source.name)
             };
             Plan { source, table, target: TargetTable::new(dialect, table, source.target.clone(), &options) }
         })
