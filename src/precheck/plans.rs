@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::finding::{Finding, counted};
 use super::inventory::{Inventory, SourceTable};
+use super::rules;
 use crate::adb::dialect::{Collations, Problem, TableOptions, TargetTable};
 use crate::model::{Dialect, Table, TableName};
 use crate::task::selection::Selection;
@@ -60,7 +61,7 @@ pub(super) fn types(inventory: &Inventory, plans: &[Plan<'_>], told: &BTreeSet<T
         .filter(fresh)
         .filter_map(|plan| plan.target.as_ref().err())
         .flatten()
-        .filter(|problem| problem.is_refusal())
+        .filter(|problem| problem.is_refusal() && !rules::is_of_filter(problem))
         .collect();
     if !refused.is_empty() {
         return Finding::fail(

@@ -104,6 +104,12 @@ impl<'a> Binder<'a> {
                 let mut null = false;
                 for literal in literals {
                     match constant(kind, column, literal)? {
+                        Some(Constant::Whole(number, true)) if !fits_sign(column, number) => {
+                            return Err((
+                                "is asked for a number that its type cannot hold; TiDB misjudges such lists",
+                                "leave the number out of the list",
+                            ));
+                        }
                         Some(constant) => list.push(constant),
                         None => null = true,
                     }
@@ -239,6 +245,11 @@ impl<'a> Binder<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether 64 bits of the column's signedness hold the number.
+fn fits_sign(column: &Column, number: i128) -> bool {
+    if column.ty.unsigned { u64::try_from(number).is_ok() } else { i64::try_from(number).is_ok() }
 }
 
 const NUMBER: Refusal =
