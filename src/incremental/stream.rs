@@ -18,6 +18,7 @@ use super::catalog::{Catalog, Resolved};
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
 use super::layout::Layout;
+use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
 use crate::binlog::{
     ChangeSource, Ddl, Fingerprint, Incoming, Kind, Malformed, Message, RawMessage, Seen, SeenSet, Shape,
@@ -25,7 +26,7 @@ use crate::binlog::{
 };
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
-use crate::model::{Dialect, Offset, Position, TableName, Tso, Zone};
+use crate::model::{Dialect, LossyCounts, Offset, Position, TableName, Tso, Zone};
 use crate::store::Checkpoint;
 
 /// A checkpoint is saved at most this often; a crash repeats that much work.
@@ -70,6 +71,8 @@ pub struct Stream<S> {
     pub(super) saved: Position,
     saved_watermark: Tso,
     saved_at: Instant,
+    /// What applied rows have lost since the checkpoint was saved.
+    lossy: HashMap<TableName, LossyCounts>,
     recovered: bool,
     looks: watch::Receiver<Look>,
     pending: Pending,
@@ -121,6 +124,7 @@ impl<S: ChangeSource> Stream<S> {
             saved: checkpoint.position,
             saved_watermark: checkpoint.watermark,
             saved_at: Instant::now(),
+            lossy: HashMap::new(),
             recovered: false,
             looks,
             pending: Pending::default(),
@@ -201,7 +205,7 @@ impl<S: ChangeSource> Stream<S> {
         let tuning = self.context.spec.tuning;
         let limits = Limits {
             rows: tuning.batch_rows.max(1) as usize,
-            bytes: tuning.batch_bytes as usize,
+            bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
             keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
             connections: writer.connections(),
         };
@@ -241,6 +245,9 @@ impl<S: ChangeSource> Stream<S> {
                 counters.changes_applied += table.changes;
                 counters.last_commit_ms = Some(table.last_commit_ms);
             });
+            if !table.lossy.is_empty() {
+                self.lossy.entry(table.layout.source.clone()).or_default().merge(&table.lossy);
+            }
         }
         self.applied = position;
         progress.set_next_offset(position.next_offset.0);
@@ -331,6 +338,10 @@ impl<S: ChangeSource> Stream<S> {
             }
             Kind::Ddl(ddl) => {
                 self.flush().await?;
+                if !self.lossy.is_empty() {
+                    // The DDL moves the checkpoint itself.
+                    self.save().await?;
+                }
                 let after = self.after(offset, message.commit_ts);
                 self.ddl(&ddl, offset, message.commit_ts, Some(after)).await?;
                 self.read = after;
@@ -627,7 +638,8 @@ impl<S: ChangeSource> Stream<S> {
             return Ok(());
         }
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
-        store.advance(task, epoch, self.saved, self.applied, watermark).await?;
+        store.advance_with(task, epoch, self.saved, self.applied, watermark, &self.lossy).await?;
+        self.lossy.clear();
         self.moved(self.applied, watermark);
         self.recovered().await
     }
