@@ -1,9 +1,10 @@
 //! ALTER TABLE: one action, on one column.
 
 use crate::catalog::{State, quoted};
+use crate::column::{Column, check_name};
 use crate::plan::{Change, Plan, missing, resolve};
 use crate::refusal::{Refusal, refuse, unsupported};
-use crate::table::{Column, Table, check_name, index, partition};
+use crate::table::{Table, index, partition};
 use crate::token::{Cursor, quote_name};
 
 fn same(left: &str, right: &str) -> bool {

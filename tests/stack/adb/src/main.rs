@@ -10,6 +10,7 @@
 mod alter;
 mod catalog;
 mod client;
+mod column;
 mod control;
 mod plan;
 mod refusal;

@@ -1,8 +1,9 @@
 //! What becomes of a statement: refused, run on the MariaDB behind as it is or changed, or a definition.
 
 use crate::catalog::{DATABASE, Name, State, VIEWS, quoted};
+use crate::column::check_name;
 use crate::refusal::{Refusal, limit, refuse, unsupported};
-use crate::table::{Table, check_database, check_name};
+use crate::table::{Table, check_database};
 use crate::token::{Cursor, Token, quote_name, quote_text, tokens};
 use crate::{alter, rows};
 

@@ -26,10 +26,36 @@ pub struct Type {
     pub length: Option<u32>,
 }
 
+const NAMES: [&str; 20] = [
+    "boolean",
+    "bool",
+    "tinyint",
+    "smallint",
+    "int",
+    "integer",
+    "bigint",
+    "float",
+    "double",
+    "decimal",
+    "numeric",
+    "varchar",
+    "varbinary",
+    "binary",
+    "blob",
+    "json",
+    "date",
+    "time",
+    "datetime",
+    "timestamp",
+];
+
 impl Type {
     /// Reads a type name with its length, and refuses what AnalyticDB does not have.
     pub fn parse(cursor: &mut Cursor<'_>) -> Result<Self, Refusal> {
         let name = cursor.name()?.to_lowercase();
+        if !NAMES.contains(&name.as_str()) {
+            return Err(unsupported(format!("type {name} is not supported")));
+        }
         let mut numbers = Vec::new();
         if cursor.take("(") {
             loop {
@@ -68,8 +94,7 @@ impl Type {
             "date" => Family::Date,
             "time" => Family::Time,
             "datetime" => Family::Moment,
-            "timestamp" => Family::Stamp,
-            other => return Err(unsupported(format!("type {other} is not supported"))),
+            _ => Family::Stamp,
         };
         if matches!(family, Family::Time | Family::Moment | Family::Stamp)
             && first.is_some_and(|digits| digits > 3)
