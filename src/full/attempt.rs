@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use crate::engine::progress::Progress;
 use crate::error::{Error, Result};
 use crate::full::chunk::{Chunk, Handle};
 use crate::full::table::TableJob;
+use crate::model::LossyCounts;
 
 /// One try at copying a table. The first failure ends it: what is still under way for it is dropped.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct Ticket {
     rows: AtomicU64,
     bytes: AtomicU64,
     left_out: AtomicU64,
+    /// What its rows have lost; known once it is read to its end.
+    lossy: OnceLock<LossyCounts>,
     abandoned: AtomicBool,
     counting: Mutex<()>,
     _hold: Hold,
@@ -84,6 +87,7 @@ impl Ticket {
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
+            lossy: OnceLock::new(),
             abandoned: AtomicBool::new(false),
             counting: Mutex::new(()),
             _hold: job.hold.clone(),
@@ -117,6 +121,16 @@ impl Ticket {
             self.left_out.fetch_add(1, Ordering::Relaxed);
             self.table.leave_out(1);
         }
+    }
+
+    pub fn set_lossy(&self, lossy: LossyCounts) {
+        // Read once.
+        let _ = self.lossy.set(lossy);
+    }
+
+    pub fn lossy(&self) -> &LossyCounts {
+        static NONE: LossyCounts = LossyCounts::NONE;
+        self.lossy.get().unwrap_or(&NONE)
     }
 
     /// True when the chunk is, or will be, read again.

@@ -9,7 +9,7 @@ use crate::adb::dialect::{TargetTable, unjudged};
 use crate::adb::encode::{Encoder, Pushed};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::text;
-use crate::model::{Column, Table, TypeName, Value, Zone};
+use crate::model::{Column, LossyCounts, Table, TypeName, Value, Zone};
 use crate::sql::filter::Filter;
 use crate::sql::literal;
 
@@ -86,15 +86,6 @@ struct RowFilter<'a> {
     cells: Vec<(usize, CellType, Vec<u8>)>,
 }
 
-/// What was special about a row's values.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Special {
-    /// Values that strict mode refuses.
-    pub relaxed: u64,
-    /// Values that a lossy policy changed.
-    pub clamped: u64,
-}
-
 /// Writes rows of one query.
 pub struct RowEncoder<'a> {
     columns: Vec<CellEncoder<'a>>,
@@ -102,6 +93,7 @@ pub struct RowEncoder<'a> {
     filter: Option<RowFilter<'a>>,
     /// Cells of a row: those of the target's columns, and those that only the filter reads.
     cells: usize,
+    lossy: LossyCounts,
 }
 
 impl<'a> RowEncoder<'a> {
@@ -131,11 +123,17 @@ impl<'a> RowEncoder<'a> {
                 Some(RowFilter { filter, cells })
             }
         };
-        Ok(Self { columns, text: Vec::with_capacity(32), filter, cells })
+        Ok(Self { columns, text: Vec::with_capacity(32), filter, cells, lossy: LossyCounts::default() })
     }
 
-    /// Appends `(1,'a',NULL)`; None, and nothing appended, for a row that the filter does not take.
-    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<Option<Special>> {
+    /// What the rows so far have lost.
+    pub fn into_lossy(self) -> LossyCounts {
+        self.lossy
+    }
+
+    /// Appends `(1,'a',NULL)`. Gives the number of values that strict mode refuses; None, and nothing appended, for a row that
+    /// the filter does not take.
+    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<Option<u64>> {
         let cells = row.unwrap();
         if cells.len() != self.cells {
             return Err(Error::new(ErrorKind::SchemaMismatch, "the source sent another number of columns")
@@ -146,7 +144,7 @@ impl<'a> RowEncoder<'a> {
         {
             return Ok(None);
         }
-        let mut special = Special::default();
+        let mut relaxed = 0;
         out.push(b'(');
         for (at, (column, cell)) in self.columns.iter().zip(&cells).enumerate() {
             if at > 0 {
@@ -154,11 +152,11 @@ impl<'a> RowEncoder<'a> {
             }
             let value = value(cell, column.ty, &mut self.text);
             let pushed = column.encoder.push(value, &Zone::Utc, out)?;
-            special.relaxed += u64::from(pushed.contains(Pushed::RELAXED));
-            special.clamped += u64::from(pushed.contains(Pushed::CLAMPED));
+            relaxed += u64::from(pushed.contains(Pushed::RELAXED));
+            column.encoder.count(pushed, &mut self.lossy);
         }
         out.push(b')');
-        Ok(Some(special))
+        Ok(Some(relaxed))
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Answer, Refusal, Service};
 use crate::error::Result;
 use crate::model::Dialect;
 use crate::store::tasks::TaskRow;
-use crate::task::change::{Effect, differences, judge};
+use crate::task::change::{Effect, differences, judge, retyped};
 use crate::task::fault::Fault;
 use crate::task::selection::canonicalize;
 use crate::task::spec::{Merge, Spec};
@@ -83,6 +83,10 @@ impl Service {
                 Refusal::Locked { faults, status: task.status }
             }
         })?;
+        let retyped = retyped(&task.spec.lossy, &spec.lossy);
+        if task.status != Status::Created && !retyped.is_empty() {
+            return Err(Refusal::Locked { faults: retyped, status: task.status });
+        }
         if spec.name != task.spec.name
             && task.status != Status::Created
             && task.spec.merge.as_ref().is_some_and(Merge::names_task)
