@@ -315,7 +315,7 @@ mod tests {
             assert_eq!(fault.offset, offset, "{text}: {fault}");
             assert!(fault.expected.contains(expected), "{text}: {fault}");
         }
-        let deep = format!("{}a = 1{}", "(".repeat(100_00), ")".repeat(100_00));
+        let deep = format!("{}a = 1{}", "(".repeat(10_000), ")".repeat(10_000));
         assert!(condition(&deep).unwrap_err().expected.contains("fewer nested"));
         assert!(condition(&format!("{}a = 1", "NOT ".repeat(10_000))).is_err());
         assert!(condition(&"x".repeat(100_000)).is_err());
