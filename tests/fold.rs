@@ -13,7 +13,7 @@ use tidegate::binlog::{Kind, Message};
 use tidegate::incremental::batch::{Batch, Limits, Place, pieces};
 use tidegate::incremental::catalog::Tracked;
 use tidegate::incremental::layout::Layout;
-use tidegate::model::{Dialect, TableName, Value, Zone};
+use tidegate::model::{Dialect, TableName, Tso, Value, Zone};
 use tidegate::sql::ddl::{self, ast::Statement};
 
 fn tracked(sql: &str) -> Tracked {
@@ -22,7 +22,7 @@ fn tracked(sql: &str) -> Tracked {
     table.name = TableName::new("s", "t");
     let options = TableOptions { collations: Collations::default(), ..TableOptions::default() };
     let target = TargetTable::new(Dialect::Mysql, &table, TableName::new("s", "t"), &options).unwrap();
-    Tracked { table, target, hidden: Vec::new(), keep_other_columns: false }
+    Tracked { table, target, hidden: Vec::new(), keep_other_columns: false, snapshot: Tso(0) }
 }
 
 fn integer(value: i64) -> Value<'static> {
@@ -141,7 +141,7 @@ proptest! {
 }
 
 fn send(batch: Batch, target: &mut BTreeMap<i64, i64>, backwards: bool) {
-    let limits = Limits { rows: 3, bytes: 40, keys: 2, connections: 4 };
+    let limits = Limits { rows: 3, bytes: 80, keys: 2, connections: 4 };
     for mut step in pieces(&Arc::new(batch), limits) {
         if backwards {
             step.reverse();

@@ -5,7 +5,7 @@
 use sqlx::Connection;
 use tidegate::error::{Error, ErrorKind};
 use tidegate::model::{Epoch, Offset, Position, TableName, TaskId, Tso};
-use tidegate::store::{CatalogVersion, Checkpoint, DdlRecord, DdlState, Store};
+use tidegate::store::{CatalogVersion, Checkpoint, DdlRecord, DdlState, Store, Use};
 
 const EPOCH: Epoch = Epoch(3);
 
@@ -150,11 +150,11 @@ async fn sessions_are_remembered_until_they_are_known_to_be_gone() {
     // TiDB's ids have 64 bits.
     let wide = (1 << 63) + 5;
     for id in [7, wide] {
-        store.session_opened(&task, EPOCH, id).await.unwrap();
+        store.session_opened(&task, EPOCH, id, Use::Task).await.unwrap();
     }
-    let mut ids = store.sessions(&task).await.unwrap();
+    let mut ids = store.sessions(&task, None).await.unwrap();
     ids.sort_unstable();
     assert_eq!(ids, [7, wide]);
     store.sessions_gone(&task, EPOCH, &[7]).await.unwrap();
-    assert_eq!(store.sessions(&task).await.unwrap(), [wide]);
+    assert_eq!(store.sessions(&task, None).await.unwrap(), [wide]);
 }

@@ -15,7 +15,7 @@ use super::request::{Params, Segments};
 use super::task_view::{ErrorView, full_is_through, lag_ms, percent};
 use super::time::rfc3339;
 use crate::engine::progress::{Phase, Stage, TableCounters};
-use crate::model::TableName;
+use crate::model::{LossyCount, TableName};
 use crate::service::Service;
 use crate::store::tasks::TaskRow;
 use crate::store::{CopyState, CopyTable, TableState as Aside};
@@ -117,6 +117,8 @@ pub struct TableView {
     pub since: Option<String>,
     /// Why it is copied again.
     pub reason: Option<String>,
+    /// Values that are on the target otherwise than on the source, by column and rule, since the table was last copied.
+    pub lossy: Vec<LossyCount>,
     pub error: Option<ErrorView>,
 }
 
@@ -152,6 +154,10 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
     let states = service.store.table_states(&[&row.id]).await?.remove(&row.id).unwrap_or_default();
     let states: HashMap<TableName, Aside> =
         states.into_iter().map(|state| (state.name.key(), state)).collect();
+    let mut lossy: BTreeMap<TableName, Vec<LossyCount>> = BTreeMap::new();
+    for (name, counts) in service.store.lossy_counts(&row.id).await? {
+        lossy.entry(name.key()).or_default().extend(counts);
+    }
     let checkpoints = service.store.checkpoint_views(&[&row.id]).await?;
     let lag = lag_ms(row, seen.as_ref().map(|seen| &*seen.progress), checkpoints.get(&row.id));
     let selection = Selection::new(&row.spec).map_err(|faults| Problem::internal(format!("{faults:?}")))?;
@@ -189,6 +195,7 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
             TableState::Waiting
         };
         TableView {
+            lossy: lossy.remove(&known.name.key()).unwrap_or_default(),
             schema: known.name.schema,
             table: known.name.table,
             target: TargetName { schema: target.schema, table: target.table },

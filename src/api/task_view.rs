@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::health::{Condition, Health, conditions, health};
+use super::health::{Condition, Health, conditions, health, lossy_condition};
 use super::problem::Problem;
 use super::time::{of_tso, rfc3339, tso};
 use crate::engine::progress::{Phase, Progress, TableCounters};
@@ -15,9 +15,9 @@ use crate::error::Error;
 use crate::model::{TableName, TaskId};
 use crate::service::Service;
 use crate::store::TableState;
-use crate::store::now_ms;
 use crate::store::tasks::TaskRow;
 use crate::store::views::CheckpointRow;
+use crate::store::{LossyTotal, now_ms};
 use crate::task::status::{Desired, Status};
 
 /// Where the task reads.
@@ -306,9 +306,11 @@ impl Task {
         checkpoint: Option<&CheckpointRow>,
         seen: Option<&Seen>,
         aside: &[TableState],
+        lossy: &[LossyTotal],
     ) -> Self {
         let progress = seen.map(|seen| &*seen.progress);
-        let conditions = conditions(&row, progress, aside);
+        let mut conditions = conditions(&row, progress, aside);
+        conditions.extend(lossy_condition(lossy));
         let link = |part: &str| format!("{}/tasks/{}{part}", super::BASE, row.id);
         Self {
             health: health(&row, &conditions),
@@ -368,12 +370,14 @@ impl Task {
         let ids: Vec<&TaskId> = rows.iter().map(|row| &row.id).collect();
         let checkpoints = service.store.checkpoint_views(&ids).await?;
         let aside = service.store.table_states(&ids).await?;
+        let lossy = service.store.lossy_totals(&ids).await?;
         Ok(rows
             .into_iter()
             .map(|row| {
                 let (checkpoint, seen) = (checkpoints.get(&row.id), service.registry.seen(&row.id));
                 let aside = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
-                Self::new(row, checkpoint, seen.as_ref(), aside)
+                let lossy = lossy.get(&row.id).map(Vec::as_slice).unwrap_or_default();
+                Self::new(row, checkpoint, seen.as_ref(), aside, lossy)
             })
             .collect())
     }

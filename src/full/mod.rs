@@ -81,8 +81,6 @@ pub struct Summary {
     pub rows: u64,
     /// Bytes of statements.
     pub bytes: u64,
-    /// Values that a lossy policy changed, in this run alone.
-    pub clamped: u64,
     /// Tables set aside under `errors.table = stop_table`, and why.
     pub stopped: Vec<(TableName, Error)>,
 }
@@ -144,13 +142,7 @@ pub async fn run_limited(job: FullSync, limiter: Arc<Limiter>) -> Result<Summary
         .iter()
         .map(|table| table.counted())
         .fold((0, 0), |(rows, bytes), counted| (rows + counted.0, bytes + counted.1));
-    Ok(Summary {
-        tables: tables.len() - stopped.len(),
-        rows,
-        bytes,
-        clamped: run.clamped.load(Ordering::Relaxed),
-        stopped,
-    })
+    Ok(Summary { tables: tables.len() - stopped.len(), rows, bytes, stopped })
 }
 
 /// The tables with the counts of earlier runs at this snapshot, which `progress` then shows.
@@ -177,6 +169,7 @@ async fn seeded_tables(job: &FullSync, tuning: &Tuning) -> Result<Vec<Arc<TableJ
             saved.snapshot == job.snapshot && (!table.is_unit() || saved.state == CopyState::Done)
         }) {
             table.count(&job.progress, saved.rows_copied.cast_signed(), saved.bytes_copied.cast_signed());
+            table.leave_out(saved.rows_left_out.cast_signed());
             job.progress.table(name, |counters| {
                 counters.rows_estimated = saved.rows_expected.or(saved.rows_estimated);
             });

@@ -27,7 +27,7 @@ use crate::engine::progress::{Progress, Stage};
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::{self, FullSync};
-use crate::model::{Dialect, MysqlEndpoint, Position, TableName, Tso, Zone};
+use crate::model::{Dialect, LossyCounts, MysqlEndpoint, Position, TableName, Tso, Zone};
 use crate::mysql::Session;
 use crate::schema_sync::{self, Wanted};
 use crate::store::Checkpoint;
@@ -65,6 +65,8 @@ pub struct Shadow {
     pub snapshot: Tso,
     /// The table as it was at T'.
     pub entry: TableEntry,
+    /// By rows of the stream.
+    pub lossy: LossyCounts,
 }
 
 impl Resync {
@@ -120,7 +122,7 @@ impl Resync {
             full_done: true,
             updated_at_ms: 0,
         };
-        let shadow = Shadow { name: target.name.clone(), snapshot, entry };
+        let mut shadow = Shadow { name: target.name.clone(), snapshot, entry, lossy: LossyCounts::default() };
         let writer = Writer::new(
             context.target.clone(),
             context.dialect,
@@ -148,7 +150,7 @@ impl Resync {
             self.zone.clone(),
             looks,
         );
-        stream
+        shadow.lossy = stream
             .catch_up(self.until.clone(), |position| {
                 self.reached.send_if_modified(|reached| {
                     let now = Some(Reached { snapshot, position });

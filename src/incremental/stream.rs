@@ -24,11 +24,12 @@ use super::batch::{Batch, Limits, pieces};
 use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
+use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
 use crate::binlog::{ChangeSource, Incoming, Malformed, RawMessage, SeenSet, Topic};
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
-use crate::model::{Offset, Position, Tso, Zone};
+use crate::model::{LossyCounts, Offset, Position, TableName, Tso, Zone};
 use crate::store::Checkpoint;
 
 /// A checkpoint is saved at most this often; a crash repeats that much work.
@@ -75,6 +76,8 @@ pub struct Stream<S> {
     pub(super) saved: Position,
     saved_watermark: Tso,
     saved_at: Instant,
+    /// What applied rows have lost since the checkpoint was saved.
+    lossy: HashMap<TableName, LossyCounts>,
     recovered: bool,
     /// Catches one table up beside the main stream: it keeps no position, and DDL is not its business.
     side: bool,
@@ -122,6 +125,7 @@ impl<S: ChangeSource> Stream<S> {
             saved: checkpoint.position,
             saved_watermark: checkpoint.watermark,
             saved_at: Instant::now(),
+            lossy: HashMap::new(),
             recovered: false,
             side: false,
             resyncs: Resyncs::default(),
@@ -212,7 +216,7 @@ impl<S: ChangeSource> Stream<S> {
         let tuning = self.context.spec.tuning;
         let limits = Limits {
             rows: tuning.batch_rows.max(1) as usize,
-            bytes: tuning.batch_bytes as usize,
+            bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
             keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
             connections: writer.connections(),
         };
@@ -260,14 +264,21 @@ impl<S: ChangeSource> Stream<S> {
                 counters.changes_applied += table.changes;
                 counters.last_commit_ms = Some(table.last_commit_ms);
             });
+            if !table.lossy.is_empty() {
+                self.lossy.entry(table.layout.source.clone()).or_default().merge(&table.lossy);
+            }
         }
         self.applied = position;
         progress.set_next_offset(position.next_offset.0);
     }
 
     /// Follows beside the main stream, never past it, until that waits and both stand at one offset. `reached` hears of every
-    /// position.
-    pub async fn catch_up(mut self, until: watch::Receiver<Until>, reached: impl Fn(Position)) -> Result<()> {
+    /// position. Gives what the rows have lost on their way.
+    pub async fn catch_up(
+        mut self,
+        until: watch::Receiver<Until>,
+        reached: impl Fn(Position),
+    ) -> Result<LossyCounts> {
         self.side = true;
         let result = self.keep_near(until, reached).await;
         if let Some((handle, _)) = self.in_flight.take() {
@@ -278,7 +289,10 @@ impl<S: ChangeSource> Stream<S> {
         if let Some((writer, _)) = self.writer.take() {
             writer.close().await;
         }
-        result
+        result?;
+        let mut lossy = LossyCounts::default();
+        self.lossy.values().for_each(|counts| lossy.merge(counts));
+        Ok(lossy)
     }
 
     async fn keep_near(
@@ -385,7 +399,8 @@ impl<S: ChangeSource> Stream<S> {
             return Ok(());
         }
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
-        store.advance(task, epoch, self.saved, self.applied, watermark).await?;
+        store.advance_with(task, epoch, self.saved, self.applied, watermark, &self.lossy).await?;
+        self.lossy.clear();
         self.moved(self.applied, watermark);
         self.recovered().await
     }

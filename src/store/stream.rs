@@ -154,7 +154,7 @@ impl Store {
     /// Starts the task at a new position and forgets what belonged to an older one (catalog, DDL record).
     pub async fn begin(&self, task: &TaskId, epoch: Epoch, checkpoint: &Checkpoint) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
-        for table in ["checkpoints", "catalog", "catalog_schemas", "ddl", "table_states"] {
+        for table in ["checkpoints", "catalog", "catalog_schemas", "ddl", "table_states", "lossy_counts"] {
             sqlx::query(sqlx::AssertSqlSafe(format!("delete from {table} where task_id = ?")))
                 .bind(&task.0)
                 .execute(&mut *transaction)

@@ -3,9 +3,11 @@
 pub mod change;
 pub mod connection;
 pub mod fault;
+mod merge;
 pub mod pattern;
 pub mod selection;
 pub mod spec;
 pub mod standing;
 pub mod status;
+mod table_spec;
 pub mod validate;

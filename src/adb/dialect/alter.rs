@@ -70,6 +70,7 @@ pub fn alter(
         }
         _ => {}
     }
+    let Some(clause) = &options.mapping.clause(clause, before)? else { return Ok(Vec::new()) };
     let plan = |table: &Table| {
         TargetTable::new(dialect, table, target.clone(), options).map_err(|problems| {
             problems.into_iter().find(Problem::is_refusal).unwrap_or_else(|| {
@@ -77,7 +78,8 @@ pub fn alter(
             })
         })
     };
-    let change = Change { dialect, source: after, old: plan(before)?, new: plan(after)?, target };
+    let source = &options.mapping.renamed(after);
+    let change = Change { dialect, source, old: plan(before)?, new: plan(after)?, target };
     if dialect == Dialect::Adb {
         change.identity_stays()?;
     }
@@ -204,6 +206,16 @@ impl Change<'_> {
         let done = Done::ColumnExists { table: self.table(), column: name.to_owned() };
         let quoted = literal::name(name);
         let source = self.source.column(name);
+        let said = source.is_some_and(|column| {
+            matches!(column.default, Some(ColumnDefault::Literal(_) | ColumnDefault::Bits(_)))
+        });
+        if said && self.new.column(name).is_some_and(|column| column.default.is_none()) {
+            // They would hold NULL, or whatever the target makes of no value.
+            return Err(self.impossible(
+                name,
+                "existing rows have the new column's default on the source, and the target cannot take that default",
+            ));
+        }
         let now = source.is_some_and(|column| {
             matches!(column.default, Some(ColumnDefault::CurrentTimestamp { .. }))
                 && column.generated.is_none()

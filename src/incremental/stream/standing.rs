@@ -288,6 +288,9 @@ impl<S: ChangeSource> Stream<S> {
         {
             return Ok(());
         }
+        if !shadow.lossy.is_empty() {
+            self.lossy.entry(name.clone()).or_default().merge(&shadow.lossy);
+        }
         let standing = Standing::Swapping { shadow: shadow.name.clone() };
         let entry = TableEntry { standing, snapshot: shadow.snapshot, ..shadow.entry };
         self.change_tables(Change::of(entry), &[], Some(self.applied)).await?;
