@@ -246,9 +246,10 @@ impl TableBatch {
             self.arena.push(b',');
             Ok(())
         })?;
-        if let Some(last) = self.arena.last_mut() {
-            *last = b')';
-        }
+        // The last comma.
+        self.arena.pop();
+        self.arena.extend_from_slice(&layout.filler);
+        self.arena.push(b')');
         Ok(from..self.arena.len())
     }
 

@@ -30,9 +30,20 @@ pub struct LayoutColumn {
 impl LayoutColumn {
     /// Appends the value as a literal.
     pub fn push(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
-        self.encoder.push(value, &self.zone, out).map_err(|fault| {
+        let pushed = self.encoder.push(value, &self.zone, out).map_err(|fault| {
             Error::from(fault).hint("see the task's lossy policies, or repair the value at the source")
-        })
+        })?;
+        if self.key_place.is_some() && pushed.contains(Pushed::AMBIGUOUS) {
+            return Err(Error::new(
+                ErrorKind::ValueRefused,
+                format!(
+                    "column {} of the key has a TIMESTAMP in an hour that Drainer's zone repeats: it may be either of two rows",
+                    String::from_utf8_lossy(&self.quoted)
+                ),
+            )
+            .hint("run Drainer with TZ=UTC, then copy the table again"));
+        }
+        Ok(pushed)
     }
 
     /// Appends a condition that holds for exactly this value.
@@ -68,6 +79,8 @@ pub struct Layout {
     /// The key holds text: bytes that differ may be one key for the target.
     pub deletes_first: bool,
     pub upsert_head: Vec<u8>,
+    /// What follows the message's values in a row: those of columns that must have one and that the message lacks.
+    pub filler: Vec<u8>,
     pub upsert_tail: Vec<u8>,
     /// Up to and with the opening parenthesis of the key list.
     pub delete_head: Vec<u8>,
@@ -122,17 +135,33 @@ impl Layout {
             .hint("the message's layout does not fit the table as we know it; resync the table"));
         }
         let whole = names.len() == table.columns.len() && !tracked.keep_other_columns;
+        // ON DUPLICATE KEY UPDATE changes whichever row has one of the unique values. Where there are several unique keys a row is
+        // replaced: a column that the message lacks is about to go, or has its default.
+        let replace = whole || (table.has_other_unique_keys && !tracked.keep_other_columns);
+        let (mut filled, mut filler) = (names.clone(), Vec::new());
+        if !whole {
+            for column in &table.columns {
+                let mut quoted = Vec::new();
+                push_name(&mut quoted, &column.name);
+                if let Some(value) = column.required_value()
+                    && !names.contains(&quoted)
+                {
+                    filled.push(quoted);
+                    filler.push(b',');
+                    filler.extend_from_slice(value.as_bytes());
+                }
+            }
+        }
         let target = table_name(&table.name);
-        let list = names.join(&b","[..]);
-        let into = [target.as_bytes(), b" (", &list, b") VALUES "].concat();
-        let upsert_tail = if whole {
+        let into = [target.as_bytes(), b" (", &filled.join(&b","[..]), b") VALUES "].concat();
+        let upsert_tail = if replace {
             Vec::new()
         } else {
             let sets: Vec<Vec<u8>> =
                 names.iter().map(|name| [&name[..], b"=VALUES(", &name[..], b")"].concat()).collect();
             [b" ON DUPLICATE KEY UPDATE ".to_vec(), sets.join(&b","[..])].concat()
         };
-        let verb: &[u8] = if whole { b"REPLACE INTO " } else { b"INSERT INTO " };
+        let verb: &[u8] = if replace { b"REPLACE INTO " } else { b"INSERT INTO " };
         let keys: Vec<Vec<u8>> = identity
             .iter()
             .filter_map(|key| table.columns.get(*key))
@@ -156,6 +185,7 @@ impl Layout {
             deletes_first,
             upsert_head: [verb, &into].concat(),
             upsert_tail,
+            filler,
             delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE ", &key_list, b" IN ("].concat(),
             match_delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE "].concat(),
             insert_head: [b"INSERT INTO ", &into[..]].concat(),

@@ -37,6 +37,10 @@ const SETUP_WHERE_KNOWN: [&str; 2] = [
 
 const UNKNOWN_VARIABLE: u16 = 1193;
 
+/// 1 where collations are alive, 0 where the cluster compares bytes: `new_collation_enabled = False` (chosen once, when a cluster is
+/// made; the default before 6.0), and all versions before 4.0. A comparison shows it without a privilege on mysql.tidb.
+pub const COMPARES_TEXT: &str = "SELECT _utf8mb4'a' = _utf8mb4'A' COLLATE utf8mb4_general_ci";
+
 /// A TiDB cluster to read from.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -74,6 +78,14 @@ impl Source {
             }
         })?;
         Ok(session)
+    }
+
+    /// Whether the cluster compares text by its bytes, whatever collation a column says.
+    pub async fn compares_bytes(&self) -> Result<bool> {
+        let mut session = self.session().await?;
+        let equal: Option<bool> = session.first(COMPARES_TEXT).await?;
+        session.close().await;
+        Ok(equal == Some(false))
     }
 
     /// A timestamp that the cluster gives now.
