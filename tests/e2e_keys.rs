@@ -83,7 +83,7 @@ const TYPES: &[(&str, &str, [&str; 5])] = &[
         ],
     ),
     ("time6", "TIME(6)", ["'-838:59:59'", "'838:59:59'", "'00:00:00'", "'-00:00:00.5'", "'00:00:00.000001'"]),
-    ("enum", "ENUM('b','a','','3')", ["'b'", "'a'", "''", "'3'", "2"]),
+    ("enum", "ENUM('b','a','','3','z')", ["'b'", "'a'", "''", "'3'", "5"]),
     ("set", "SET('x','y','3')", ["''", "'x'", "'x,y'", "'3'", "'x,y,3'"]),
     ("binary", "BINARY(4)", ["'a'", "x'61000001'", "x'00000000'", "x'ffffffff'", "x'61000100'"]),
     ("varbinary", "VARBINARY(300)", ["x'61'", "x'6100'", "''", "x'27225c00'", "REPEAT('z', 300)"]),
@@ -186,5 +186,195 @@ async fn keys_of_every_type_are_found_again() {
         }
         same(&stack, &server, "types", schema).await;
     }
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// Type of the column, its key, and spellings that the source takes for one key (or not: then the key moves).
+const SPELLINGS: &[(&str, &str, &str, &[&str])] = &[
+    (
+        "general",
+        "VARCHAR(20) COLLATE utf8mb4_general_ci",
+        "PRIMARY KEY (k)",
+        &["'Ab'", "'aB'", "'AB  '", "'áb'", "'ÄB'", "'ab'", "'other'"],
+    ),
+    (
+        "general3",
+        "VARCHAR(20) CHARACTER SET utf8 COLLATE utf8_general_ci",
+        "PRIMARY KEY (k) NONCLUSTERED",
+        &["'Ab'", "'aB'", "'AB '", "'áb'"],
+    ),
+    (
+        "unicode",
+        "VARCHAR(20) COLLATE utf8mb4_unicode_ci",
+        "PRIMARY KEY (k)",
+        &["'straße'", "'STRASSE'", "'Strasse '", "'ｓｔｒａｓｓｅ'", "'s'"],
+    ),
+    ("bin", "VARCHAR(20) COLLATE utf8mb4_bin", "PRIMARY KEY (k)", &["'a'", "'a '", "'a   '", "'A'", "'a'"]),
+    ("char", "CHAR(20) COLLATE utf8mb4_general_ci", "UNIQUE KEY (k)", &["'a'", "'A '", "'á'"]),
+    ("latin1", "VARCHAR(20) CHARACTER SET latin1", "PRIMARY KEY (k)", &["'a'", "'a '", "'A'", "'é'"]),
+    ("gbk", "VARCHAR(20) CHARACTER SET gbk", "PRIMARY KEY (k)", &["'a'", "'A'", "'A '", "'Ａ'", "'一'"]),
+    ("binary", "VARBINARY(20)", "PRIMARY KEY (k)", &["'a'", "'a '", "'A'", "x'6100'", "'a'"]),
+    (
+        "text_prefix",
+        "TEXT COLLATE utf8mb4_general_ci",
+        "PRIMARY KEY (k(4))",
+        &["'abcd1'", "'ABCD2'", "'abcd'", "'áBCD 3'"],
+    ),
+    ("blob_prefix", "BLOB", "PRIMARY KEY (k(4))", &["'abcd1'", "'abcd2'", "'abcd'", "'abce'"]),
+    ("pair", "VARCHAR(20) COLLATE utf8mb4_general_ci", "PRIMARY KEY (k, n)", &["'Ab'", "'aB'", "'AB '"]),
+    (
+        "prefix_pair",
+        "VARCHAR(20) COLLATE utf8mb4_unicode_ci",
+        "UNIQUE KEY (n, k(3))",
+        &["'Abc1'", "'aBC2'", "'ab'"],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_spelled_otherwise_stays_one_row() {
+    let Some(stack) = Stack::utc("a_key_that_is_spelled_otherwise_stays_one_row") else { return };
+    let schema = "ek_spell";
+    sql::drop_schemas(&stack, &[schema]).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(&mut source, &["CREATE DATABASE ek_spell", "USE ek_spell"]).await;
+    for (name, ty, key, spellings) in SPELLINGS {
+        for way in ["steps", "folded"] {
+            let table = format!("{name}_{way}");
+            let create = format!("CREATE TABLE {table} (k {ty} NOT NULL, n INT NOT NULL, x INT, {key})");
+            let rows = format!("INSERT INTO {table} VALUES ({}, 1, 0), ('zz', 2, 0)", spellings[0]);
+            sql::run(&mut source, &[&create, &rows]).await;
+        }
+    }
+    let server = begin(&stack, "spell", schema, &json!({})).await;
+    // Each new spelling as an update, as a delete and an insert in one transaction, and as a REPLACE.
+    let change = |table: &str, spelling: &str| {
+        vec![
+            format!("UPDATE {table} SET k = {spelling}, x = x + 1 WHERE n = 1"),
+            "BEGIN".to_owned(),
+            format!("DELETE FROM {table} WHERE n = 1"),
+            format!("INSERT INTO {table} VALUES ({spelling}, 1, 50)"),
+            "COMMIT".to_owned(),
+        ]
+    };
+    for (name, _, _, spellings) in SPELLINGS {
+        sql::run(&mut source, &["BEGIN"]).await;
+        for spelling in *spellings {
+            let table = format!("{name}_folded");
+            for statement in [
+                format!("UPDATE {table} SET k = {spelling}, x = x + 1 WHERE n = 1"),
+                format!("DELETE FROM {table} WHERE n = 1"),
+                format!("REPLACE INTO {table} VALUES ({spelling}, 1, 50)"),
+            ] {
+                sql::run(&mut source, &[&statement]).await;
+            }
+        }
+        sql::run(&mut source, &["COMMIT"]).await;
+    }
+    let longest = SPELLINGS.iter().map(|(.., spellings)| spellings.len()).max().unwrap();
+    for nth in 0..=longest {
+        for (name, _, _, spellings) in SPELLINGS {
+            let table = format!("{name}_steps");
+            match spellings.get(nth) {
+                Some(spelling) => {
+                    for statement in change(&table, spelling) {
+                        sql::run(&mut source, &[&statement]).await;
+                    }
+                }
+                None => sql::run(&mut source, &[&format!("DELETE FROM {table} WHERE n = 1")]).await,
+            }
+        }
+        same(&stack, &server, "spell", schema).await;
+    }
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// Unique values wander between rows, within transactions and across them, at random.
+#[tokio::test(flavor = "multi_thread")]
+async fn unique_values_wander_from_row_to_row() {
+    let Some(stack) = Stack::utc("unique_values_wander_from_row_to_row") else { return };
+    let schema = "ek_unique";
+    sql::drop_schemas(&stack, &[schema]).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(
+        &mut source,
+        &[
+            "CREATE DATABASE ek_unique",
+            "USE ek_unique",
+            "CREATE TABLE a (id INT PRIMARY KEY, u INT UNIQUE, v VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL UNIQUE, x INT, \
+             pad VARCHAR(9000))",
+            "CREATE TABLE b (id INT NOT NULL, u INT UNIQUE, v VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL, x INT, \
+             pad VARCHAR(255), UNIQUE KEY (id), UNIQUE KEY (v(6)))",
+            "CREATE TABLE c (id INT, u INT UNIQUE, v VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL, x INT, pad VARCHAR(255))",
+        ],
+    )
+    .await;
+    for table in ["a", "b", "c"] {
+        for id in 1..=12 {
+            let row = format!("INSERT INTO {table} VALUES ({id}, {id}, 'v{id:05}', 0, '')");
+            sql::run(&mut source, &[&row]).await;
+        }
+    }
+    let more = json!({"tables_without_key": "match_row", "tuning": {"memory_bytes": 1 << 23, "batch_bytes": 1 << 20}});
+    let server = begin(&stack, "unique", schema, &more).await;
+    let seed = support::workload::seed("unique_values");
+    let mut random = seed;
+    let mut pick = move |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    for round in 0..120 {
+        let table = ["a", "b", "c"][pick(3) as usize];
+        let (one, other) = (pick(12) + 1, pick(12) + 1);
+        let transaction = match pick(5) {
+            // Two rows, or a row with itself, change places.
+            0 => vec![
+                format!("SET @u = (SELECT u FROM {table} WHERE id = {one})"),
+                format!("SET @w = (SELECT u FROM {table} WHERE id = {other})"),
+                format!("UPDATE {table} SET u = NULL WHERE id IN ({one}, {other})"),
+                format!("UPDATE {table} SET u = @w, x = {round} WHERE id = {one}"),
+                format!("UPDATE {table} SET u = @u WHERE id = {other} AND id <> {one}"),
+            ],
+            // A value goes to a row that has none, through a delete.
+            1 => vec![
+                format!("SET @u = (SELECT u FROM {table} WHERE id = {one})"),
+                format!("DELETE FROM {table} WHERE id = {one}"),
+                format!("UPDATE {table} SET u = @u, x = {round} WHERE id = {other}"),
+                format!("INSERT INTO {table} VALUES ({one}, NULL, 'V{one:05}', {round}, 'new')"),
+            ],
+            // All move up by one.
+            2 => vec![
+                format!("UPDATE {table} SET u = -u, x = {round}"),
+                format!("UPDATE {table} SET u = 1 - u"),
+            ],
+            // The same value in another spelling.
+            3 => vec![format!("UPDATE {table} SET v = IF(x % 2, UPPER(v), LOWER(v)), x = x + 1")],
+            // The key moves, its values stay.
+            _ => vec![
+                format!("UPDATE {table} SET id = id + 100 WHERE id = {one}"),
+                format!("UPDATE {table} SET id = {one}, x = {round} WHERE id = {one} + 100"),
+            ],
+        };
+        let one_by_one = pick(3) == 0;
+        if !one_by_one {
+            sql::run(&mut source, &["BEGIN"]).await;
+        }
+        for statement in &transaction {
+            sql::run(&mut source, &[statement]).await;
+        }
+        if !one_by_one {
+            sql::run(&mut source, &["COMMIT"]).await;
+        }
+        if pick(10) == 0 {
+            same(&stack, &server, "unique", schema).await;
+        }
+    }
+    // One transaction of more than a batch (1 MiB): its parts leave one after the other.
+    sql::run(&mut source, &["BEGIN"]).await;
+    for round in 0..12 {
+        let wide = format!("UPDATE a SET u = IF(u < 0, u - {round}, -u), pad = REPEAT('{round}', 4000)");
+        sql::run(&mut source, &[&wide, "UPDATE a SET u = 1000 - u"]).await;
+    }
+    sql::run(&mut source, &["COMMIT"]).await;
+    same(&stack, &server, "unique", schema).await;
     sql::drop_schemas(&stack, &[schema]).await;
 }
