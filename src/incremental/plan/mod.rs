@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::catalog::{Catalog, Change, Entry, SchemaChange, SchemaDefaults};
+use super::catalog::{Catalog, Change, Entry, SchemaChange};
 use crate::adb::dialect::{self, TargetStatement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Table, TableName};
@@ -69,8 +69,18 @@ pub struct Facts {
 pub struct Steps {
     pub statements: Vec<TargetStatement>,
     pub change: Change,
+    /// Tables whose rows the stream does not tell from here on: each is copied again after the statements.
+    pub resync: Vec<Resync>,
     /// What a person should know: passed over by policy, detached, ...
     pub notes: Vec<String>,
+}
+
+/// A table to be copied again from the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resync {
+    /// Its name at the source after the DDL.
+    pub table: TableName,
+    pub reason: String,
 }
 
 /// Plans the statements of one event in order.
