@@ -9,7 +9,6 @@ mod support;
 
 use std::time::Duration;
 
-use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
 use support::server::Server;
 use support::stack::Stack;
@@ -314,7 +313,7 @@ async fn unique_values_wander_from_row_to_row() {
             sql::run(&mut source, &[&row]).await;
         }
     }
-    let more = json!({"tables_without_key": "match_row", "tuning": {"memory_bytes": 1 << 23, "batch_bytes": 1 << 20}});
+    let more = json!({"tables_without_key": "match_row", "tuning": {"memory_bytes": 1 << 24, "batch_bytes": 1 << 20}});
     let server = begin(&stack, "unique", schema, &more).await;
     let seed = support::workload::seed("unique_values");
     let mut random = seed;
@@ -377,4 +376,237 @@ async fn unique_values_wander_from_row_to_row() {
     sql::run(&mut source, &["COMMIT"]).await;
     same(&stack, &server, "unique", schema).await;
     sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// What identifies a row changes in the stream: keys come and go, and with them a table may lose its key altogether.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_ddl_adds_and_drops_are_followed() {
+    let Some(stack) = Stack::utc("keys_that_ddl_adds_and_drops_are_followed") else { return };
+    let schema = "ek_ddl";
+    sql::drop_schemas(&stack, &[schema]).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(
+        &mut source,
+        &[
+            "CREATE DATABASE ek_ddl",
+            "USE ek_ddl",
+            "CREATE TABLE t (a INT NOT NULL, b VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL, c FLOAT, d INT, \
+             PRIMARY KEY (a) NONCLUSTERED, UNIQUE KEY ub (b))",
+            "INSERT INTO t VALUES (1, 'a', 1.1, NULL), (2, 'b', 2.2, 2), (3, 'c', NULL, 3), (4, 'd', 0, 4)",
+        ],
+    )
+    .await;
+    let server = begin(&stack, "ddl", schema, &json!({"tables_without_key": "match_row"})).await;
+    let touch = [
+        "UPDATE t SET d = IFNULL(d, 0) + 1",
+        "UPDATE t SET b = UPPER(b) WHERE a = 1",
+        "DELETE FROM t WHERE a = 4",
+        "INSERT INTO t (a, b, c, d) VALUES (4, 'D', 4.4, NULL)",
+        "UPDATE t SET b = LOWER(b), c = c * 3 WHERE a IN (1, 4)",
+    ];
+    for ddl in [
+        "ALTER TABLE t DROP PRIMARY KEY",
+        "ALTER TABLE t DROP INDEX ub",
+        "ALTER TABLE t ADD UNIQUE KEY un (d, a)",
+        "ALTER TABLE t ADD PRIMARY KEY (b, a) NONCLUSTERED",
+        "ALTER TABLE t DROP PRIMARY KEY",
+        "ALTER TABLE t ADD UNIQUE KEY up (b(1), a)",
+        "ALTER TABLE t DROP INDEX un",
+        "ALTER TABLE t MODIFY a INT NULL",
+        "ALTER TABLE t MODIFY a BIGINT NOT NULL",
+        "ALTER TABLE t RENAME INDEX up TO renamed",
+        "ALTER TABLE t RENAME COLUMN a TO aa",
+        "ALTER TABLE t RENAME COLUMN aa TO a",
+    ] {
+        sql::run(&mut source, &[ddl]).await;
+        if ddl.ends_with("aa") {
+            sql::run(&mut source, &["UPDATE t SET d = d + 1", "DELETE FROM t WHERE aa = 2"]).await;
+        } else {
+            sql::run(&mut source, &touch).await;
+        }
+    }
+    same(&stack, &server, "ddl", schema).await;
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// Rows without a key: each change takes one row that is equal in every column.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_a_key_are_found_by_all_their_columns() {
+    let Some(stack) = Stack::utc("rows_without_a_key_are_found_by_all_their_columns") else { return };
+    let schema = "ek_none";
+    sql::drop_schemas(&stack, &[schema]).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(
+        &mut source,
+        &[
+            "SET sql_mode = 'STRICT_TRANS_TABLES,NO_AUTO_VALUE_ON_ZERO'",
+            "CREATE DATABASE ek_none",
+            "USE ek_none",
+        ],
+    )
+    .await;
+    let more = [
+        ("json", "JSON", ["'{\"b\": [1, 2.50], \"a\": null}'", "'\"x\"'", "'1'", "'[]'", "'{}'"]),
+        ("text_ci", "TEXT COLLATE utf8mb4_general_ci", ["'a'", "'A'", "'a '", "'á'", "''"]),
+        ("blob", "BLOB", ["'a'", "'A'", "REPEAT('z', 5000)", "x'00ff'", "''"]),
+        ("longtext", "LONGTEXT", ["REPEAT('é', 40000)", "'b'", "'c'", "'d'", "''"]),
+    ];
+    let mut lives = Vec::new();
+    for (name, ty, values) in TYPES.iter().chain(&more) {
+        for (form, key) in [("bare", ""), ("nullable", ", UNIQUE KEY (k, n)")] {
+            if form == "nullable" && more.iter().any(|(other, ..)| other == name) {
+                continue;
+            }
+            let table = format!("{name}_{form}");
+            let create = format!("CREATE TABLE {table} (k {ty}, n INT, x INT{key})");
+            let rows = format!(
+                "INSERT INTO {table} VALUES ({0}, 1, 0), (NULL, NULL, NULL), (NULL, NULL, NULL), (NULL, 7, 0), (NULL, 7, 0)",
+                values[0]
+            );
+            sql::run(&mut source, &[&create, &rows]).await;
+            let mut steps = life(&table, *values);
+            steps.push(format!("UPDATE {table} SET x = 5 WHERE k IS NULL LIMIT 1"));
+            steps.push(format!("DELETE FROM {table} WHERE k IS NULL AND n IS NULL LIMIT 1"));
+            if form == "bare" {
+                let [a, b, ..] = values;
+                steps.push(format!(
+                    "INSERT INTO {table} VALUES ({a}, 8, 8), ({a}, 8, 8), ({b}, 8, 8), ({a}, 8, 8)"
+                ));
+                steps.push(format!("DELETE FROM {table} WHERE n = 8 LIMIT 2"));
+                steps.push(format!("UPDATE {table} SET k = {b} WHERE n = 8 LIMIT 1"));
+            }
+            lives.push(steps);
+        }
+    }
+    let server = begin(&stack, "none", schema, &json!({"tables_without_key": "match_row"})).await;
+    let longest = lives.iter().map(Vec::len).max().unwrap();
+    for nth in 0..longest {
+        for steps in &lives {
+            if let Some(step) = steps.get(nth) {
+                sql::run(&mut source, &[step]).await;
+            }
+        }
+        if nth % 3 == 2 {
+            same(&stack, &server, "none", schema).await;
+        }
+    }
+    same(&stack, &server, "none", schema).await;
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// A column that comes with a default gives it to the rows that are there; both sides must have the same.
+const ADDED: &[&str] = &[
+    "a INT DEFAULT 5",
+    "a INT NOT NULL",
+    "a INT NOT NULL DEFAULT -7",
+    "a BIGINT UNSIGNED NOT NULL DEFAULT 18446744073709551615",
+    "a TINYINT(1) DEFAULT TRUE",
+    "a INT(6) ZEROFILL NOT NULL DEFAULT 42",
+    "a FLOAT DEFAULT 1.1",
+    "a DOUBLE NOT NULL DEFAULT -0.1",
+    "a DOUBLE NOT NULL",
+    "a DECIMAL(12,4) DEFAULT 3.1",
+    "a DECIMAL(12,4) NOT NULL",
+    "a BIT(4) DEFAULT b'101'",
+    "a BIT(9) NOT NULL",
+    "a YEAR DEFAULT 1999",
+    "a YEAR NOT NULL",
+    "a DATE DEFAULT '2020-02-29'",
+    "a DATE NOT NULL",
+    "a TIME(3) DEFAULT '-12:34:56.789'",
+    "a TIME NOT NULL",
+    "a DATETIME DEFAULT '2020-01-01'",
+    "a DATETIME(6) NOT NULL",
+    "a DATETIME DEFAULT CURRENT_TIMESTAMP",
+    "a DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)",
+    "a TIMESTAMP DEFAULT '2020-01-01 00:00:00'",
+    "a TIMESTAMP(3) NOT NULL DEFAULT '2020-07-01 00:00:00.123'",
+    "a TIMESTAMP NULL",
+    "a TIMESTAMP NOT NULL",
+    "a TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
+    "a TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)",
+    "a CHAR(5) DEFAULT 'x'",
+    "a CHAR(5) NOT NULL",
+    "a VARCHAR(20) NOT NULL DEFAULT 'it''s \\\\ \"q\"'",
+    "a VARCHAR(20) CHARACTER SET latin1 DEFAULT 'e'",
+    "a VARCHAR(20) CHARACTER SET gbk DEFAULT '一'",
+    "a TEXT",
+    "a TEXT NOT NULL",
+    "a BLOB NOT NULL",
+    "a BINARY(4) DEFAULT 'a'",
+    "a BINARY(4) NOT NULL",
+    "a VARBINARY(9) DEFAULT x'004127'",
+    "a VARBINARY(9) NOT NULL",
+    "a ENUM('p','q') DEFAULT 'q'",
+    "a ENUM('p','q') NOT NULL",
+    "a SET('p','q','r') DEFAULT 'p,r'",
+    "a SET('p','q','r') NOT NULL",
+    "a JSON",
+    "a JSON NOT NULL",
+];
+
+async fn added_columns(stack: &Stack, test: &str, zone: &str) {
+    let schema = format!("ek_{test}");
+    sql::drop_schemas(stack, &[&schema]).await;
+    let mut source = sql::tidb(stack).await;
+    sql::run(
+        &mut source,
+        &["SET sql_mode = ''", &format!("CREATE DATABASE {schema}"), &format!("USE {schema}")],
+    )
+    .await;
+    for nth in 0..ADDED.len() {
+        let (create, rows) = (
+            format!("CREATE TABLE t{nth} (id INT PRIMARY KEY, x INT)"),
+            format!("INSERT INTO t{nth} VALUES (1, 1), (2, 2), (3, 3)"),
+        );
+        sql::run(&mut source, &[&create, &rows]).await;
+    }
+    let server = begin(stack, test, &schema, &json!({})).await;
+    // The target comes to it when the source's clock has gone on.
+    server.api.command(test, "pause").await;
+    server.api.wait_for_status(test, "paused", PATIENCE).await;
+    sql::run(&mut source, &[&format!("SET time_zone = '{zone}'")]).await;
+    for (nth, column) in ADDED.iter().enumerate() {
+        for statement in [
+            format!("UPDATE t{nth} SET x = 10 WHERE id = 1"),
+            format!("ALTER TABLE t{nth} ADD COLUMN {column} FIRST, ADD COLUMN z INT DEFAULT 3"),
+            format!("UPDATE t{nth} SET x = 20 WHERE id = 2"),
+            format!("INSERT INTO t{nth} (id) VALUES (4)"),
+        ] {
+            sql::run(&mut source, &[&statement]).await;
+        }
+    }
+    sql::run(
+        &mut source,
+        &[
+            "CREATE TABLE made (id INT PRIMARY KEY, a TIMESTAMP NOT NULL DEFAULT '2020-01-01 00:00:00', \
+             b TIMESTAMP(3) NULL DEFAULT '2020-07-01 12:00:00.5')",
+            "INSERT INTO made (id) VALUES (1)",
+            "DO SLEEP(2.1)",
+        ],
+    )
+    .await;
+    server.api.command(test, "resume").await;
+    same(stack, &server, test, &schema).await;
+    // Other writers of the target get the source's defaults.
+    let mut target = sql::mariadb(stack).await;
+    let made = format!("INSERT INTO {schema}.made (id) VALUES (2)");
+    sql::run(&mut target, &[&made]).await;
+    sql::run(&mut source, &["SET time_zone = '+00:00'", "INSERT INTO made (id) VALUES (2)"]).await;
+    same(stack, &server, test, &schema).await;
+    sql::drop_schemas(stack, &[&schema]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_there_get_the_sources_default() {
+    let Some(stack) = Stack::utc("rows_that_were_there_get_the_sources_default") else { return };
+    added_columns(&stack, "added", "Asia/Tokyo").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_there_get_the_sources_default_also_where_drainer_has_another_zone() {
+    let Some(stack) = Stack::shanghai("rows_that_were_there_get_the_sources_default_in_shanghai") else {
+        return;
+    };
+    added_columns(&stack, "added_shanghai", "America/New_York").await;
 }

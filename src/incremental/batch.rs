@@ -219,7 +219,7 @@ impl TableBatch {
                 b","
             };
             self.arena.extend_from_slice(separator);
-            count(column.push(value, &mut self.arena)?, counts);
+            count(column.push_in_list(value, &mut self.arena)?, counts);
             Ok(())
         })?;
         if layout.key_width > 1 {

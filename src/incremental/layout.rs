@@ -25,6 +25,7 @@ pub struct LayoutColumn {
     as_text: Vec<u8>,
     zone: Arc<Zone>,
     text: bool,
+    gbk: bool,
 }
 
 impl LayoutColumn {
@@ -43,6 +44,18 @@ impl LayoutColumn {
             )
             .hint("run Drainer with TZ=UTC, then copy the table again"));
         }
+        Ok(pushed)
+    }
+
+    /// Appends the value as it stands in a list of keys: in the column's own character set, or MariaDB finds no row by a list of
+    /// several tuples.
+    pub fn push_in_list(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
+        if !self.gbk {
+            return self.push(value, out);
+        }
+        out.extend_from_slice(b"CONVERT(");
+        let pushed = self.push(value, out)?;
+        out.extend_from_slice(b" USING gbk)");
         Ok(pushed)
     }
 
@@ -117,6 +130,7 @@ impl Layout {
                     quoted,
                     zone: Arc::clone(zone),
                     text: source_column(column).is_some_and(|source| source.ty.name.is_text()),
+                    gbk: column.type_text.contains(" CHARACTER SET gbk "),
                 }
             }));
         }
