@@ -31,9 +31,7 @@ pub struct LayoutColumn {
 impl LayoutColumn {
     /// Appends the value as a literal.
     pub fn push(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
-        let pushed = self.encoder.push(value, &self.zone, out).map_err(|fault| {
-            Error::from(fault).hint("see the task's lossy policies, or repair the value at the source")
-        })?;
+        let pushed = self.encoder.push(value, &self.zone, out)?;
         if self.key_place.is_some() && pushed.contains(Pushed::AMBIGUOUS) {
             return Err(Error::new(
                 ErrorKind::ValueRefused,
