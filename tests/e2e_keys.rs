@@ -13,8 +13,12 @@ use serde_json::{Value, json};
 use support::server::Server;
 use support::stack::Stack;
 use support::{api, compare, sql};
+use tokio::sync::Mutex;
 
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One test at a time: so much DDL from several sessions at once is more than the stack's Drainer stage follows.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Name, type of the key column, and five values: four for rows, the last to move to.
 const TYPES: &[(&str, &str, [&str; 5])] = &[
@@ -144,6 +148,7 @@ async fn same(stack: &Stack, server: &Server, task: &str, schema: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_every_type_are_found_again() {
     let Some(stack) = Stack::utc("keys_of_every_type_are_found_again") else { return };
+    let _alone = ALONE.lock().await;
     let schema = "ek_types";
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
@@ -232,6 +237,7 @@ const SPELLINGS: &[(&str, &str, &str, &[&str])] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_spelled_otherwise_stays_one_row() {
     let Some(stack) = Stack::utc("a_key_that_is_spelled_otherwise_stays_one_row") else { return };
+    let _alone = ALONE.lock().await;
     let schema = "ek_spell";
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
@@ -291,6 +297,7 @@ async fn a_key_that_is_spelled_otherwise_stays_one_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unique_values_wander_from_row_to_row() {
     let Some(stack) = Stack::utc("unique_values_wander_from_row_to_row") else { return };
+    let _alone = ALONE.lock().await;
     let schema = "ek_unique";
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
@@ -382,6 +389,7 @@ async fn unique_values_wander_from_row_to_row() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_ddl_adds_and_drops_are_followed() {
     let Some(stack) = Stack::utc("keys_that_ddl_adds_and_drops_are_followed") else { return };
+    let _alone = ALONE.lock().await;
     let schema = "ek_ddl";
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
@@ -433,6 +441,7 @@ async fn keys_that_ddl_adds_and_drops_are_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_without_a_key_are_found_by_all_their_columns() {
     let Some(stack) = Stack::utc("rows_without_a_key_are_found_by_all_their_columns") else { return };
+    let _alone = ALONE.lock().await;
     let schema = "ek_none";
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
@@ -546,7 +555,7 @@ const ADDED: &[&str] = &[
 ];
 
 async fn added_columns(stack: &Stack, test: &str, zone: &str) {
-    let schema = format!("ek_{test}");
+    let schema = format!("ek_{}", test.replace('-', "_"));
     sql::drop_schemas(stack, &[&schema]).await;
     let mut source = sql::tidb(stack).await;
     sql::run(
@@ -600,6 +609,7 @@ async fn added_columns(stack: &Stack, test: &str, zone: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_were_there_get_the_sources_default() {
     let Some(stack) = Stack::utc("rows_that_were_there_get_the_sources_default") else { return };
+    let _alone = ALONE.lock().await;
     added_columns(&stack, "added", "Asia/Tokyo").await;
 }
 
@@ -608,5 +618,6 @@ async fn rows_that_were_there_get_the_sources_default_also_where_drainer_has_ano
     let Some(stack) = Stack::shanghai("rows_that_were_there_get_the_sources_default_in_shanghai") else {
         return;
     };
-    added_columns(&stack, "added_shanghai", "America/New_York").await;
+    let _alone = ALONE.lock().await;
+    added_columns(&stack, "added-shanghai", "America/New_York").await;
 }
