@@ -148,6 +148,7 @@ impl Plan<'_> {
         TargetColumn {
             source_index,
             name: column.name.clone(),
+            constant: None,
             type_text,
             nullable,
             definition,
