@@ -36,6 +36,7 @@ impl Planner<'_> {
         entry.table.name = new_name.clone();
         if was && becomes {
             if self.allowed(DdlKind::RenameTable, &old_name)? {
+                self.renamed_in_place(&old_name, &new_name)?;
                 let from = self.catalog.selection().target(&old_name);
                 let to = self.catalog.selection().target(&new_name);
                 if from != to {

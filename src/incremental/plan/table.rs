@@ -103,7 +103,9 @@ impl Planner<'_> {
                     }
                 }
                 let target = self.catalog.target(&entry)?;
-                self.steps.statements.push(dialect::create_table_statement(&target));
+                if !self.joins(&name, &target)? {
+                    self.steps.statements.push(dialect::create_table_statement(&target));
+                }
             } else {
                 entry.ignored = true;
             }
