@@ -198,6 +198,10 @@ impl Encoder {
         })
     }
 
+    pub fn column(&self) -> &str {
+        &self.column
+    }
+
     /// Counts what a rule changed about a value that was pushed.
     pub fn count(&self, pushed: Pushed, counts: &mut LossyCounts) {
         if !pushed.is_exact() {

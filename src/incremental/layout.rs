@@ -31,8 +31,20 @@ pub struct LayoutColumn {
 
 impl LayoutColumn {
     /// Appends the value as a literal.
+    ///
+    /// # Errors
+    /// The target cannot hold it; in a key also when it may stand for two values: two rows would become one.
     pub fn push(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
-        Ok(self.encoder.push(value, &self.zone, out)?)
+        let pushed = self.encoder.push(value, &self.zone, out)?;
+        if self.key_place.is_some() && pushed.contains(Pushed::AMBIGUOUS) {
+            let column = self.encoder.column();
+            return Err(Error::new(
+                ErrorKind::ValueRefused,
+                format!("column `{column}`: a TIMESTAMP of the key in the hour that the Drainer's zone repeats: it may be either of two"),
+            )
+            .hint("run the Drainer with TZ=UTC, set source.time_zone to UTC and copy the tables again; or exclude the table"));
+        }
+        Ok(pushed)
     }
 
     /// Appends a condition that holds for exactly this value.
