@@ -100,7 +100,7 @@ pub fn conditions(row: &TaskRow, progress: Option<&Progress>, aside: &[TableStat
             ..plain(
                 if locked { "target_locked" } else { "retrying" },
                 error.message.clone(),
-                error.hint.clone(),
+                Some(error.cure()),
             )
         });
     }

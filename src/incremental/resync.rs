@@ -120,6 +120,8 @@ impl Resync {
             watermark: Tso(0),
             schema_done: true,
             full_done: true,
+            // the catalog knows
+            bytewise: false,
             updated_at_ms: 0,
         };
         let mut shadow = Shadow { name: target.name.clone(), snapshot, entry, lossy: LossyCounts::default() };
