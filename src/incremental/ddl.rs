@@ -16,6 +16,7 @@ use crate::mysql::Session;
 use crate::schema_sync;
 use crate::sql::{ddl, literal};
 use crate::store::{DdlRecord, DdlState};
+use crate::task::spec::DdlPolicy;
 use crate::tidb;
 
 impl<S: ChangeSource> Stream<S> {
@@ -121,7 +122,7 @@ impl<S: ChangeSource> Stream<S> {
     async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
         let statements = ddl::parse(event.query).map_err(|fault| {
             Error::new(ErrorKind::StatementRefused, format!("DDL that we do not understand: {fault}"))
-                .hint("apply it to the target by hand and skip this DDL; please report the text")
+                .hint("apply it to the target by hand, set ddl.other to ignore and resume, and set it back once it is passed; please report the text")
         });
         let statements = match statements {
             Ok(statements) => statements,
@@ -131,6 +132,10 @@ impl<S: ChangeSource> Stream<S> {
                     && !self.catalog.selection().could_select_schema(&record.schema_name) =>
             {
                 return Ok(Steps::default());
+            }
+            Err(error) if self.catalog.spec().ddl.other == DdlPolicy::Ignore => {
+                let notes = vec![format!("passed over by policy (other): {error}")];
+                return Ok(Steps { notes, ..Steps::default() });
             }
             Err(error) => return Err(error),
         };
@@ -147,7 +152,7 @@ impl<S: ChangeSource> Stream<S> {
                         )
                         .object(&name)
                         .hint(
-                            "give the task a TiDB connection, or create the table by hand and skip this DDL",
+                            "give the task a tidb connection in source.tidb, or exclude the table, and resume",
                         )
                     };
                     let source = self.context.source.as_ref().ok_or_else(unknown)?;
