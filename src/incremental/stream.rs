@@ -22,11 +22,12 @@ use super::batch::{Batch, Limits, pieces};
 use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
+use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
 use crate::binlog::{ChangeSource, Incoming, Malformed, SeenSet, Topic};
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
-use crate::model::{Position, Tso, Zone};
+use crate::model::{LossyCounts, Position, TableName, Tso, Zone};
 use crate::store::Checkpoint;
 
 /// A checkpoint is saved at most this often; a crash repeats that much work.
@@ -65,6 +66,8 @@ pub struct Stream<S> {
     pub(super) saved: Position,
     saved_watermark: Tso,
     saved_at: Instant,
+    /// What applied rows have lost since the checkpoint was saved.
+    lossy: HashMap<TableName, LossyCounts>,
     recovered: bool,
     looks: watch::Receiver<Look>,
     pending: Pending,
@@ -109,6 +112,7 @@ impl<S: ChangeSource> Stream<S> {
             saved: checkpoint.position,
             saved_watermark: checkpoint.watermark,
             saved_at: Instant::now(),
+            lossy: HashMap::new(),
             recovered: false,
             looks,
             pending: Pending::default(),
@@ -189,7 +193,7 @@ impl<S: ChangeSource> Stream<S> {
         let tuning = self.context.spec.tuning;
         let limits = Limits {
             rows: tuning.batch_rows.max(1) as usize,
-            bytes: tuning.batch_bytes as usize,
+            bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
             keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
             connections: writer.connections(),
         };
@@ -229,6 +233,9 @@ impl<S: ChangeSource> Stream<S> {
                 counters.changes_applied += table.changes;
                 counters.last_commit_ms = Some(table.last_commit_ms);
             });
+            if !table.lossy.is_empty() {
+                self.lossy.entry(table.layout.source.clone()).or_default().merge(&table.lossy);
+            }
         }
         self.applied = position;
         progress.set_next_offset(position.next_offset.0);
@@ -300,7 +307,8 @@ impl<S: ChangeSource> Stream<S> {
             return Ok(());
         }
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
-        store.advance(task, epoch, self.saved, self.applied, watermark).await?;
+        store.advance_with(task, epoch, self.saved, self.applied, watermark, &self.lossy).await?;
+        self.lossy.clear();
         self.moved(self.applied, watermark);
         self.recovered().await
     }

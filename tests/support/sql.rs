@@ -1,9 +1,9 @@
-//! Plain sessions to the stack's TiDB and MariaDB, apart from the product's own code.
+//! Plain sessions to the stack's TiDB, MariaDB and stand-in for AnalyticDB, apart from the product's own code.
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
-use super::stack::Stack;
+use super::stack::{Dialect, Stack};
 
 async fn connect(port: u16) -> Conn {
     let options = OptsBuilder::default()
@@ -22,6 +22,15 @@ pub async fn tidb(stack: &Stack) -> Conn {
 
 pub async fn mariadb(stack: &Stack) -> Conn {
     connect(stack.mariadb_port).await
+}
+
+pub async fn adb(stack: &Stack) -> Conn {
+    connect(stack.adb_port).await
+}
+
+/// The target of the tests on this stack.
+pub async fn target(stack: &Stack) -> Conn {
+    connect(stack.target().1).await
 }
 
 pub fn quote(name: &str) -> String {
@@ -46,9 +55,10 @@ pub async fn current_tso(tidb: &mut Conn) -> u64 {
 
 /// Drops the schemas on both sides, so that a test starts from nothing.
 pub async fn drop_schemas(stack: &Stack, schemas: &[&str]) {
-    for mut connection in [tidb(stack).await, mariadb(stack).await] {
+    let cascade = if stack.dialect == Dialect::Adb { " CASCADE" } else { "" };
+    for (mut connection, how) in [(tidb(stack).await, ""), (target(stack).await, cascade)] {
         for schema in schemas {
-            run(&mut connection, &[&format!("DROP DATABASE IF EXISTS {}", quote(schema))]).await;
+            run(&mut connection, &[&format!("DROP DATABASE IF EXISTS {}{how}", quote(schema))]).await;
         }
     }
 }

@@ -204,6 +204,16 @@ impl Change<'_> {
         let done = Done::ColumnExists { table: self.table(), column: name.to_owned() };
         let quoted = literal::name(name);
         let source = self.source.column(name);
+        let said = source.is_some_and(|column| {
+            matches!(column.default, Some(ColumnDefault::Literal(_) | ColumnDefault::Bits(_)))
+        });
+        if said && self.new.column(name).is_some_and(|column| column.default.is_none()) {
+            // They would hold NULL, or whatever the target makes of no value.
+            return Err(self.impossible(
+                name,
+                "existing rows have the new column's default on the source, and the target cannot take that default",
+            ));
+        }
         let now = source.is_some_and(|column| {
             matches!(column.default, Some(ColumnDefault::CurrentTimestamp { .. }))
                 && column.generated.is_none()

@@ -77,6 +77,10 @@ impl<S: ChangeSource> Stream<S> {
             }
             Kind::Ddl(ddl) => {
                 self.flush().await?;
+                if !self.lossy.is_empty() {
+                    // The DDL moves the checkpoint itself.
+                    self.save().await?;
+                }
                 let after = self.after(offset, message.commit_ts);
                 self.ddl(&ddl, offset, message.commit_ts, Some(after)).await?;
                 self.read = after;
