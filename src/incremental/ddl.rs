@@ -49,6 +49,7 @@ impl<S: ChangeSource> Stream<S> {
             table_name: String::from_utf8_lossy(event.table_name).into_owned(),
             source_text: String::from_utf8_lossy(event.query).into_owned(),
             statements: Vec::new(),
+            notes: Vec::new(),
             steps_done: 0,
             state: DdlState::Pending,
             error: None,
@@ -57,6 +58,7 @@ impl<S: ChangeSource> Stream<S> {
         };
         match self.plan_and_run(event, &mut record).await {
             Ok(steps) => {
+                record.notes.clone_from(&steps.notes);
                 record.state = if record.statements.is_empty() { DdlState::Ignored } else { DdlState::Done };
                 let (schemas, tables) = steps.change.stored(commit_ts)?;
                 store.ddl_finish(&task, epoch, &record, &schemas, &tables, moved).await?;
