@@ -27,8 +27,8 @@ fn policy_of(policies: &DdlPolicies, kind: DdlKind) -> DdlPolicy {
 }
 
 impl Planner<'_> {
-    pub(super) fn policy(&self, kind: DdlKind, _object: &TableName) -> DdlPolicy {
-        policy_of(&self.catalog.spec().ddl, kind)
+    pub(super) fn policy(&self, kind: DdlKind, object: &TableName) -> DdlPolicy {
+        policy_of(&self.catalog.ddl_policies(object), kind)
     }
 
     /// True when the policy says apply; notes what it passes over.
@@ -41,7 +41,10 @@ impl Planner<'_> {
             }
             DdlPolicy::Stop => Err(refuse(
                 format!("the task stops at {} by policy", kind.as_str()),
-                format!("set ddl.{} to apply or ignore and resume the task", kind.as_str()),
+                format!(
+                    "set ddl.{} (the task's, or the table's own) to apply or ignore and resume the task",
+                    kind.as_str()
+                ),
             )
             .object(object)),
         }

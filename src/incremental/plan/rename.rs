@@ -156,6 +156,7 @@ impl Planner<'_> {
             )
             .object(old_name));
         }
+        self.renamed_in_place(old_name, new_name)?;
         let from = self.catalog.selection().target(old_name);
         let to = self.catalog.selection().target(new_name);
         if from == to {

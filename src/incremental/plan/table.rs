@@ -106,7 +106,9 @@ impl Planner<'_> {
                 }
                 let target = self.catalog.target(&entry)?;
                 self.steps.notes.extend(target.warnings.iter().map(ToString::to_string));
-                self.steps.statements.push(dialect::create_table_statement(&target));
+                if !self.joins(&name, &target)? {
+                    self.steps.statements.push(dialect::create_table_statement(&target));
+                }
             } else {
                 entry.ignored = true;
             }
