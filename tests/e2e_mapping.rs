@@ -11,7 +11,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value as Cell};
 use serde_json::{Value, json};
 use support::server::Server;
-use support::stack::Stack;
+use support::stack::{Dialect, Stack};
 use support::{api, sql};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -40,12 +40,13 @@ async fn follow(server: &Server, task: &str) {
     server.api.wait_for(task, "in incremental sync", PATIENCE, |task| task["phase"] == "incremental").await;
 }
 
-const FILTER: &str = "state <> 'draft' AND amount >= 10.5 AND (created >= '2024-01-01' OR created IS NULL)";
+const FILTER: &str = "state <> 'draft' AND amount >= 10.5 AND (created >= '2024-01-01' OR created IS NULL) AND \
+     (seen < '2024-06-01 00:00:00' OR seen IS NULL)";
 
 const TABLES: &[&str] = &[
     "CREATE DATABASE mp",
     "CREATE TABLE mp.orders (id INT PRIMARY KEY, uid BIGINT NOT NULL, note TEXT, state VARCHAR(10) COLLATE utf8mb4_bin NOT NULL, \
-     amount DECIMAL(10,2), created DATETIME(3), hidden INT, KEY (uid), KEY (hidden))",
+     amount DECIMAL(10,2), created DATETIME(3), hidden INT, seen TIMESTAMP NULL, KEY (uid), KEY (hidden))",
     "CREATE TABLE mp.once (id INT PRIMARY KEY, v INT)",
     "CREATE TABLE mp.kept (id INT PRIMARY KEY, v INT)",
     "CREATE TABLE mp.keyed (a INT NOT NULL, b INT)",
@@ -53,9 +54,11 @@ const TABLES: &[&str] = &[
     "CREATE TABLE mp.parted (id INT PRIMARY KEY, c INT AS (id * 2) VIRTUAL, v INT) PARTITION BY RANGE (id) \
      (PARTITION p0 VALUES LESS THAN (100), PARTITION p1 VALUES LESS THAN (200))",
     "CREATE TABLE mp.ownddl (id INT PRIMARY KEY)",
-    "INSERT INTO mp.orders VALUES (1, 10, 'a', 'paid', 20, '2024-02-01', 1), (2, 11, 'b', 'draft', 20, NULL, 2), \
+    "INSERT INTO mp.orders (id, uid, note, state, amount, created, hidden) VALUES (1, 10, 'a', 'paid', 20, '2024-02-01', 1), (2, 11, 'b', 'draft', 20, NULL, 2), \
      (3, 12, 'c', 'paid', 10.49, NULL, 3), (4, 13, 'd', 'new', 10.5, NULL, 4), (5, 14, 'e', 'paid', NULL, NULL, 5), \
      (6, 15, NULL, 'paid ', 99, '2023-12-31 23:59:59.999', 6), (7, 16, 'g', 'Draft', 99, '2024-01-01', 7)",
+    // An hour before and after the border, whatever the zone of the one who sends it.
+    "INSERT INTO mp.orders (id, uid, state, amount, seen) VALUES (20, 1, 'x', 11, '2024-05-31 23:00:00'), (21, 1, 'x', 11, '2024-06-01 01:00:00')",
     "INSERT INTO mp.once VALUES (1, 1), (2, 2)",
     "INSERT INTO mp.kept VALUES (1, 1), (2, 2)",
     "INSERT INTO mp.keyed VALUES (1, 1), (2, 2)",
@@ -76,12 +79,18 @@ fn rules() -> Value {
 }
 
 /// What the target must hold of the tables with a filter, by the source's own judgement.
-async fn assert_filtered(source: &mut Conn, target: &mut Conn, uid: &str) {
-    let wanted =
-        format!("SELECT id, {uid}, state, amount, created FROM mp.orders WHERE {FILTER} ORDER BY id");
+async fn assert_filtered(adb: bool, source: &mut Conn, target: &mut Conn, uid: &str) {
+    let wanted = format!(
+        "SELECT id, {uid}, state, amount, DATE_FORMAT(created, '%Y-%m-%d %H:%i:%s.%f') FROM mp.orders WHERE {FILTER} ORDER BY id"
+    );
     let name = if uid == "uid" { "user_id" } else { uid };
-    let found = format!("SELECT id, {name}, state, amount, created FROM mq.facts ORDER BY id");
+    let found = format!(
+        "SELECT id, {name}, state, amount, DATE_FORMAT(created, '%Y-%m-%d %H:%i:%s.%f') FROM mq.facts ORDER BY id"
+    );
     assert_eq!(rows(target, &found).await, rows(source, &wanted).await);
+    if adb {
+        return;
+    }
     let wanted = "SELECT a, b FROM mp.loose WHERE b > 5 ORDER BY a, b";
     let found = "SELECT a, b FROM mp.loose ORDER BY a, b";
     assert_eq!(rows(target, found).await, rows(source, wanted).await);
@@ -90,13 +99,30 @@ async fn assert_filtered(source: &mut Conn, target: &mut Conn, uid: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_of_single_tables_hold_through_both_phases() {
     let Some(stack) = Stack::utc("rules_of_single_tables_hold_through_both_phases") else { return };
-    sql::drop_schemas(&stack, &["mp", "mq"]).await;
-    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    rules_hold(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_of_single_tables_hold_on_analyticdb() {
+    let Some(stack) = Stack::shanghai("rules_of_single_tables_hold_on_analyticdb") else { return };
+    rules_hold(&stack.on_adb()).await;
+}
+
+async fn rules_hold(stack: &Stack) {
+    let adb = stack.dialect == Dialect::Adb;
+    sql::drop_schemas(stack, &["mp", "mq"]).await;
+    let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     sql::run(&mut source, TABLES).await;
     let mut server = Server::start().await;
-    server.api.connect(&stack).await;
-    let more = json!({"objects": {"tables": rules()}, "tables_without_key": "match_row", "tuning": {"chunk_rows": 2}});
-    server.api.create_task(&api::spec("rules", &stack, &["mp.*"], &more)).await;
+    server.api.connect(stack).await;
+    let mut more = json!({"objects": {"tables": rules()}, "tables_without_key": "match_row", "tuning": {"chunk_rows": 2}});
+    if adb {
+        // AnalyticDB holds no table without a key.
+        more["tables_without_key"] = json!("refuse");
+        more["objects"]["exclude"] = json!(["mp.loose"]);
+        more["objects"]["tables"].as_object_mut().unwrap().remove("mp.loose");
+    }
+    server.api.create_task(&api::spec("rules", stack, &["mp.*"], &more)).await;
     let precheck = server.api.post("/tasks/rules/precheck", &json!({})).await;
     let warned = api::items(&precheck, &["warn"]);
     assert!(
@@ -104,9 +130,15 @@ async fn rules_of_single_tables_hold_through_both_phases() {
         "{warned:#?}"
     );
     follow(&server, "rules").await;
-    assert_filtered(&mut source, &mut target, "uid").await;
-    assert_eq!(columns(&mut target, "mq", "facts").await, ["id", "user_id", "state", "amount", "created"]);
-    assert_eq!(rows(&mut target, "SELECT * FROM mp.parted ORDER BY 1").await, ["1|2|1", "101|202|2"]);
+    assert_filtered(adb, &mut source, &mut target, "uid").await;
+    assert_eq!(
+        columns(&mut target, "mq", "facts").await,
+        ["id", "user_id", "state", "amount", "created", "seen"]
+    );
+    assert_eq!(rows(&mut target, "SELECT v, id FROM mp.parted ORDER BY 1").await, ["1|1", "101|2"]);
+    if !adb {
+        assert_eq!(rows(&mut target, "SELECT c FROM mp.parted ORDER BY 1").await, ["2", "202"]);
+    }
 
     // Each on its own, so that no two of them fold into one.
     for statement in [
@@ -116,8 +148,9 @@ async fn rules_of_single_tables_hold_through_both_phases() {
         "UPDATE mp.orders SET id = 40 WHERE id = 4",
         "UPDATE mp.orders SET id = 70, state = 'draft' WHERE id = 7",
         "UPDATE mp.orders SET id = 30, amount = 11 WHERE id = 3",
-        "INSERT INTO mp.orders VALUES (8, 17, 'h', 'new', 10.499, NULL, 1), (9, 18, 'i', 'new', 11, NULL, 1)",
+        "INSERT INTO mp.orders (id, uid, note, state, amount, created, hidden) VALUES (8, 17, 'h', 'new', 10.499, NULL, 1), (9, 18, 'i', 'new', 11, NULL, 1)",
         "DELETE FROM mp.orders WHERE id IN (5, 40)",
+        "INSERT INTO mp.orders (id, uid, state, amount, seen) VALUES (22, 1, 'x', 11, '2024-05-31 23:00:00'), (23, 1, 'x', 11, '2024-06-01 01:00:00')",
         "INSERT INTO mp.loose VALUES (3, 6), (3, 5)",
         "UPDATE mp.loose SET b = 3 WHERE a = 1 AND b = 9 LIMIT 1",
         "UPDATE mp.loose SET b = 7 WHERE a = 2",
@@ -127,8 +160,8 @@ async fn rules_of_single_tables_hold_through_both_phases() {
     }
     server.kill9();
     server.restart().await;
-    server.api.wait_caught_up("rules", &stack, PATIENCE).await;
-    assert_filtered(&mut source, &mut target, "uid").await;
+    server.api.wait_caught_up("rules", stack, PATIENCE).await;
+    assert_filtered(adb, &mut source, &mut target, "uid").await;
 
     sql::run(
         &mut source,
@@ -147,7 +180,7 @@ async fn rules_of_single_tables_hold_through_both_phases() {
             "ALTER TABLE mp.orders DROP COLUMN note",
             "ALTER TABLE mp.orders ADD COLUMN note VARCHAR(20) DEFAULT 'back' AFTER id",
             "ALTER TABLE mp.orders ADD COLUMN plus INT NOT NULL DEFAULT 3",
-            "ALTER TABLE mp.orders MODIFY COLUMN uid BIGINT UNSIGNED NOT NULL DEFAULT 5",
+            "ALTER TABLE mp.orders MODIFY COLUMN uid BIGINT NOT NULL DEFAULT 5",
             "INSERT INTO mp.orders (id, state, amount) VALUES (11, 'new', 500)",
             "ALTER TABLE mp.orders DROP COLUMN plus",
             "ALTER TABLE mp.orders RENAME COLUMN uid TO account",
@@ -161,17 +194,17 @@ async fn rules_of_single_tables_hold_through_both_phases() {
         ],
     )
     .await;
-    server.api.wait_caught_up("rules", &stack, PATIENCE).await;
-    assert_filtered(&mut source, &mut target, "account").await;
-    assert_eq!(columns(&mut target, "mq", "facts").await, ["id", "account", "state", "amount", "created"]);
+    server.api.wait_caught_up("rules", stack, PATIENCE).await;
+    assert_filtered(adb, &mut source, &mut target, "account").await;
+    assert_eq!(
+        columns(&mut target, "mq", "facts").await,
+        ["id", "account", "state", "amount", "created", "seen"]
+    );
     let all = |table: &str| format!("SELECT * FROM mp.{table} ORDER BY 1, 2");
     assert_eq!(rows(&mut target, &all("once")).await, ["1|1", "2|2", "3|3"]);
     assert_eq!(rows(&mut target, &all("kept")).await, ["1|1", "2|2", "3|30", "10|1"]);
     assert_eq!(rows(&mut target, &all("keyed")).await, ["1|10", "3|NULL", "20|2"]);
-    assert_eq!(
-        rows(&mut target, "SELECT v, c, id FROM mp.parted ORDER BY 1").await,
-        ["101|202|2", "102|204|6"]
-    );
+    assert_eq!(rows(&mut target, "SELECT v, id FROM mp.parted ORDER BY 1").await, ["101|2", "102|6"]);
     assert_eq!(rows(&mut target, "SELECT * FROM mp.ownddl ORDER BY 1").await, ["1", "2"]);
 
     sql::run(
@@ -184,22 +217,36 @@ async fn rules_of_single_tables_hold_through_both_phases() {
     .await;
     server.stop().await;
     server.restart().await;
-    server.api.wait_caught_up("rules", &stack, PATIENCE).await;
-    assert_filtered(&mut source, &mut target, "account").await;
+    server.api.wait_caught_up("rules", stack, PATIENCE).await;
+    assert_filtered(adb, &mut source, &mut target, "account").await;
 
     // A name that is left out comes to be a name that is not: the target has none of its values.
     sql::run(&mut source, &["ALTER TABLE mp.orders RENAME COLUMN note TO remark"]).await;
     let task = server.api.wait_for_status("rules", "failed", PATIENCE).await;
     let error = task["last_error"].to_string();
     assert!(error.contains("remark") && error.contains("exclude"), "{error}");
-    sql::drop_schemas(&stack, &["mp", "mq"]).await;
+    if adb {
+        let refused = stack.adb_refused("mp|mq").await;
+        assert!(refused.is_empty(), "AnalyticDB would refuse: {refused:#?}");
+    }
+    sql::drop_schemas(stack, &["mp", "mq"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_merged_into_one_and_kept_apart_in_it() {
     let Some(stack) = Stack::utc("tables_are_merged_into_one_and_kept_apart_in_it") else { return };
-    sql::drop_schemas(&stack, &["ma", "mb", "mz"]).await;
-    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    merged(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_merged_into_one_on_analyticdb() {
+    let Some(stack) = Stack::shanghai("tables_are_merged_into_one_on_analyticdb") else { return };
+    merged(&stack.on_adb()).await;
+}
+
+async fn merged(stack: &Stack) {
+    sql::drop_schemas(stack, &["ma", "mb", "mz"]).await;
+    let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     for schema in ["ma", "mb"] {
         let create =
             format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, v VARCHAR(20), u INT, UNIQUE KEY (u))");
@@ -207,12 +254,12 @@ async fn tables_are_merged_into_one_and_kept_apart_in_it() {
         sql::run(&mut source, &[&format!("CREATE DATABASE {schema}"), &create, &insert]).await;
     }
     let mut server = Server::start().await;
-    server.api.connect(&stack).await;
+    server.api.connect(stack).await;
     let more = json!({
         "objects": {"schemas": {"ma": {"target": "mz"}, "mb": {"target": "mz"}}},
         "merge": {"column": "__source", "value": "{task}:{schema}.{table}"},
     });
-    server.api.create_task(&api::spec("merge", &stack, &["ma.*", "mb.*"], &more)).await;
+    server.api.create_task(&api::spec("merge", stack, &["ma.*", "mb.*"], &more)).await;
     let plan = server.api.post("/tasks/merge/plan", &json!({})).await;
     let actions: Vec<_> = plan["tables"].as_array().unwrap().iter().map(|table| &table["action"]).collect();
     assert_eq!(actions, ["create", "use"], "{plan:#}");
@@ -233,7 +280,7 @@ async fn tables_are_merged_into_one_and_kept_apart_in_it() {
     .await;
     server.kill9();
     server.restart().await;
-    server.api.wait_caught_up("merge", &stack, PATIENCE).await;
+    server.api.wait_caught_up("merge", stack, PATIENCE).await;
     let expected = ["merge:ma.t|1|new", "merge:ma.t|2|ma", "merge:ma.t|3|three", "merge:mb.t|3|mb"];
     assert_eq!(rows(&mut target, all).await, expected);
 
@@ -251,7 +298,7 @@ async fn tables_are_merged_into_one_and_kept_apart_in_it() {
         ],
     )
     .await;
-    server.api.wait_caught_up("merge", &stack, PATIENCE).await;
+    server.api.wait_caught_up("merge", stack, PATIENCE).await;
     let expected = [
         "merge:ma.t|1|new",
         "merge:ma.t|2|ma",
@@ -271,5 +318,5 @@ async fn tables_are_merged_into_one_and_kept_apart_in_it() {
     let task = server.api.wait_for_status("merge", "failed", PATIENCE).await;
     let error = task["last_error"].to_string();
     assert!(error.contains("mb.t") && error.contains("bigint"), "{error}");
-    sql::drop_schemas(&stack, &["ma", "mb", "mz"]).await;
+    sql::drop_schemas(stack, &["ma", "mb", "mz"]).await;
 }

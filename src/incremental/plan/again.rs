@@ -1,6 +1,6 @@
 //! Tables that are copied again, because a DDL moved rows that no message carries, or asked what the target cannot do.
 
-use super::{Planner, Resync, refuse};
+use super::{Ask, Planner, Resync, refuse};
 use crate::adb::dialect;
 use crate::error::{Error, Result};
 use crate::incremental::catalog::{Entry, TableEntry};
@@ -126,8 +126,8 @@ impl Planner<'_> {
             )
             .object(&name.schema));
         }
-        let Some(table) = self.facts.get(&name.key()).cloned() else {
-            self.ask = Some(name);
+        let Some(table) = self.facts.tables.get(&name.key()).cloned() else {
+            self.ask = Some(Ask::Definition(name));
             return Ok(());
         };
         self.change_entry(name.clone(), Entry::Table(Box::new(TableEntry::new(table))));

@@ -1,7 +1,8 @@
 //! ALTER TABLE, clause by clause.
 
-use super::Planner;
+use super::defaults::Existing;
 use super::policy::passed_over;
+use super::{Planner, refuse};
 use crate::adb::dialect::{self, AlterContext, TargetStatement};
 use crate::error::{Error, Result};
 use crate::incremental::catalog::{Entry, TableEntry};
@@ -67,6 +68,11 @@ impl Planner<'_> {
         for clause in clauses.iter().filter(|clause| !matches!(clause, AlterClause::Rename { .. })) {
             let _ = apply::alter(&mut end.table, clause);
         }
+        let renamed = clauses.iter().find_map(|clause| match clause {
+            AlterClause::Rename { to } => Some(to.or_schema(self.event.schema)),
+            _ => None,
+        });
+        let name_after = renamed.unwrap_or_else(|| name.clone());
         for clause in clauses {
             if matches!(clause, AlterClause::Rename { .. } | AlterClause::ExchangePartition { .. }) {
                 continue;
@@ -100,6 +106,9 @@ impl Planner<'_> {
             }
             if !allowed {
                 passed_over(&before, &mut entry, clause)?;
+                if let AlterClause::DropColumn { name: column, .. } = clause {
+                    self.keep_column(&before, column)?;
+                }
                 continue;
             }
             // It gets its new layout with its new copy.
@@ -122,8 +131,27 @@ impl Planner<'_> {
                 )?;
                 continue;
             }
-            let context =
-                AlterContext { partition_condition: condition.as_deref(), ..AlterContext::default() };
+            let defaulted = match clause {
+                AlterClause::AddColumn { column, .. } | AlterClause::ChangeColumn { column, .. } => {
+                    Some(&column.name)
+                }
+                AlterClause::SetDefault { column, .. } => Some(column),
+                _ => None,
+            };
+            if let Some(column) = defaulted
+                && !self.settle_defaults(&mut entry.table, Some(column), &name_after)
+            {
+                return Ok(());
+            }
+            let Some(existing) = self.existing_rows(clause, &name_after) else { return Ok(()) };
+            let context = AlterContext {
+                partition_condition: condition.as_deref(),
+                existing_rows: match &existing {
+                    Existing::Value(text) | Existing::Assumed(text) => Some(text),
+                    Existing::Nothing => None,
+                },
+                ..AlterContext::default()
+            };
             let planned = dialect::alter(
                 self.catalog.dialect(),
                 &before.visible(),
@@ -144,6 +172,22 @@ impl Planner<'_> {
             self.steps.statements.extend(statements);
         }
         self.change_entry(name, Entry::Table(Box::new(entry)));
+        Ok(())
+    }
+
+    /// Makes a column that the source drops, and the target keeps by policy, one that rows need not carry.
+    fn keep_column(&mut self, before: &TableEntry, column: &str) -> Result<()> {
+        let target = self.catalog.target(before)?;
+        if target.has_other_unique_keys {
+            return Err(refuse(
+                "a DROP COLUMN passed over by policy, in a table with several unique keys: rows would have to be replaced there, \
+                 and the column with them",
+                "set ddl.drop_column to apply",
+            )
+            .object(&before.table.name));
+        }
+        let required = target.column(column).filter(|column| column.required_value().is_some());
+        self.steps.statements.extend(required.map(|column| dialect::allow_null(&target, column)));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! RENAME TABLE: within the selection, into it and out of it, and the names under which rows come afterwards.
 
-use super::{Planner, refuse};
+use super::{Ask, Planner, refuse};
 use crate::adb::dialect;
 use crate::error::Result;
 use crate::incremental::catalog::{Entry, TableEntry};
@@ -132,8 +132,8 @@ impl Planner<'_> {
         if !self.allowed(DdlKind::RenameTable, new_name)? {
             return Ok(());
         }
-        let Some(table) = self.facts.get(&new_name.key()).cloned() else {
-            self.ask = Some(new_name.clone());
+        let Some(table) = self.facts.tables.get(&new_name.key()).cloned() else {
+            self.ask = Some(Ask::Definition(new_name.clone()));
             return Ok(());
         };
         self.change_entry(new_name.clone(), Entry::Table(Box::new(TableEntry::new(table))));
