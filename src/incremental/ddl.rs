@@ -16,6 +16,7 @@ use crate::schema_sync;
 use crate::sql::ddl::ast::{AlterClause, Statement};
 use crate::sql::{ddl, literal};
 use crate::store::{DdlRecord, DdlState};
+use crate::task::spec::DdlPolicy;
 use crate::task::standing::Standing;
 use crate::tidb;
 
@@ -49,6 +50,7 @@ impl<S: ChangeSource> Stream<S> {
             table_name: String::from_utf8_lossy(event.table_name).into_owned(),
             source_text: String::from_utf8_lossy(event.query).into_owned(),
             statements: Vec::new(),
+            notes: Vec::new(),
             steps_done: 0,
             state: DdlState::Pending,
             error: None,
@@ -58,6 +60,7 @@ impl<S: ChangeSource> Stream<S> {
         match self.plan_and_run(event, &mut record).await {
             Ok(mut steps) => {
                 self.resync_after(&mut steps.change, &steps.resync, commit_ts).await?;
+                record.notes.clone_from(&steps.notes);
                 record.state = if record.statements.is_empty() { DdlState::Ignored } else { DdlState::Done };
                 let (schemas, tables) = steps.change.stored(commit_ts)?;
                 store.ddl_finish(&task, epoch, &record, &schemas, &tables, moved).await?;
@@ -183,7 +186,7 @@ impl<S: ChangeSource> Stream<S> {
     async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
         let statements = ddl::parse(event.query).map_err(|fault| {
             Error::new(ErrorKind::StatementRefused, format!("DDL that we do not understand: {fault}"))
-                .hint("apply it to the target by hand and skip this DDL; please report the text")
+                .hint("apply it to the target by hand, set ddl.other to ignore and resume, and set it back once it is passed; please report the text")
         });
         let statements = match statements {
             Ok(statements) => statements,
@@ -193,6 +196,10 @@ impl<S: ChangeSource> Stream<S> {
                     && !self.catalog.selection().could_select_schema(&record.schema_name) =>
             {
                 return Ok(Steps::default());
+            }
+            Err(error) if self.catalog.spec().ddl.other == DdlPolicy::Ignore => {
+                let notes = vec![format!("passed over by policy (other): {error}")];
+                return Ok(Steps { notes, ..Steps::default() });
             }
             Err(error) => return Err(error),
         };
@@ -221,7 +228,7 @@ impl<S: ChangeSource> Stream<S> {
                         )
                         .object(&name)
                         .hint(
-                            "give the task a TiDB connection, or create the table by hand and skip this DDL",
+                            "give the task a tidb connection in source.tidb, or exclude the table, and resume",
                         )
                     };
                     let source = self.context.source.as_ref().ok_or_else(unknown)?;

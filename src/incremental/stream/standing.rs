@@ -241,6 +241,8 @@ impl<S: ChangeSource> Stream<S> {
             .aside()
             .into_iter()
             .filter(|entry| entry.standing.is_resync() && !waits(&entry.table.name.key()))
+            // Drainer does not tell its rows from those of another table yet.
+            .filter(|entry| entry.unclear.is_empty())
             .map(|entry| entry.table.name.clone())
             .next()
         else {
