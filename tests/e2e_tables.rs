@@ -335,3 +335,34 @@ async fn tables_are_paused_resumed_and_skipped_while_the_others_go_on() {
     sql::run(&mut target, &[&format!("DROP TABLE {schema}.t")]).await;
     finish(&stack, &server, schema).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_renamed_into_the_selection_is_copied_while_its_rows_change() {
+    let Some(stack) = Stack::utc("a_table_renamed_into_the_selection_is_copied_while_its_rows_change") else {
+        return;
+    };
+    let schema = "ft_in";
+    sql::drop_schemas(&stack, &["ft_outside"]).await;
+    let server = begin(&stack, schema, 100, &json!({})).await;
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+    let statements = [
+        "CREATE DATABASE ft_outside".to_owned(),
+        "CREATE TABLE ft_outside.guest (id INT PRIMARY KEY, v VARCHAR(20))".to_owned(),
+        "INSERT INTO ft_outside.guest VALUES (1, 'one'), (2, 'two')".to_owned(),
+        format!("RENAME TABLE ft_outside.guest TO {schema}.guest"),
+        format!("INSERT INTO {schema}.guest VALUES (3, 'three')"),
+        format!("UPDATE {schema}.guest SET v = 'changed' WHERE id = 1"),
+        // It is renamed again while it is copied, or right after.
+        format!("RENAME TABLE {schema}.guest TO {schema}.friend"),
+        format!("DELETE FROM {schema}.friend WHERE id = 2"),
+        format!("INSERT INTO {schema}.other VALUES (2, 'two')"),
+    ];
+    sql::run(&mut source, &statements.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    wait_for_resyncs(&server, 1).await;
+    wait_for_state(&server, schema, "friend", &["following"]).await;
+    sql::run(&mut source, &[&format!("INSERT INTO {schema}.friend VALUES (4, 'four')")]).await;
+    server.api.wait_caught_up("tables", &stack, PATIENCE).await;
+    assert_eq!(sql::tables(&mut target, schema).await, ["friend", "other", "t"]);
+    finish(&stack, &server, schema).await;
+    sql::drop_schemas(&stack, &["ft_outside"]).await;
+}
