@@ -267,6 +267,22 @@ impl Planner<'_> {
         ));
     }
 
+    /// The first table of ours there: a schema that was empty at the start, or one of which the task has single tables, has
+    /// no database on the target yet.
+    fn need_database(&mut self, source: &TableName, database: &str) {
+        if self.catalog.has_table_in(database) {
+            return;
+        }
+        if database == self.catalog.selection().target_schema(&source.schema) {
+            self.push_database(&source.schema);
+        } else {
+            let dialect = self.catalog.dialect();
+            self.steps
+                .statements
+                .push(dialect::create_database_statement(dialect, database, None, None));
+        }
+    }
+
     fn drop_database(&mut self, name: &str) -> Result<()> {
         let tables: Vec<TableName> =
             self.catalog.tables_of(name).map(|entry| entry.table.name.clone()).collect();
@@ -325,19 +341,7 @@ impl Planner<'_> {
             entry.ignored = true;
         } else if self.catalog.selection().selects(&name) {
             if self.allowed(DdlKind::CreateTable, &name)? {
-                // The first table of ours there: a schema that was empty at the start, or one of which the task has
-                // single tables, has no database on the target yet.
-                let database = self.catalog.selection().target(&name).schema;
-                if !self.catalog.has_table_in(&database) {
-                    if database == self.catalog.selection().target_schema(&name.schema) {
-                        self.push_database(&name.schema);
-                    } else {
-                        let dialect = self.catalog.dialect();
-                        self.steps
-                            .statements
-                            .push(dialect::create_database_statement(dialect, &database, None, None));
-                    }
-                }
+                self.need_database(&name, &self.catalog.selection().target(&name).schema);
                 let target = self.catalog.target(&entry)?;
                 self.steps.statements.push(dialect::create_table_statement(&target));
             } else {
@@ -492,15 +496,7 @@ impl Planner<'_> {
                 let from = self.catalog.selection().target(&old_name);
                 let to = self.catalog.selection().target(&new_name);
                 if from != to {
-                    if from.schema != to.schema && !self.catalog.selection().selects_schema(&new_name.schema)
-                    {
-                        self.steps.statements.push(dialect::create_database_statement(
-                            self.catalog.dialect(),
-                            &to.schema,
-                            None,
-                            None,
-                        ));
-                    }
+                    self.need_database(&new_name, &to.schema);
                     self.steps
                         .statements
                         .extend(dialect::rename_tables(self.catalog.dialect(), &[(from, to)])?);

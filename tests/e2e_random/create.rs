@@ -123,11 +123,11 @@ pub fn table(rng: &mut StdRng) -> String {
     let plain: Vec<(String, String)> =
         (0..rng.random_range(0..=7)).map(|_| (column_name(rng, &mut taken), definition(rng))).collect();
     parts.extend(plain.iter().map(|(name, definition)| format!("{} {definition}", quote(name))));
-    if let Some((base, _)) = plain.choose(rng)
+    if let Some((base, definition)) = plain.choose(rng)
         && rng.random_ratio(1, 4)
     {
         let name = column_name(rng, &mut taken);
-        parts.push(generated(rng, &name, base));
+        parts.push(generated(rng, &name, base, &definition.to_lowercase()));
     }
     if rng.random_ratio(1, 4) {
         parts.shuffle(rng);
@@ -170,13 +170,19 @@ pub fn table(rng: &mut StdRng) -> String {
     format!("({}) {}{tail}", parts.join(", "), options.join(" "))
 }
 
-pub fn generated(rng: &mut StdRng, name: &str, base: &str) -> String {
+/// A generated column over another of this definition; expressions that every server computes alike.
+pub fn generated(rng: &mut StdRng, name: &str, base: &str, definition: &str) -> String {
     let (name, base) = (quote(name), quote(base));
-    let (column_type, expression) = match rng.random_range(0..4) {
-        0 => ("VARCHAR(400)", format!("CONCAT({base}, '-x')")),
-        1 => ("VARCHAR(400)", format!("UPPER({base})")),
-        2 => ("INT", format!("{base} IS NULL")),
-        _ => ("BIGINT", format!("LENGTH({base})")),
+    let starts = |names: &[&str]| names.iter().any(|name| definition.starts_with(name));
+    let (column_type, expression) = if starts(&["varchar", "char"]) && !definition.contains("charac") {
+        match rng.random() {
+            true => ("VARCHAR(400)", format!("CONCAT({base}, '-x')")),
+            false => ("VARCHAR(400) COLLATE utf8mb4_bin", format!("LEFT({base}, 3)")),
+        }
+    } else if starts(&["int", "bigint", "smallint", "mediumint", "tinyint"]) {
+        ("DECIMAL(40,0)", format!("{base} + 1"))
+    } else {
+        ("INT", format!("{base} IS NULL"))
     };
     format!("{name} {column_type} AS ({expression}) {}", pick(rng, &["VIRTUAL", "STORED"]))
 }

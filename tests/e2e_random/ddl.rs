@@ -221,7 +221,7 @@ fn clause(table: &Table, rng: &mut StdRng, taken: &mut Vec<String>) -> Option<St
                     let second = create::column_name(rng, taken);
                     format!("ADD COLUMN ({} {definition}, {} {})", quote(&new), quote(&second), create::definition(rng))
                 }
-                1 => format!("ADD {}", create::generated(rng, &new, &column.name).replace("STORED", "VIRTUAL")),
+                1 => format!("ADD {}", create::generated(rng, &new, &column.name, &column.definition()).replace("STORED", "VIRTUAL")),
                 2 => format!("ADD COLUMN IF NOT EXISTS {} {definition}", quote(&new)),
                 _ => format!("ADD COLUMN {} {definition}{}", quote(&new), position(table, rng)),
             }

@@ -154,23 +154,17 @@ async fn follow(stack: &Stack, api: &Api, history: &mut History) -> Result<Endin
         let start = stack.end_offset(&stack.topic).await;
         spec["start_at"] = json!({"offset": start.to_string()});
         spec["phases"] = json!({"schema": false, "full": false, "incremental": true});
-        if history.mode == Mode::Stream {
-            // The precheck wants to see tables.
-            history.begin().await;
-        }
     }
     let mut spec = api::spec(&task, stack, &include, &spec);
-    if history.mode == Mode::StreamAlone {
+    if history.mode == Mode::Stream {
         spec["source"].as_object_mut().unwrap().remove("tidb");
     }
     api.create_task(&spec).await;
     if let Some(ending) = begin(api, &task, history).await? {
         return Ok(ending);
     }
-    if history.mode == Mode::StreamAlone {
+    if history.mode == Mode::Stream {
         history.begin().await;
-    }
-    if history.mode != Mode::Whole {
         history.steps(steps / 2).await;
     }
     history.steps(steps - steps / 2).await;

@@ -35,6 +35,12 @@ impl Column {
         self.arguments().and_then(|arguments| arguments.split(',').nth(1)?.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// Type and character set, where that is another than the usual one.
+    pub fn definition(&self) -> String {
+        let usual = self.charset.is_empty() || self.charset == "utf8mb4";
+        if usual { self.column_type.clone() } else { format!("{} character set {}", self.column_type, self.charset) }
+    }
+
     /// Digits of a second.
     pub fn fraction(&self) -> u32 {
         self.length().and_then(|digits| u32::try_from(digits).ok()).unwrap_or(0)

@@ -23,15 +23,16 @@ pub type Name = (String, String);
 
 /// Columns in their order; empty when there is no such table.
 pub async fn columns(connection: &mut Conn, table: &Name) -> Vec<Column> {
-    let rows: Vec<(String, String)> = connection
+    let rows: Vec<(String, String, u32)> = connection
         .exec(
-            "SELECT column_name, data_type FROM information_schema.columns \
+            // After a RENAME of several tables this TiDB lists some twice.
+            "SELECT DISTINCT column_name, data_type, ordinal_position FROM information_schema.columns \
              WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
             (&table.0, &table.1),
         )
         .await
         .unwrap();
-    rows.into_iter().map(|(name, data_type)| Column { name, kind: Kind::of(&data_type) }).collect()
+    rows.into_iter().map(|(name, data_type, _)| Column { name, kind: Kind::of(&data_type) }).collect()
 }
 
 /// All rows, each as one text, sorted.
