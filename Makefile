@@ -14,11 +14,11 @@ SHELL := /bin/bash
 KILLS ?= 20
 
 test: deps
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	tests/stack/stack.sh build
-	cargo test --no-run
-	deploy/with-stack.sh cargo test -- --show-output 2>&1 | tee target/test.log
+	cargo test --workspace --no-run
+	deploy/with-stack.sh cargo test --workspace -- --show-output 2>&1 | tee target/test.log
 	@if grep -nE '^SKIPPED|; [1-9][0-9]* ignored;' target/test.log; then echo "make test: these were not run"; exit 1; fi
 	@echo "make test: everything passed, nothing was skipped"
 

@@ -34,7 +34,7 @@ for name in $stacks; do
     # shellcheck disable=SC1091
     . "$STACK_DIR/env"
     export TIDEGATE_TEST_TIDB=127.0.0.1:$TIDB_PORT TIDEGATE_TEST_MARIADB=127.0.0.1:$MARIADB_PORT
-    export TIDEGATE_TEST_KAFKA=$KAFKA TIDEGATE_TEST_TOPIC=$TOPIC
+    export TIDEGATE_TEST_KAFKA=$KAFKA TIDEGATE_TEST_TOPIC=$TOPIC TIDEGATE_TEST_ADB=127.0.0.1:$ADB_PORT
     ;;
   shanghai) TIDB_TZ=Asia/Shanghai $stack start; export TIDEGATE_STACK_ENV_SHANGHAI=$STACK_DIR/env ;;
   esac

@@ -16,6 +16,9 @@ use crate::model::{MysqlEndpoint, TlsMode};
 /// Time to reach the server and log in.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the protocol's servers take at most.
+const LARGEST_PACKET: usize = 1 << 30;
+
 /// Maps a server's error number and text to what it means for us; each edge (tidb, adb) has its own.
 pub type Classify = fn(u16, &str) -> ErrorKind;
 
@@ -40,6 +43,8 @@ pub struct Session {
     classify: Classify,
     id: u64,
     version: String,
+    /// Bytes of a statement that the server takes.
+    largest: usize,
 }
 
 impl Session {
@@ -61,6 +66,8 @@ impl Session {
             .prefer_socket(false)
             .tcp_keepalive(Some(Duration::from_secs(30)))
             .tcp_nodelay(true)
+            // The driver would cut a larger statement into packets that the server takes for several: `execute` looks first.
+            .max_allowed_packet(Some(LARGEST_PACKET))
             .stmt_cache_size(0);
         if to.tls.mode != TlsMode::Disabled {
             let mut tls = SslOpts::default();
@@ -96,6 +103,11 @@ impl Session {
                 .await
                 .map_err(|error| map_error(&error, side, classify).object(&place))?;
         }
+        let packet = match connection.query_first::<u64, _>("SELECT @@max_allowed_packet").await {
+            Ok(Some(bytes)) => usize::try_from(bytes).unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET),
+            Ok(None) | Err(mysql_async::Error::Server(_)) => LARGEST_PACKET,
+            Err(error) => return Err(map_error(&error, side, classify).object(&place)),
+        };
         // The handshake has 32 bits of it, TiDB's have 64; a server that does not know the function keeps to the handshake.
         let id = match connection.query_first::<u64, _>("SELECT CONNECTION_ID()").await {
             Ok(Some(id)) => id,
@@ -109,7 +121,13 @@ impl Session {
             connection: Some(connection),
             side,
             classify,
+            largest: packet,
         })
+    }
+
+    /// Lowers the size of the largest statement that is sent.
+    pub fn limit_statements(&mut self, bytes: usize) {
+        self.largest = self.largest.min(bytes);
     }
 
     /// The server's number for this connection, for KILL.
@@ -134,6 +152,23 @@ impl Session {
         })
     }
 
+    fn too_large(&self, bytes: usize) -> Error {
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        Error::new(
+            ErrorKind::StatementRefused,
+            format!(
+                "a statement of {:.1} MiB; the server takes {:.1} MiB, and a single row alone may be too large for it",
+                mib(bytes),
+                mib(self.largest)
+            ),
+        )
+        .endpoint(self.side)
+        .hint(
+            "raise max_allowed_packet on a MySQL target (AnalyticDB's 16 MB are fixed) or lower tuning.batch_bytes; \
+             a row that is too large by itself must be shortened at the source, or its table excluded",
+        )
+    }
+
     /// Puts the connection back unless the failure was below the protocol.
     fn finish<T>(&mut self, connection: Conn, result: mysql_async::Result<T>) -> Result<T> {
         match result {
@@ -151,7 +186,14 @@ impl Session {
     }
 
     /// Runs a statement that gives no rows.
+    ///
+    /// # Errors
+    /// `StatementRefused` without a try when it is larger than what the server takes.
     pub async fn execute(&mut self, sql: impl AsRef<[u8]> + Send) -> Result<Done> {
+        // The command byte counts too.
+        if sql.as_ref().len() + 1 >= self.largest {
+            return Err(self.too_large(sql.as_ref().len()));
+        }
         let mut connection = self.take()?;
         let result = connection.query_drop(sql.as_ref()).await;
         let done = Done { affected_rows: connection.affected_rows(), warnings: connection.get_warnings() };

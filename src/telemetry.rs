@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::engine::progress::Progress;
+use crate::store::LossyTotal;
 use crate::task::status::Status;
 
 pub const HTTP_SECONDS: &str = "tidegate_http_request_duration_seconds";
@@ -28,6 +29,7 @@ pub const TASK_DDL: &str = "tidegate_task_ddl_applied_total";
 pub const TASK_RETRIES: &str = "tidegate_task_retries_total";
 pub const TASK_DUPLICATES: &str = "tidegate_task_duplicates_skipped_total";
 pub const TASK_LATE: &str = "tidegate_task_late_transactions_total";
+pub const TASK_LOSSY: &str = "tidegate_task_lossy_values_total";
 pub const TASK_MESSAGES_BEHIND: &str = "tidegate_task_messages_behind";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,6 +80,7 @@ pub struct TaskFigures {
     pub status: Status,
     pub lag_ms: Option<i64>,
     pub progress: Option<Arc<Progress>>,
+    pub lossy: Vec<LossyTotal>,
 }
 
 /// Everything in Prometheus' text format.
@@ -89,6 +92,7 @@ pub fn render(tasks: &[TaskFigures], uptime: Duration) -> String {
         describe_gauge!(TASK_LAG_SECONDS, "Now minus the source time up to which the target is complete");
         describe_gauge!(TASK_MESSAGES_BEHIND, "Messages of the topic that are not applied yet");
         describe_counter!(TASK_ROWS_COPIED, "Rows written by full sync");
+        describe_counter!(TASK_LOSSY, "Values that the target does not have as the source has them, by rule");
         describe_counter!(TASK_CHANGES, "Row changes of the stream that are in the target");
         gauge!(UPTIME_SECONDS).set(uptime.as_secs_f64());
         for task in tasks {
@@ -104,6 +108,10 @@ fn record(task: &TaskFigures) {
     gauge!(TASK_STATUS, "task" => task.name.clone(), "status" => task.status.as_str()).set(1.0);
     if let Some(lag) = task.lag_ms {
         gauge!(TASK_LAG_SECONDS, &label()).set(lag as f64 / 1000.0);
+    }
+    for total in &task.lossy {
+        counter!(TASK_LOSSY, "task" => task.name.clone(), "rule" => total.rule.as_str())
+            .absolute(total.count);
     }
     let Some(progress) = &task.progress else { return };
     for (name, value) in [

@@ -98,6 +98,38 @@ fn an_unqualified_old_name_that_fits_twice_is_refused() {
 }
 
 #[test]
+fn names_that_cannot_be_told_apart_stop_only_a_task_that_has_them() {
+    let mut stream = Follower::new(&["mine.*"], serde_json::json!({}));
+    stream.ok("e1", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    stream.ok("e3", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    assert_eq!(stream.ok("e2", "t2", "RENAME TABLE t TO e2.t2"), Vec::<String>::new());
+    assert_eq!(stream.ok("e2", "t3", "CREATE TABLE e2.t3 LIKE t"), Vec::<String>::new());
+}
+
+#[test]
+fn a_rename_spelled_in_other_letters_finds_the_table_as_it_is_called() {
+    let mut stream = all();
+    stream.ok("s", "Orders", "CREATE TABLE Orders (id INT PRIMARY KEY)");
+    assert_eq!(stream.ok("s", "b", "RENAME TABLE oRDERS TO b"), ["RENAME TABLE `s`.`Orders` TO `s`.`b`"]);
+    assert_eq!(stream.ok("s", "C", "ALTER TABLE B RENAME C"), ["RENAME TABLE `s`.`b` TO `s`.`C`"]);
+    assert_eq!(stream.rows_go_to("s", "c"), "s.C");
+}
+
+#[test]
+fn rows_that_are_there_get_the_json_null_in_a_new_not_null_column() {
+    let mut stream = all();
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    let statements = stream.ok("s", "t", "ALTER TABLE t ADD COLUMN j JSON NOT NULL FIRST");
+    assert_eq!(
+        statements,
+        [
+            "ALTER TABLE `s`.`t` ADD COLUMN `j` json NOT NULL DEFAULT 'null' FIRST",
+            "ALTER TABLE `s`.`t` MODIFY COLUMN `j` json NOT NULL"
+        ]
+    );
+}
+
+#[test]
 fn after_a_multi_rename_rows_under_stale_names_find_their_table() {
     let mut stream = all();
     for table in ["a", "c"] {

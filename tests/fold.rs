@@ -141,7 +141,7 @@ proptest! {
 }
 
 fn send(batch: Batch, target: &mut BTreeMap<i64, i64>, backwards: bool) {
-    let limits = Limits { rows: 3, bytes: 40, keys: 2, connections: 4 };
+    let limits = Limits { rows: 3, bytes: 80, keys: 2, connections: 4 };
     for mut step in pieces(&Arc::new(batch), limits) {
         if backwards {
             step.reverse();

@@ -9,7 +9,7 @@
 //! | source value | mysql | adb |
 //! |---|---|---|
 //! | integers | digits | digits |
-//! | FLOAT | the exact double of the f32 (so that it compares equal) | the shortest text of the f32 |
+//! | FLOAT | the exact double of the f32: it compares equal, and the shortest text of the largest is out of range | the same |
 //! | NaN, infinity | fault | fault |
 //! | BIT | digits | `'digits'` |
 //! | YEAR | digits (the *string* '0' would be 2000) | digits |
@@ -20,10 +20,10 @@
 //! | text, invalid UTF-8, other columns | fault | fault |
 //! | binary | `x'..'`, from 256 bytes on `_binary'..'` (half the packet) | `x'..'` |
 //! | TIMESTAMP | converted to UTC; AMBIGUOUS in a repeated hour | the same |
-//! | TIME outside 00:00:00..23:59:59 | as it is | `lossy.time`: fault, CLAMPED to the nearer end, or text |
-//! | zero date, zero month or day | as it is | `lossy.zero_date`: fault, CLAMPED (NULL if nullable, else the first valid day), or text |
-//! | more than 3 fractional digits | as they are | `lossy.fraction`: fault, CLAMPED (cut), or text; zeros are cut without a count |
-//! | DECIMAL beyond 38 digits | as it is | `lossy.decimal`: refused in the plan, CLAMPED (rounded, or the largest), or text |
+//! | TIME outside 00:00:00..23:59:59 | as it is | `lossy.time`: fault, clamped to the nearer end, or text |
+//! | zero date, zero month or day, 31st of February | as it is | `lossy.zero_date`: fault, clamped (NULL for a zero date if nullable, else the nearest day), or text |
+//! | more than 3 fractional digits | as they are | `lossy.fraction`: fault, clamped (cut), or text; zeros are cut without a count |
+//! | DECIMAL beyond 38 digits | as it is | `lossy.decimal`: refused in the plan, clamped (rounded, or the largest), or text |
 
 mod key;
 mod number;
@@ -33,7 +33,7 @@ use std::fmt;
 use std::io::Write;
 
 use crate::error::{Endpoint, Error, ErrorKind};
-use crate::model::{Value, Zone};
+use crate::model::{LossyCounts, LossyRule, Value, Zone};
 use crate::sql::literal;
 
 pub(crate) use number::DecimalLimit;
@@ -48,13 +48,33 @@ impl Pushed {
     /// Strict mode refuses this literal: run the row's statement under [`crate::adb::dialect::RELAXED_MODE`], and let
     /// exactly one warning 1265 per such value pass.
     pub const RELAXED: Self = Self(1);
-    /// A lossy policy changed the value: to be counted.
-    pub const CLAMPED: Self = Self(2);
     /// The TIMESTAMP lies in an hour that the source's zone repeats or skips.
-    pub const AMBIGUOUS: Self = Self(4);
+    pub const AMBIGUOUS: Self = Self(2);
+    /// A lossy policy changed the value.
+    pub const TIME: Self = Self(4);
+    pub const ZERO_DATE: Self = Self(8);
+    pub const DECIMAL: Self = Self(16);
+    pub const FRACTION: Self = Self(32);
 
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// The target has the source's value.
+    pub fn is_exact(self) -> bool {
+        self.0 & !Self::RELAXED.0 == 0
+    }
+
+    fn rules(self) -> impl Iterator<Item = LossyRule> {
+        LossyRule::ALL.into_iter().filter(move |rule| {
+            self.contains(match rule {
+                LossyRule::Time => Self::TIME,
+                LossyRule::ZeroDate => Self::ZERO_DATE,
+                LossyRule::Decimal => Self::DECIMAL,
+                LossyRule::Fraction => Self::FRACTION,
+                LossyRule::RepeatedHour => Self::AMBIGUOUS,
+            })
+        })
     }
 }
 
@@ -89,7 +109,28 @@ impl std::error::Error for ValueFault {}
 
 impl From<ValueFault> for Error {
     fn from(fault: ValueFault) -> Self {
-        Error::new(ErrorKind::ValueRefused, fault.to_string()).endpoint(Endpoint::Target)
+        Error::new(ErrorKind::ValueRefused, fault.to_string()).endpoint(Endpoint::Target).hint(fault.cure())
+    }
+}
+
+impl ValueFault {
+    fn cure(&self) -> &'static str {
+        match self.reason {
+            temporal::OUTSIDE_A_DAY => {
+                "set lossy.time to `clamp` (counted; never in a key) and resume, or repair the value at the source; `varchar` (exact, as text) takes a new task"
+            }
+            temporal::NO_CALENDAR_DATE => {
+                "set lossy.zero_date to `clamp` (counted; never in a key) and resume, or repair the value at the source; `varchar` (exact, as text) takes a new task"
+            }
+            temporal::TOO_FINE => {
+                "repair the value at the source, or copy the table with lossy.fraction `clamp` (counted) or `varchar` (exact, as text)"
+            }
+            NOT_UTF8 => {
+                "repair the text at the source: find it by `column <> CONVERT(CONVERT(column USING utf8mb4) USING binary)`, or exclude the table"
+            }
+            BEYOND_LABELS => "resume the task once the DDL that added the label has come",
+            _ => "repair the value at the source, or exclude the table",
+        }
     }
 }
 
@@ -99,10 +140,7 @@ type Reason = &'static str;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Form {
     Integer,
-    /// `exact`: the double that equals the f32; else the shortest text that gives the f32 back.
-    Float {
-        exact: bool,
-    },
+    Float,
     Double,
     /// `limit`: the target's digits where they are fewer than the source's.
     Decimal {
@@ -160,6 +198,13 @@ impl Encoder {
         })
     }
 
+    /// Counts what a rule changed about a value that was pushed.
+    pub fn count(&self, pushed: Pushed, counts: &mut LossyCounts) {
+        if !pushed.is_exact() {
+            pushed.rules().for_each(|rule| counts.add(&self.column, rule, 1));
+        }
+    }
+
     /// Whether `<=>` with the literal finds exactly the rows that hold the value. JSON does not compare with text on every server.
     pub fn is_comparable(&self) -> bool {
         !matches!(self.form, Form::Json)
@@ -189,16 +234,12 @@ impl Encoder {
         }
         match &self.form {
             Form::Integer => push_display(out, number::integer(value)?),
-            Form::Float { exact } => {
+            Form::Float => {
                 let single = number::double(value)? as f32;
                 if !single.is_finite() {
                     return Err("beyond the range of FLOAT");
                 }
-                if *exact {
-                    push_exponent(out, f64::from(single));
-                } else {
-                    push_exponent(out, single);
-                }
+                push_exponent(out, f64::from(single));
             }
             Form::Double => push_exponent(out, number::double(value)?),
             Form::Decimal { limit, quoted } => return number::push_decimal(out, value, *limit, *quoted),
@@ -269,6 +310,7 @@ impl Encoder {
     }
 }
 
+const NOT_UTF8: Reason = "not UTF-8, which is all that the target takes as text";
 const BEYOND_LABELS: Reason = "a number beyond the column's labels: the known schema is older than the row";
 
 /// Character data and octets, which some readers tell apart and some do not.
@@ -292,7 +334,7 @@ fn push_text(out: &mut Vec<u8>, text: &[u8], latin1: bool) -> Result<Pushed, Rea
         }
         out.push(b'\'');
     } else {
-        return Err("not UTF-8");
+        return Err(NOT_UTF8);
     }
     Ok(Pushed::PLAIN)
 }

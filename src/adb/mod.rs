@@ -8,6 +8,12 @@ use crate::error::{Endpoint, ErrorKind, Result};
 use crate::model::{Dialect, MysqlEndpoint};
 use crate::mysql::Session;
 
+/// Bytes of one statement, and so of one row and one field, that AnalyticDB takes (target-adb-and-dts.md 3.3).
+pub const ADB_STATEMENT: usize = 16 << 20;
+
+/// Statements of several rows stay below it: what both dialects take without a word.
+pub const LARGEST_BATCH: usize = ADB_STATEMENT - 1024;
+
 /// A session that writes may go through: set up as the dialect needs it, and read back.
 ///
 /// # Errors
@@ -16,6 +22,9 @@ pub async fn connect(target: &MysqlEndpoint, dialect: Dialect) -> Result<Session
     let setup = dialect::target_session_setup(dialect);
     let setup: Vec<&str> = setup.iter().map(String::as_str).collect();
     let mut session = Session::connect(target, Endpoint::Target, classify, &setup).await?;
+    if dialect == Dialect::Adb {
+        session.limit_statements(ADB_STATEMENT);
+    }
     dialect::verify(&mut session, dialect).await?;
     Ok(session)
 }

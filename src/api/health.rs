@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::time::rfc3339;
 use crate::engine::progress::{Phase, Progress};
 use crate::error::ErrorKind;
+use crate::store::LossyTotal;
 use crate::store::tasks::TaskRow;
 use crate::task::status::Status;
 
@@ -37,7 +38,7 @@ impl Health {
 /// Something that keeps a task from being well.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Condition {
-    /// retrying, target_locked, retention_short, source_idle_unknown, late_transactions; more may come.
+    /// retrying, target_locked, retention_short, source_idle_unknown, late_transactions, lossy_values; more may come.
     pub r#type: &'static str,
     #[schema(format = DateTime)]
     pub since: Option<String>,
@@ -47,6 +48,32 @@ pub struct Condition {
     pub retry_at: Option<String>,
     pub detail: String,
     pub hint: Option<String>,
+}
+
+/// Says that values were changed to fit the target. Known, asked for, and yet not to be forgotten.
+pub fn lossy_condition(totals: &[LossyTotal]) -> Option<Condition> {
+    if totals.is_empty() {
+        return None;
+    }
+    let parts: Vec<_> = totals
+        .iter()
+        .map(|total| {
+            let columns = if total.columns == 1 { "column" } else { "columns" };
+            format!("{} by {} in {} {columns}", total.count, total.rule.as_str(), total.columns)
+        })
+        .collect();
+    Some(Condition {
+        r#type: "lossy_values",
+        since: None,
+        object: None,
+        attempt: None,
+        retry_at: None,
+        detail: format!("values that the target does not have as the source has them: {}", parts.join(", ")),
+        hint: Some(
+            "the tables of the task tell the columns; the spec's lossy policies tell what else can be done"
+                .to_owned(),
+        ),
+    })
 }
 
 /// What keeps a task from being well, from its state and the counters of its run.

@@ -124,6 +124,7 @@ async fn get_metrics(State(service): State<Service>) -> Result<Response, Problem
         after = last.id.0.clone();
         let ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
         let checkpoints = service.store.checkpoint_views(&ids).await?;
+        let mut lossy = service.store.lossy_totals(&ids).await?;
         for row in &rows {
             let seen = service.registry.seen(&row.id);
             let progress = seen.as_ref().map(|seen| &seen.progress);
@@ -132,6 +133,7 @@ async fn get_metrics(State(service): State<Service>) -> Result<Response, Problem
                 status: row.status,
                 lag_ms: lag_ms(row, progress.map(|progress| &**progress), checkpoints.get(&row.id)),
                 progress: progress.cloned(),
+                lossy: lossy.remove(&row.id).unwrap_or_default(),
             });
         }
     }

@@ -15,7 +15,7 @@ use super::request::{Params, Segments};
 use super::task_view::{ErrorView, full_is_through, lag_ms, percent};
 use super::time::rfc3339;
 use crate::engine::progress::{Phase, TableCounters};
-use crate::model::TableName;
+use crate::model::{LossyCount, TableName};
 use crate::service::Service;
 use crate::store::tasks::TaskRow;
 use crate::store::{CopyState, CopyTable};
@@ -77,6 +77,8 @@ pub struct TableView {
     pub last_commit_at: Option<String>,
     /// The lag of the task: its tables move together.
     pub lag_ms: Option<i64>,
+    /// Values that are on the target otherwise than on the source, by column and rule, since the table was last copied.
+    pub lossy: Vec<LossyCount>,
     pub error: Option<ErrorView>,
 }
 
@@ -109,6 +111,10 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
         let entry = known.entry(name.key()).or_insert(Known { name, counters: None, copied: None });
         entry.counters = Some(counters);
     }
+    let mut lossy: BTreeMap<TableName, Vec<LossyCount>> = BTreeMap::new();
+    for (name, counts) in service.store.lossy_counts(&row.id).await? {
+        lossy.entry(name.key()).or_default().extend(counts);
+    }
     let checkpoints = service.store.checkpoint_views(&[&row.id]).await?;
     let lag = lag_ms(row, seen.as_ref().map(|seen| &*seen.progress), checkpoints.get(&row.id));
     let selection = Selection::new(&row.spec).map_err(|faults| Problem::internal(format!("{faults:?}")))?;
@@ -137,6 +143,7 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
             TableState::Waiting
         };
         TableView {
+            lossy: lossy.remove(&known.name.key()).unwrap_or_default(),
             schema: known.name.schema,
             table: known.name.table,
             target: TargetName { schema: target.schema, table: target.table },

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::health::{Condition, Health, conditions, health};
+use super::health::{Condition, Health, conditions, health, lossy_condition};
 use super::problem::Problem;
 use super::time::{of_tso, rfc3339, tso};
 use crate::engine::progress::{Phase, Progress, TableCounters};
@@ -14,9 +14,9 @@ use crate::engine::registry::{Rates, Seen};
 use crate::error::Error;
 use crate::model::{TableName, TaskId};
 use crate::service::Service;
-use crate::store::now_ms;
 use crate::store::tasks::TaskRow;
 use crate::store::views::CheckpointRow;
+use crate::store::{LossyTotal, now_ms};
 use crate::task::status::{Desired, Status};
 
 /// Where the task reads.
@@ -300,9 +300,15 @@ fn retention_view(progress: Option<&Progress>, checkpoint: Option<&CheckpointRow
 }
 
 impl Task {
-    fn new(row: TaskRow, checkpoint: Option<&CheckpointRow>, seen: Option<&Seen>) -> Self {
+    fn new(
+        row: TaskRow,
+        checkpoint: Option<&CheckpointRow>,
+        seen: Option<&Seen>,
+        lossy: &[LossyTotal],
+    ) -> Self {
         let progress = seen.map(|seen| &*seen.progress);
-        let conditions = conditions(&row, progress);
+        let mut conditions = conditions(&row, progress);
+        conditions.extend(lossy_condition(lossy));
         let link = |part: &str| format!("{}/tasks/{}{part}", super::BASE, row.id);
         Self {
             health: health(&row, &conditions),
@@ -361,11 +367,13 @@ impl Task {
     pub async fn views(service: &Service, rows: Vec<TaskRow>) -> Result<Vec<Self>, Problem> {
         let ids: Vec<&TaskId> = rows.iter().map(|row| &row.id).collect();
         let checkpoints = service.store.checkpoint_views(&ids).await?;
+        let lossy = service.store.lossy_totals(&ids).await?;
         Ok(rows
             .into_iter()
             .map(|row| {
                 let (checkpoint, seen) = (checkpoints.get(&row.id), service.registry.seen(&row.id));
-                Self::new(row, checkpoint, seen.as_ref())
+                let lossy = lossy.get(&row.id).map(Vec::as_slice).unwrap_or_default();
+                Self::new(row, checkpoint, seen.as_ref(), lossy)
             })
             .collect())
     }

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use crate::engine::progress::Progress;
 use crate::error::{Error, Result};
 use crate::full::chunk::{Chunk, Handle};
 use crate::full::table::TableJob;
+use crate::model::LossyCounts;
 
 /// One try at copying a table. The first failure ends it: what is still under way for it is dropped.
 #[derive(Debug)]
@@ -66,6 +67,8 @@ pub struct Ticket {
     open: AtomicUsize,
     rows: AtomicU64,
     bytes: AtomicU64,
+    /// What its rows have lost; known once it is read to its end.
+    lossy: OnceLock<LossyCounts>,
     abandoned: AtomicBool,
     counting: Mutex<()>,
     _hold: Hold,
@@ -82,6 +85,7 @@ impl Ticket {
             open: AtomicUsize::new(1),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            lossy: OnceLock::new(),
             abandoned: AtomicBool::new(false),
             counting: Mutex::new(()),
             _hold: job.hold.clone(),
@@ -106,6 +110,16 @@ impl Ticket {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
             self.table.count(&self.progress, rows.cast_signed(), bytes.cast_signed());
         }
+    }
+
+    pub fn set_lossy(&self, lossy: LossyCounts) {
+        // Read once.
+        let _ = self.lossy.set(lossy);
+    }
+
+    pub fn lossy(&self) -> &LossyCounts {
+        static NONE: LossyCounts = LossyCounts::NONE;
+        self.lossy.get().unwrap_or(&NONE)
     }
 
     /// True when the chunk is, or will be, read again.

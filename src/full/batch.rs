@@ -9,9 +9,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::full::attempt::Ticket;
 
-/// No statement is larger, unless a single row is (the limit of AnalyticDB).
-pub const LARGEST_STATEMENT: usize = 16 * 1024 * 1024 - 1024;
-
 /// A finished statement.
 pub struct Batch {
     pub statement: Vec<u8>,

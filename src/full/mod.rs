@@ -79,8 +79,6 @@ pub struct Summary {
     pub rows: u64,
     /// Bytes of statements.
     pub bytes: u64,
-    /// Values that a lossy policy changed, in this run alone.
-    pub clamped: u64,
     /// Tables set aside under `errors.table = stop_table`, and why.
     pub stopped: Vec<(TableName, Error)>,
 }
@@ -142,13 +140,7 @@ pub async fn run_limited(job: FullSync, limiter: Arc<Limiter>) -> Result<Summary
         .iter()
         .map(|table| table.counted())
         .fold((0, 0), |(rows, bytes), counted| (rows + counted.0, bytes + counted.1));
-    Ok(Summary {
-        tables: tables.len() - stopped.len(),
-        rows,
-        bytes,
-        clamped: run.clamped.load(Ordering::Relaxed),
-        stopped,
-    })
+    Ok(Summary { tables: tables.len() - stopped.len(), rows, bytes, stopped })
 }
 
 /// The tables with the counts of earlier runs at this snapshot, which `progress` then shows.

@@ -1,7 +1,6 @@
 //! Reads chunks at the snapshot and turns their rows into statements.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use mysql_async::Row;
 use tokio::sync::mpsc;
@@ -9,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::error::{Error, ErrorKind, Policy, Result};
 use crate::full::attempt::{ChunkJob, Ticket};
 use crate::full::batch::{Batch, Batcher, Statement};
-use crate::full::rows::{RowEncoder, Special};
+use crate::full::rows::RowEncoder;
 use crate::full::run::{Queue, Run, finish_statement};
 use crate::mysql::{RowSink, Session};
 
@@ -65,6 +64,7 @@ async fn read(
     for statement in [sink.strict.take(), sink.relaxed.take()].into_iter().flatten() {
         sink.send(statement).await?;
     }
+    ticket.set_lossy(sink.encoder.into_lossy());
     Ok(())
 }
 
@@ -92,10 +92,7 @@ struct Sink<'a> {
 impl RowSink for Sink<'_> {
     async fn take(&mut self, row: Row) -> Result<()> {
         self.row.clear();
-        let Special { relaxed, clamped } = self.encoder.push(row, &mut self.row)?;
-        if clamped > 0 {
-            self.run.clamped.fetch_add(clamped, Ordering::Relaxed);
-        }
+        let relaxed = self.encoder.push(row, &mut self.row)?;
         let full =
             if relaxed == 0 { self.strict.push(&self.row, 0) } else { self.relaxed.push(&self.row, relaxed) };
         match full {

@@ -9,7 +9,7 @@ use crate::adb::dialect::TargetTable;
 use crate::adb::encode::{Encoder, Pushed};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::text;
-use crate::model::{Column, Table, TypeName, Value, Zone};
+use crate::model::{Column, LossyCounts, Table, TypeName, Value, Zone};
 use crate::sql::literal;
 
 /// Select expressions for the target's columns, in their order.
@@ -52,19 +52,11 @@ struct CellEncoder<'a> {
     encoder: &'a Encoder,
 }
 
-/// What was special about a row's values.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Special {
-    /// Values that strict mode refuses.
-    pub relaxed: u64,
-    /// Values that a lossy policy changed.
-    pub clamped: u64,
-}
-
 /// Writes rows of one query.
 pub struct RowEncoder<'a> {
     columns: Vec<CellEncoder<'a>>,
     text: Vec<u8>,
+    lossy: LossyCounts,
 }
 
 impl<'a> RowEncoder<'a> {
@@ -77,17 +69,22 @@ impl<'a> RowEncoder<'a> {
                 encoder,
             })
             .collect();
-        Ok(Self { columns, text: Vec::with_capacity(32) })
+        Ok(Self { columns, text: Vec::with_capacity(32), lossy: LossyCounts::default() })
     }
 
-    /// Appends `(1,'a',NULL)`.
-    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<Special> {
+    /// What the rows so far have lost.
+    pub fn into_lossy(self) -> LossyCounts {
+        self.lossy
+    }
+
+    /// Appends `(1,'a',NULL)`. Gives the number of values that strict mode refuses.
+    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<u64> {
         let cells = row.unwrap();
         if cells.len() != self.columns.len() {
             return Err(Error::new(ErrorKind::SchemaMismatch, "the source sent another number of columns")
                 .endpoint(Endpoint::Source));
         }
-        let mut special = Special::default();
+        let mut relaxed = 0;
         out.push(b'(');
         for (at, (column, cell)) in self.columns.iter().zip(&cells).enumerate() {
             if at > 0 {
@@ -95,11 +92,11 @@ impl<'a> RowEncoder<'a> {
             }
             let value = value(cell, column.ty, column.fsp, &mut self.text);
             let pushed = column.encoder.push(value, &Zone::Utc, out)?;
-            special.relaxed += u64::from(pushed.contains(Pushed::RELAXED));
-            special.clamped += u64::from(pushed.contains(Pushed::CLAMPED));
+            relaxed += u64::from(pushed.contains(Pushed::RELAXED));
+            column.encoder.count(pushed, &mut self.lossy);
         }
         out.push(b')');
-        Ok(special)
+        Ok(relaxed)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The run of a full sync: what all its readers, writers and tables share.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -29,8 +28,6 @@ pub struct Run {
     /// One COUNT(*) at a time.
     pub counting: tokio::sync::Mutex<()>,
     estimates: HashMap<TableName, Estimate>,
-    /// Values that a lossy policy changed, as read.
-    pub clamped: AtomicU64,
     failure: Mutex<Option<Error>>,
 }
 
@@ -50,7 +47,6 @@ impl Run {
             estimates,
             source: Source::new(job.source.clone()),
             limiter,
-            clamped: AtomicU64::new(0),
             failure: Mutex::default(),
             job,
         }
@@ -99,11 +95,13 @@ impl Run {
 pub async fn finish_statement(run: &Run, ticket: &Ticket) {
     let Some(counts) = ticket.closed() else { return };
     if ticket.table.is_unit() {
+        // Its chunks are not kept. Only MySQL targets have such tables, and they lose nothing of a snapshot.
         return;
     }
     let name = &ticket.table.table.name;
+    let (store, lossy) = (&run.job.store, ticket.lossy());
     if let Err(error) =
-        run.job.store.finish_copy_chunk(&run.job.task, run.job.epoch, name, ticket.n, counts).await
+        store.finish_copy_chunk(&run.job.task, run.job.epoch, name, ticket.n, counts, lossy).await
     {
         ticket.attempt.fail(error);
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::adb::LARGEST_BATCH;
 use crate::adb::dialect::TargetTable;
 use crate::engine::progress::Progress;
 use crate::error::Error;
-use crate::full::batch::{Frame, LARGEST_STATEMENT};
+use crate::full::batch::Frame;
 use crate::full::chunk::{Chunk, Handle};
 use crate::full::plan::from_clause;
 use crate::full::rows;
@@ -112,6 +113,6 @@ fn frame(target: &TargetTable, mode: Mode, tuning: &Tuning) -> Frame {
         head: Arc::from(head.into_bytes()),
         tail: Arc::from(tail.into_bytes()),
         max_rows: u64::from(tuning.batch_rows.max(1)),
-        max_bytes: (tuning.batch_bytes as usize).min(LARGEST_STATEMENT),
+        max_bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
     }
 }

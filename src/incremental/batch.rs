@@ -16,7 +16,7 @@ use crate::adb::writer::Job;
 use crate::binlog::message::{Mutation, MutationKind};
 use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::TableName;
+use crate::model::{LossyCounts, TableName};
 
 /// The folded change of one key.
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ pub struct TableBatch {
     pub keyless: Vec<KeylessChange>,
     /// Row changes of the stream, before folding.
     pub changes: u64,
+    /// What their values have lost, before folding.
+    pub lossy: LossyCounts,
     pub last_commit_ms: i64,
 }
 
@@ -70,10 +72,6 @@ pub struct Batch {
     pub transactions: u64,
     /// Bytes of the messages folded in.
     pub message_bytes: u64,
-    /// Values changed by a lossy policy.
-    pub clamped: u64,
-    /// Timestamps in an hour that the source's zone has twice.
-    pub ambiguous: u64,
 }
 
 impl Batch {
@@ -115,6 +113,7 @@ impl Batch {
             index: HashTable::new(),
             keyless: Vec::new(),
             changes: 0,
+            lossy: LossyCounts::default(),
             last_commit_ms: 0,
         });
         Some(self.tables.len() - 1)
@@ -135,23 +134,13 @@ impl Batch {
         table.changes += 1;
         table.last_commit_ms = commit_ms;
         self.changes += 1;
-        let mut counts = Counts::default();
         let folded = if layout.keyless {
-            table.fold_keyless(&layout, mutation, place, &mut counts)
+            table.fold_keyless(&layout, mutation, place)
         } else {
-            table.fold_keyed(&layout, mutation, &self.hasher, &mut counts)
+            table.fold_keyed(&layout, mutation, &self.hasher)
         };
-        self.clamped += counts.clamped;
-        self.ambiguous += counts.ambiguous;
         folded.map_err(|error| error.object(&layout.source))
     }
-}
-
-#[derive(Default)]
-struct Counts {
-    relaxed: bool,
-    clamped: u64,
-    ambiguous: u64,
 }
 
 fn missing_old() -> Error {
@@ -164,11 +153,10 @@ impl TableBatch {
         layout: &Layout,
         mutation: &Mutation<'_, '_>,
         hasher: &RandomState,
-        counts: &mut Counts,
     ) -> Result<()> {
         match mutation.kind {
-            MutationKind::Insert => self.upsert(layout, &mutation.row, hasher, counts),
-            MutationKind::Delete => self.delete(layout, &mutation.row, hasher, counts),
+            MutationKind::Insert => self.upsert(layout, &mutation.row, hasher),
+            MutationKind::Delete => self.delete(layout, &mutation.row, hasher),
             MutationKind::Update => {
                 let old = mutation.old.as_ref().ok_or_else(missing_old)?;
                 let start = self.arena.len();
@@ -178,36 +166,23 @@ impl TableBatch {
                 let moved = self.arena.get(start..middle) != self.arena.get(middle..);
                 self.arena.truncate(start);
                 if moved {
-                    self.delete(layout, old, hasher, counts)?;
+                    self.delete(layout, old, hasher)?;
                 }
-                self.upsert(layout, &mutation.row, hasher, counts)
+                self.upsert(layout, &mutation.row, hasher)
             }
         }
     }
 
-    fn upsert(
-        &mut self,
-        layout: &Layout,
-        row: &RowBytes<'_, '_>,
-        hasher: &RandomState,
-        counts: &mut Counts,
-    ) -> Result<()> {
+    fn upsert(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
-        counts.relaxed = false;
-        let tuple = self.push_tuple(layout, row, counts)?;
-        self.put(Entry { key, tuple, delete: false, relaxed: counts.relaxed }, hasher);
+        let (tuple, relaxed) = self.push_tuple(layout, row)?;
+        self.put(Entry { key, tuple, delete: false, relaxed }, hasher);
         Ok(())
     }
 
-    fn delete(
-        &mut self,
-        layout: &Layout,
-        row: &RowBytes<'_, '_>,
-        hasher: &RandomState,
-        counts: &mut Counts,
-    ) -> Result<()> {
+    fn delete(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
@@ -219,7 +194,8 @@ impl TableBatch {
                 b","
             };
             self.arena.extend_from_slice(separator);
-            count(column.push(value, &mut self.arena)?, counts);
+            // What the key has lost was counted with its row.
+            column.push(value, &mut self.arena)?;
             Ok(())
         })?;
         if layout.key_width > 1 {
@@ -233,23 +209,22 @@ impl TableBatch {
         layout.each_key_value(row, |column, value| Ok(column.encoder.push_key(value, &mut self.arena)?))
     }
 
-    fn push_tuple(
-        &mut self,
-        layout: &Layout,
-        row: &RowBytes<'_, '_>,
-        counts: &mut Counts,
-    ) -> Result<Range<usize>> {
+    /// The row's tuple, and whether strict mode refuses a value of it.
+    fn push_tuple(&mut self, layout: &Layout, row: &RowBytes<'_, '_>) -> Result<(Range<usize>, bool)> {
         let from = self.arena.len();
+        let mut relaxed = false;
         self.arena.push(b'(');
         layout.each_value(row, |column, value| {
-            count(column.push(value, &mut self.arena)?, counts);
+            let pushed = column.push(value, &mut self.arena)?;
+            relaxed |= pushed.contains(Pushed::RELAXED);
+            column.encoder.count(pushed, &mut self.lossy);
             self.arena.push(b',');
             Ok(())
         })?;
         if let Some(last) = self.arena.last_mut() {
             *last = b')';
         }
-        Ok(from..self.arena.len())
+        Ok((from..self.arena.len(), relaxed))
     }
 
     fn put(&mut self, entry: Entry, hasher: &RandomState) {
@@ -274,42 +249,31 @@ impl TableBatch {
         }
     }
 
-    fn fold_keyless(
-        &mut self,
-        layout: &Layout,
-        mutation: &Mutation<'_, '_>,
-        place: Place,
-        counts: &mut Counts,
-    ) -> Result<()> {
+    fn fold_keyless(&mut self, layout: &Layout, mutation: &Mutation<'_, '_>, place: Place) -> Result<()> {
         let old = match mutation.kind {
             MutationKind::Insert => None,
             MutationKind::Update => Some(mutation.old.as_ref().ok_or_else(missing_old)?),
             MutationKind::Delete => Some(&mutation.row),
         };
-        let matches = old.map(|old| self.push_match(layout, old, counts)).transpose()?;
-        counts.relaxed = false;
-        let tuple = match mutation.kind {
-            MutationKind::Delete => None,
+        let matches = old.map(|old| self.push_match(layout, old)).transpose()?;
+        let (tuple, relaxed) = match mutation.kind {
+            MutationKind::Delete => (None, false),
             MutationKind::Insert | MutationKind::Update => {
-                Some(self.push_tuple(layout, &mutation.row, counts)?)
+                let (tuple, relaxed) = self.push_tuple(layout, &mutation.row)?;
+                (Some(tuple), relaxed)
             }
         };
-        self.keyless.push(KeylessChange { place, matches, tuple, relaxed: counts.relaxed });
+        self.keyless.push(KeylessChange { place, matches, tuple, relaxed });
         Ok(())
     }
 
-    fn push_match(
-        &mut self,
-        layout: &Layout,
-        row: &RowBytes<'_, '_>,
-        counts: &mut Counts,
-    ) -> Result<Range<usize>> {
+    fn push_match(&mut self, layout: &Layout, row: &RowBytes<'_, '_>) -> Result<Range<usize>> {
         let from = self.arena.len();
         layout.each_value(row, |column, value| {
             if self.arena.len() > from {
                 self.arena.extend_from_slice(b" AND ");
             }
-            count(column.push_match(value, &mut self.arena)?, counts);
+            column.push_match(value, &mut self.arena)?;
             Ok(())
         })?;
         Ok(from..self.arena.len())
@@ -319,12 +283,6 @@ impl TableBatch {
     pub fn text(&self, range: &Range<usize>) -> &[u8] {
         self.arena.get(range.clone()).unwrap_or_default()
     }
-}
-
-fn count(pushed: Pushed, counts: &mut Counts) {
-    counts.relaxed |= pushed.contains(Pushed::RELAXED);
-    counts.clamped += u64::from(pushed.contains(Pushed::CLAMPED));
-    counts.ambiguous += u64::from(pushed.contains(Pushed::AMBIGUOUS));
 }
 
 /// One statement to send: a run of a table's deletes or upserts.
@@ -359,7 +317,12 @@ pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
         let share = (table.entries.len() / limits.connections.max(1)).max(256);
         let cut = |delete: bool, relaxed: bool, rows: usize, into: &mut Vec<Piece>| {
             let mut piece = Vec::new();
-            let mut bytes = 0;
+            let (head, tail) = match delete {
+                true => (&table.layout.delete_head, &[b')'][..]),
+                false => (&table.layout.upsert_head, &table.layout.upsert_tail[..]),
+            };
+            let frame = head.len() + tail.len();
+            let mut bytes = frame;
             for (place, entry) in table.entries.iter().enumerate() {
                 if entry.delete != delete || entry.relaxed != relaxed {
                     continue;
@@ -372,7 +335,7 @@ pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
                         delete,
                         relaxed,
                     });
-                    bytes = 0;
+                    bytes = frame;
                 }
                 bytes += entry.tuple.len() + 1;
                 piece.push(place as u32);

@@ -84,6 +84,11 @@ impl<S: ChangeSource> Stream<S> {
 
     async fn plan_and_run(&mut self, event: &Ddl<'_>, record: &mut DdlRecord) -> Result<Steps> {
         let steps = self.plan(event, record).await?;
+        if let Some(resync) = steps.resync.first() {
+            return Err(Error::new(ErrorKind::StatementRefused, resync.reason.clone())
+                .object(&resync.table)
+                .hint("exclude the table or skip this DDL, then copy the table with a task of its own"));
+        }
         record.statements = plan::texts(&steps.statements);
         if steps.statements.is_empty() {
             return Ok(steps);

@@ -30,9 +30,7 @@ pub struct LayoutColumn {
 impl LayoutColumn {
     /// Appends the value as a literal.
     pub fn push(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
-        self.encoder.push(value, &self.zone, out).map_err(|fault| {
-            Error::from(fault).hint("see the task's lossy policies, or repair the value at the source")
-        })
+        Ok(self.encoder.push(value, &self.zone, out)?)
     }
 
     /// Appends a condition that holds for exactly this value.

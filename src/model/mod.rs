@@ -2,12 +2,14 @@
 //! Nothing here does I/O.
 
 pub mod endpoint;
+pub mod lossy;
 pub mod position;
 pub mod schema;
 pub mod value;
 pub mod zone;
 
 pub use endpoint::{Dialect, KafkaEndpoint, MysqlEndpoint, Sasl, Tls, TlsMode};
+pub use lossy::{LossyCount, LossyCounts, LossyRule};
 pub use position::{Epoch, Offset, Position, TaskId, Tso};
 pub use schema::{
     Column, ColumnDefault, ColumnType, Generated, Key, KeyKind, KeyPart, Partitioning, Table, TableName,

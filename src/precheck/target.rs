@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::finding::{Finding, bounded, bytes, counted};
 use super::server::{Server, clock_words, login_failure};
+use crate::adb::ADB_STATEMENT;
 use crate::adb::dialect::{target_session_setup, verify};
 use crate::error::{ErrorKind, Result};
 use crate::model::Dialect;
@@ -12,9 +13,6 @@ use crate::task::spec::{Spec, TablesWithoutKey};
 
 /// Connections of a task besides its writers: DDL, inspection.
 const OTHER_CONNECTIONS: u64 = 2;
-
-/// One statement of AnalyticDB (target-adb-and-dts.md 3.3).
-const ADB_STATEMENT_BYTES: u64 = 16 << 20;
 
 /// Ids of [`checks`] but `target.connect`, for when there is no login.
 const AFTER_LOGIN: [&str; 6] = [
@@ -134,14 +132,15 @@ async fn session(server: &mut Server, spec: &Spec, dialect: Dialect) -> Result<F
 
 /// A statement grows past `batch_bytes` by its last row and by what is escaped: twice the size is safe.
 fn judge_session(batch: u64, packet: Option<u64>, dialect: Dialect) -> Finding {
-    if dialect == Dialect::Adb && batch > ADB_STATEMENT_BYTES {
+    let limit = ADB_STATEMENT as u64;
+    if dialect == Dialect::Adb && batch > limit {
         return Finding::fail(
             format!(
                 "tuning.batch_bytes is {}, AnalyticDB takes statements of {}",
                 bytes(batch),
-                bytes(ADB_STATEMENT_BYTES)
+                bytes(limit)
             ),
-            format!("set tuning.batch_bytes to at most {ADB_STATEMENT_BYTES}"),
+            format!("set tuning.batch_bytes to at most {limit}"),
         );
     }
     match packet {

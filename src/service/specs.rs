@@ -6,10 +6,11 @@ use super::{Answer, Refusal, Service};
 use crate::error::Result;
 use crate::model::Dialect;
 use crate::store::tasks::TaskRow;
-use crate::task::change::{Effect, differences, judge};
+use crate::task::change::{Effect, differences, judge, retyped};
 use crate::task::fault::Fault;
 use crate::task::selection::canonicalize;
 use crate::task::spec::Spec;
+use crate::task::status::Status;
 use crate::task::validate::{validate, validate_for_target};
 
 /// A spec as it was kept, and what the change does.
@@ -82,6 +83,10 @@ impl Service {
                 Refusal::Locked { faults, status: task.status }
             }
         })?;
+        let retyped = retyped(&task.spec.lossy, &spec.lossy);
+        if task.status != Status::Created && !retyped.is_empty() {
+            return Err(Refusal::Locked { faults: retyped, status: task.status });
+        }
         if spec.name != task.spec.name && self.store.task(&spec.name).await?.is_some() {
             return Err(Refusal::NameTaken(format!("another task is called {}", spec.name)));
         }

@@ -6,7 +6,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::Error;
-use crate::model::{Epoch, TableName, TaskId, Tso};
+use crate::model::{Epoch, LossyCounts, TableName, TaskId, Tso};
+use crate::store::lossy::add_lossy;
 use crate::store::{Store, now_ms};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,12 +129,16 @@ impl Store {
         rows_estimated: Option<u64>,
     ) -> Result<(), Error> {
         let mut transaction = self.fenced(task, epoch).await?;
-        sqlx::query("delete from copy_tables where task_id = ? and schema_name = ? and table_name = ?")
+        for kept in ["copy_tables", "lossy_counts"] {
+            sqlx::query(sqlx::AssertSqlSafe(format!(
+                "delete from {kept} where task_id = ? and schema_name = ? and table_name = ?"
+            )))
             .bind(&task.0)
             .bind(&name.schema)
             .bind(&name.table)
             .execute(&mut *transaction)
             .await?;
+        }
         sqlx::query(
             "insert into copy_tables (task_id, schema_name, table_name, state, snapshot_tso, had_rows, rows_estimated, \
              updated_at) values (?, ?, ?, 'copying', ?, ?, ?, ?)",
@@ -191,6 +196,7 @@ impl Store {
         name: &TableName,
         n: u32,
         (rows, bytes): (u64, u64),
+        lossy: &LossyCounts,
     ) -> Result<(), Error> {
         let mut transaction = self.fenced(task, epoch).await?;
         let changed = sqlx::query(
@@ -209,6 +215,7 @@ impl Store {
         if changed != 1 {
             return Err(Error::internal("a chunk was finished twice, or is not in the plan").object(name));
         }
+        add_lossy(&mut transaction, task, name, lossy).await?;
         sqlx::query(
             "update copy_tables set rows_copied = rows_copied + ?, bytes_copied = bytes_copied + ?, updated_at = ? \
              where task_id = ? and schema_name = ? and table_name = ?",

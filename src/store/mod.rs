@@ -6,6 +6,7 @@
 pub mod connections;
 mod copy;
 pub mod events;
+mod lossy;
 mod rows;
 pub mod runs;
 mod stream;
@@ -13,6 +14,7 @@ pub mod tasks;
 pub mod views;
 
 pub use copy::{CopyChunk, CopyState, CopyTable};
+pub use lossy::LossyTotal;
 
 use std::path::Path;
 use std::time::Duration;

@@ -144,7 +144,7 @@ impl Store {
     /// Starts the task at a new position and forgets what belonged to an older one (catalog, DDL record).
     pub async fn begin(&self, task: &TaskId, epoch: Epoch, checkpoint: &Checkpoint) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
-        for table in ["checkpoints", "catalog", "catalog_schemas", "ddl"] {
+        for table in ["checkpoints", "catalog", "catalog_schemas", "ddl", "lossy_counts"] {
             sqlx::query(sqlx::AssertSqlSafe(format!("delete from {table} where task_id = ?")))
                 .bind(&task.0)
                 .execute(&mut *transaction)
@@ -437,7 +437,7 @@ fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(Error::internal)
 }
 
-async fn advance(
+pub(super) async fn advance(
     transaction: &mut Transaction<'static, Sqlite>,
     task: &TaskId,
     from: Position,

@@ -5,6 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::fault::{Fault, child};
+use super::spec::{LossyPolicies, LossyPolicy};
 use super::status::Status;
 
 /// When a field may be changed.
@@ -37,7 +38,7 @@ impl Change {
 }
 
 /// By pointer; the longest prefix counts. In the document as `x-change`.
-pub const CHANGES: [(&str, Change); 21] = [
+pub const CHANGES: [(&str, Change); 23] = [
     ("/name", Change::Live),
     ("/labels", Change::Live),
     ("/source", Change::BeforeStart),
@@ -52,6 +53,9 @@ pub const CHANGES: [(&str, Change); 21] = [
     ("/ddl", Change::Live),
     ("/online_ddl", Change::Live),
     ("/lossy", Change::BeforeStart),
+    // Between refuse and clamp, which make the same column.
+    ("/lossy/time", Change::Paused),
+    ("/lossy/zero_date", Change::Paused),
     ("/errors", Change::Live),
     ("/tables_without_key", Change::BeforeStart),
     ("/merge", Change::BeforeStart),
@@ -140,6 +144,19 @@ pub fn judge(fields: &[String], status: Status) -> Result<Vec<Effect>, Vec<Fault
     if faults.is_empty() { Ok(effects) } else { Err(faults) }
 }
 
+/// Policies that would give a column another type: after the start they stay what they are.
+pub fn retyped(old: &LossyPolicies, new: &LossyPolicies) -> Vec<Fault> {
+    [("/lossy/time", old.time, new.time), ("/lossy/zero_date", old.zero_date, new.zero_date)]
+        .into_iter()
+        .filter(|(_, old, new)| old != new && [old, new].contains(&&LossyPolicy::Varchar))
+        .map(|(field, ..)| {
+            let detail =
+                "from or to varchar can be changed only while the task is created: the columns are there";
+            Fault::new(field, "locked", detail)
+        })
+        .collect()
+}
+
 /// Applies a merge patch (RFC 7396): null takes a field out, so that its default comes back; lists replace.
 /// Where `keeps_null` says so, null stays a value.
 pub fn merge_patch(target: &mut Value, patch: Value, keeps_null: fn(&str) -> bool) {
@@ -197,6 +214,17 @@ mod tests {
         assert_eq!(locked(Status::Running), ["/target", "/source/tidb", "/source/time_zone"]);
         assert_eq!(change_of("/ddl/other"), Change::Live);
         assert_eq!(change_of("/names"), Change::BeforeStart);
+        assert_eq!(change_of("/lossy/decimal"), Change::BeforeStart);
+        assert_eq!(change_of("/lossy/time"), Change::Paused);
+    }
+
+    #[test]
+    fn a_lossy_policy_that_makes_another_column_is_locked() {
+        let old = LossyPolicies::default();
+        assert!(retyped(&old, &LossyPolicies { time: LossyPolicy::Clamp, ..old }).is_empty());
+        let text = LossyPolicies { time: LossyPolicy::Varchar, ..old };
+        assert_eq!(retyped(&old, &text).len(), 1);
+        assert_eq!(retyped(&text, &old).len(), 1);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use super::types::{self, pick};
 use crate::support::sql::quote;
 
 const COLUMNS: &[&str] = &[
-    "a", "b", "c", "d", "e", "Id", "UserName", "select", "from", "order", "a b", "c.d", "x`y", "ünï", "列", "values", "key", "it's", "\"q\"",
-    "_x", "1st", "group", "n", "m", "ts", "val", "default", "%", "a-b", "A1",
+    "a", "b", "c", "d", "e", "Id", "UserName", "select", "from", "order", "a b", "c.d", "x`y", "ünï", "列",
+    "values", "key", "it's", "\"q\"", "_x", "1st", "group", "n", "m", "ts", "val", "default", "%", "a-b",
+    "A1",
 ];
 
 pub fn column_name(rng: &mut StdRng, taken: &mut Vec<String>) -> String {
@@ -25,8 +26,10 @@ pub fn column_name(rng: &mut StdRng, taken: &mut Vec<String>) -> String {
     }
 }
 
-const TABLES: &[&str] =
-    &["t", "T", "orders", "Users", "order", "a.b", "表", "x`y", "sel ect", "t-1", "table", "Ü", "it's", "_t_", "q\"q", "0t", "%s"];
+const TABLES: &[&str] = &[
+    "t", "T", "orders", "Users", "order", "a.b", "表", "x`y", "sel ect", "t-1", "table", "Ü", "it's", "_t_",
+    "q\"q", "0t", "%s",
+];
 
 pub fn table_name(rng: &mut StdRng) -> String {
     let base = pick(rng, TABLES);
@@ -45,7 +48,12 @@ pub fn definition(rng: &mut StdRng) -> String {
         _ => "",
     };
     let comment = if rng.random_ratio(1, 10) { "COMMENT 'a; \"c\" /* x */ it''s -- `'" } else { "" };
-    [&column_type, null, &default, comment].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ")
+    [&column_type, null, &default, comment]
+        .iter()
+        .filter(|part| !part.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// What follows the name in CREATE TABLE.
@@ -62,17 +70,30 @@ pub fn table(rng: &mut StdRng) -> String {
         0..=4 => {
             let name = column_name(rng, &mut taken);
             match rng.random_range(0..6) {
-                0..=1 => parts.push(format!("{} {} AUTO_INCREMENT PRIMARY KEY{clustered}", quote(&name), pick(rng, &["INT", "BIGINT", "INT UNSIGNED"]))),
-                2 => parts.push(format!("{} BIGINT PRIMARY KEY AUTO_RANDOM({})", quote(&name), rng.random_range(1..6))),
+                0..=1 => parts.push(format!(
+                    "{} {} AUTO_INCREMENT PRIMARY KEY{clustered}",
+                    quote(&name),
+                    pick(rng, &["INT", "BIGINT", "INT UNSIGNED"])
+                )),
+                2 => parts.push(format!(
+                    "{} BIGINT PRIMARY KEY AUTO_RANDOM({})",
+                    quote(&name),
+                    rng.random_range(1..6)
+                )),
                 _ => {
-                    parts.push(format!("{} {}", quote(&name), pick(rng, &["INT", "BIGINT", "INT UNSIGNED", "SMALLINT", "BIGINT UNSIGNED"])));
+                    parts.push(format!(
+                        "{} {}",
+                        quote(&name),
+                        pick(rng, &["INT", "BIGINT", "INT UNSIGNED", "SMALLINT", "BIGINT UNSIGNED"])
+                    ));
                     keys.push(format!("PRIMARY KEY ({}){clustered}", quote(&name)));
                     partition_by = Some((name, true));
                 }
             }
         }
         5..=8 => {
-            let names: Vec<String> = (0..rng.random_range(2..=3)).map(|_| column_name(rng, &mut taken)).collect();
+            let names: Vec<String> =
+                (0..rng.random_range(2..=3)).map(|_| column_name(rng, &mut taken)).collect();
             for name in &names {
                 parts.push(format!("{} {}", quote(name), types::key_type(rng)));
             }
@@ -81,23 +102,47 @@ pub fn table(rng: &mut StdRng) -> String {
                 parts.push(format!("{} INT", quote(&name)));
                 partition_by = Some((name, true));
             }
-            let mut order: Vec<String> = names.iter().chain(partition_by.iter().map(|(name, _)| name)).map(|name| quote(name)).collect();
+            let mut order: Vec<String> = names
+                .iter()
+                .chain(partition_by.iter().map(|(name, _)| name))
+                .map(|name| quote(name))
+                .collect();
             order.shuffle(rng);
             keys.push(format!("PRIMARY KEY ({}){clustered}", order.join(", ")));
         }
         9..=11 => {
             let name = column_name(rng, &mut taken);
-            let collation = pick(rng, &["", "COLLATE utf8mb4_general_ci", "COLLATE utf8mb4_unicode_ci", "CHARACTER SET utf8 COLLATE utf8_general_ci", "CHARACTER SET latin1", "CHARACTER SET gbk"]);
-            parts.push(format!("{} {}({}) {collation}", quote(&name), pick(rng, &["VARCHAR", "CHAR"]), rng.random_range(4..40)));
+            let collation = pick(
+                rng,
+                &[
+                    "",
+                    "COLLATE utf8mb4_general_ci",
+                    "COLLATE utf8mb4_unicode_ci",
+                    "CHARACTER SET utf8 COLLATE utf8_general_ci",
+                    "CHARACTER SET latin1",
+                    "CHARACTER SET gbk",
+                ],
+            );
+            parts.push(format!(
+                "{} {}({}) {collation}",
+                quote(&name),
+                pick(rng, &["VARCHAR", "CHAR"]),
+                rng.random_range(4..40)
+            ));
             keys.push(format!("PRIMARY KEY ({}){clustered}", quote(&name)));
         }
         12 => {
             let name = column_name(rng, &mut taken);
-            parts.push(format!("{} VARCHAR(40) {}", quote(&name), pick(rng, &["", "COLLATE utf8mb4_general_ci"])));
+            parts.push(format!(
+                "{} VARCHAR(40) {}",
+                quote(&name),
+                pick(rng, &["", "COLLATE utf8mb4_general_ci"])
+            ));
             keys.push(format!("PRIMARY KEY ({}({})){clustered}", quote(&name), rng.random_range(1..5)));
         }
         13..=15 => {
-            let names: Vec<String> = (0..rng.random_range(1..=2)).map(|_| column_name(rng, &mut taken)).collect();
+            let names: Vec<String> =
+                (0..rng.random_range(1..=2)).map(|_| column_name(rng, &mut taken)).collect();
             for name in &names {
                 parts.push(format!("{} {} NOT NULL", quote(name), types::key_type(rng)));
             }
@@ -165,7 +210,16 @@ pub fn table(rng: &mut StdRng) -> String {
         options.push("COMMENT='it''s; a \"table\"'");
     }
     if rng.random_ratio(1, 8) {
-        options.push(pick(rng, &["AUTO_INCREMENT=100", "ENGINE=InnoDB", "ROW_FORMAT=COMPACT", "AUTO_ID_CACHE 1", "SHARD_ROW_ID_BITS=4"]));
+        options.push(pick(
+            rng,
+            &[
+                "AUTO_INCREMENT=100",
+                "ENGINE=InnoDB",
+                "ROW_FORMAT=COMPACT",
+                "AUTO_ID_CACHE 1",
+                "SHARD_ROW_ID_BITS=4",
+            ],
+        ));
     }
     format!("({}) {}{tail}", parts.join(", "), options.join(" "))
 }
@@ -198,7 +252,9 @@ fn partitions(rng: &mut StdRng, name: &str) -> String {
         ),
         2 => format!("PARTITION BY HASH ({name}) PARTITIONS 3"),
         3 => {
-            let list = |from: i32, to: i32| (from..to).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+            let list = |from: i32, to: i32| {
+                (from..to).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
+            };
             format!(
                 "PARTITION BY LIST ({name}) (PARTITION p0 VALUES IN ({}), PARTITION p1 VALUES IN ({}), PARTITION p2 VALUES IN (NULL, 0, 40))",
                 list(1, 15),

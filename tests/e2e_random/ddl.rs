@@ -39,7 +39,11 @@ impl World<'_> {
                 Some((_, name)) if rng.random_ratio(1, 3) => name.clone(),
                 _ => create::table_name(rng),
             };
-            if !self.tables.iter().any(|table| table.schema == schema && table.name.eq_ignore_ascii_case(&name)) {
+            if !self
+                .tables
+                .iter()
+                .any(|table| table.schema == schema && table.name.eq_ignore_ascii_case(&name))
+            {
                 return name;
             }
         }
@@ -51,7 +55,9 @@ fn spelled(rng: &mut StdRng, name: &str) -> String {
     match rng.random_range(0..12) {
         0 => quote(&name.to_ascii_uppercase()),
         1 => quote(&name.to_ascii_lowercase()),
-        2 if name.chars().all(|c| c.is_ascii_lowercase()) && !["order", "table", "select", "from", "values", "key", "group", "default"].contains(&name) => {
+        2 if name.chars().all(|c| c.is_ascii_lowercase())
+            && !["order", "table", "select", "from", "values", "key", "group", "default"].contains(&name) =>
+        {
             name.to_owned()
         }
         _ => quote(name),
@@ -78,23 +84,36 @@ pub fn create_table(world: &World<'_>, rng: &mut StdRng) -> Statement {
     let name = world.free(rng, &schema);
     let exists = if rng.random_ratio(1, 4) { "IF NOT EXISTS " } else { "" };
     let definition = create::table(rng);
-    let name = if schema == current && rng.random() { quote(&name) } else { format!("{}.{}", quote(&schema), quote(&name)) };
+    let name = if schema == current && rng.random() {
+        quote(&name)
+    } else {
+        format!("{}.{}", quote(&schema), quote(&name))
+    };
     Statement { schema: current, sql: format!("CREATE TABLE {exists}{name} {definition}"), marks: Vec::new() }
 }
 
 /// The table as named from the current schema, without its own where that is the same and chance says so.
 fn named(rng: &mut StdRng, schema: &str, table: &str, current: &str) -> String {
     let spelled_table = spelled(rng, table);
-    if schema == current && rng.random() { spelled_table } else { format!("{}.{spelled_table}", quote(schema)) }
+    if schema == current && rng.random() {
+        spelled_table
+    } else {
+        format!("{}.{spelled_table}", quote(schema))
+    }
 }
 
 fn create_like(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
     let source = world.tables.choose(rng)?;
     let (schema, current) = (world.schema(rng), world.schema(rng));
     let name = world.free(rng, &schema);
-    let new = if schema == current && rng.random() { quote(&name) } else { format!("{}.{}", quote(&schema), quote(&name)) };
+    let new = if schema == current && rng.random() {
+        quote(&name)
+    } else {
+        format!("{}.{}", quote(&schema), quote(&name))
+    };
     let old = named(rng, &source.schema, &source.name, &current);
-    Some(Statement { schema: current, sql: format!("CREATE TABLE {new} LIKE {old}"), marks: vec!["like"] })
+    let marks = unsure(&new, &old);
+    Some(Statement { schema: current, sql: format!("CREATE TABLE {new} LIKE {old}"), marks })
 }
 
 fn drop_table(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
@@ -104,14 +123,19 @@ fn drop_table(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
         return None;
     }
     let current = world.schema(rng);
-    let mut names: Vec<_> = tables.iter().map(|table| named(rng, &table.schema, &table.name, &current)).collect();
+    let mut names: Vec<_> =
+        tables.iter().map(|table| named(rng, &table.schema, &table.name, &current)).collect();
     let exists = rng.random_ratio(1, 3);
     if exists && rng.random() {
         names.push("never_was".to_owned());
         names.shuffle(rng);
     }
     let exists = if exists { "IF EXISTS " } else { "" };
-    Some(Statement { schema: current, sql: format!("DROP TABLE {exists}{}", names.join(", ")), marks: vec!["drop"] })
+    Some(Statement {
+        schema: current,
+        sql: format!("DROP TABLE {exists}{}", names.join(", ")),
+        marks: Vec::new(),
+    })
 }
 
 fn rename(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
@@ -119,24 +143,40 @@ fn rename(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
     let (schema, current) = (world.schema(rng), world.schema(rng));
     let name = world.free(rng, &schema);
     let old = named(rng, &table.schema, &table.name, &current);
-    let new = if schema == current && rng.random() { quote(&name) } else { format!("{}.{}", quote(&schema), quote(&name)) };
+    let new = if schema == current && rng.random() {
+        quote(&name)
+    } else {
+        format!("{}.{}", quote(&schema), quote(&name))
+    };
     let sql = match rng.random_range(0..4) {
         0 => format!("ALTER TABLE {old} RENAME {new}"),
         1 => format!("ALTER TABLE {old} RENAME AS {new}"),
         _ => format!("RENAME TABLE {old} TO {new}"),
     };
-    Some(Statement { schema: current, sql, marks: vec!["rename"] })
+    let marks = unsure(&new, &old);
+    Some(Statement { schema: current, sql, marks })
+}
+
+/// An old name without its schema beside a new name with one: only the session knew what it means.
+fn unsure(new: &str, old: &str) -> Vec<&'static str> {
+    let qualified = |name: &str| name.contains("`.") || name.starts_with('h') && name.contains('.');
+    if qualified(new) && !qualified(old) { vec!["unqualified"] } else { Vec::new() }
 }
 
 fn multi_rename(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
     let [one, other] = world.tables.choose_multiple(rng, 2).collect::<Vec<_>>()[..] else { return None };
     let current = world.schema(rng);
-    let (a, b) = (named(rng, &one.schema, &one.name, &current), named(rng, &other.schema, &other.name, &current));
-    let fresh = |rng: &mut StdRng, schema: &str| format!("{}.{}", quote(schema), quote(&world.free(rng, schema)));
+    let (a, b) =
+        (named(rng, &one.schema, &one.name, &current), named(rng, &other.schema, &other.name, &current));
+    let fresh =
+        |rng: &mut StdRng, schema: &str| format!("{}.{}", quote(schema), quote(&world.free(rng, schema)));
     let (sql, marks) = match rng.random_range(0..6) {
         0 => {
             let between = fresh(rng, &one.schema);
-            (format!("RENAME TABLE {a} TO {between}, {b} TO {a}, {between} TO {b}"), vec!["swap", "multi_rename"])
+            (
+                format!("RENAME TABLE {a} TO {between}, {b} TO {a}, {between} TO {b}"),
+                vec!["swap", "multi_rename"],
+            )
         }
         1 => {
             let back = fresh(rng, &one.schema);
@@ -197,13 +237,20 @@ fn alter(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
         let sql = format!("CREATE INDEX {} ON {name} {}", index.split(' ').next()?, index.split_once(' ')?.1);
         return Some(Statement { schema: current, sql, marks: Vec::new() });
     }
-    Some(Statement { schema: current, sql: format!("ALTER TABLE {name} {}", clauses.join(", ")), marks: Vec::new() })
+    Some(Statement {
+        schema: current,
+        sql: format!("ALTER TABLE {name} {}", clauses.join(", ")),
+        marks: Vec::new(),
+    })
 }
 
 fn position(table: &Table, rng: &mut StdRng) -> String {
     match rng.random_range(0..5) {
         0 => " FIRST".to_owned(),
-        1..=2 => table.columns.choose(rng).map_or(String::new(), |column| format!(" AFTER {}", spelled(rng, &column.name))),
+        1..=2 => table
+            .columns
+            .choose(rng)
+            .map_or(String::new(), |column| format!(" AFTER {}", spelled(rng, &column.name))),
         _ => String::new(),
     }
 }
@@ -219,9 +266,18 @@ fn clause(table: &Table, rng: &mut StdRng, taken: &mut Vec<String>) -> Option<St
             match rng.random_range(0..6) {
                 0 => {
                     let second = create::column_name(rng, taken);
-                    format!("ADD COLUMN ({} {definition}, {} {})", quote(&new), quote(&second), create::definition(rng))
+                    format!(
+                        "ADD COLUMN ({} {definition}, {} {})",
+                        quote(&new),
+                        quote(&second),
+                        create::definition(rng)
+                    )
                 }
-                1 => format!("ADD {}", create::generated(rng, &new, &column.name, &column.definition()).replace("STORED", "VIRTUAL")),
+                1 => format!(
+                    "ADD {}",
+                    create::generated(rng, &new, &column.name, &column.definition())
+                        .replace("STORED", "VIRTUAL")
+                ),
                 2 => format!("ADD COLUMN IF NOT EXISTS {} {definition}", quote(&new)),
                 _ => format!("ADD COLUMN {} {definition}{}", quote(&new), position(table, rng)),
             }
@@ -237,7 +293,8 @@ fn clause(table: &Table, rng: &mut StdRng, taken: &mut Vec<String>) -> Option<St
         }
         28..=30 => {
             let new = create::column_name(rng, taken);
-            let definition = if rng.random() { wider(&column.column_type, rng) } else { create::definition(rng) };
+            let definition =
+                if rng.random() { wider(&column.column_type, rng) } else { create::definition(rng) };
             format!("CHANGE COLUMN {quoted} {} {definition}{}", quote(&new), position(table, rng))
         }
         31..=33 => format!("RENAME COLUMN {quoted} TO {}", quote(&create::column_name(rng, taken))),
@@ -258,7 +315,9 @@ fn clause(table: &Table, rng: &mut StdRng, taken: &mut Vec<String>) -> Option<St
             let index = table.indexes.choose(rng)?;
             match index.name.as_str() {
                 "PRIMARY" => "DROP PRIMARY KEY".to_owned(),
-                name if rng.random_ratio(1, 3) => format!("RENAME INDEX {} TO ri{}", quote(name), rng.random_range(0..20)),
+                name if rng.random_ratio(1, 3) => {
+                    format!("RENAME INDEX {} TO ri{}", quote(name), rng.random_range(0..20))
+                }
                 name => format!("DROP INDEX {}", quote(name)),
             }
         }
@@ -286,8 +345,12 @@ fn wider(column_type: &str, rng: &mut StdRng) -> String {
     let sign = if column_type.contains("unsigned") { " UNSIGNED" } else { "" };
     let null = pick(rng, &["", "", " NOT NULL", " NULL", " COMMENT 'm'"]);
     let new = match base {
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => format!("{}{sign}", pick(rng, &["BIGINT", "INT", "BIGINT", "SMALLINT"])),
-        "varchar" | "char" => format!("{}({})", pick(rng, &["VARCHAR", "VARCHAR", "CHAR"]), rng.random_range(20..120)),
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => {
+            format!("{}{sign}", pick(rng, &["BIGINT", "INT", "BIGINT", "SMALLINT"]))
+        }
+        "varchar" | "char" => {
+            format!("{}({})", pick(rng, &["VARCHAR", "VARCHAR", "CHAR"]), rng.random_range(20..120))
+        }
         "decimal" => format!("DECIMAL({},{}){sign}", rng.random_range(20..40), rng.random_range(2..9)),
         "float" => "DOUBLE".to_owned(),
         "datetime" | "timestamp" | "time" => format!("{base}({})", rng.random_range(0..7)),
@@ -319,13 +382,28 @@ fn partition(table: &Table, rng: &mut StdRng) -> Option<String> {
             let other = table.partitions.iter().find(|other| *other != name)?;
             format!("TRUNCATE PARTITION {quoted}, {}", quote(other))
         }
-        5 if range => format!("ADD PARTITION (PARTITION pn{} VALUES LESS THAN ({}))", rng.random_range(0..99), rng.random_range(1001..9999)),
-        5 => format!("ADD PARTITION (PARTITION pn{} VALUES IN ({}, {}))", rng.random_range(0..99), rng.random_range(100..200), rng.random_range(200..300)),
+        5 if range => format!(
+            "ADD PARTITION (PARTITION pn{} VALUES LESS THAN ({}))",
+            rng.random_range(0..99),
+            rng.random_range(1001..9999)
+        ),
+        5 => format!(
+            "ADD PARTITION (PARTITION pn{} VALUES IN ({}, {}))",
+            rng.random_range(0..99),
+            rng.random_range(100..200),
+            rng.random_range(200..300)
+        ),
         _ if range => {
-            let bound = regex::Regex::new(&format!(r"PARTITION {} VALUES LESS THAN \(([^)]*)\)", regex::escape(&quoted))).ok()?;
+            let bound = regex::Regex::new(&format!(
+                r"PARTITION {} VALUES LESS THAN \(([^)]*)\)",
+                regex::escape(&quoted)
+            ))
+            .ok()?;
             let bound = bound.captures(&table.create)?[1].to_owned();
             let low = rng.random_range(1..30);
-            format!("REORGANIZE PARTITION {quoted} INTO (PARTITION r{low} VALUES LESS THAN ({low}), PARTITION {quoted} VALUES LESS THAN ({bound}))")
+            format!(
+                "REORGANIZE PARTITION {quoted} INTO (PARTITION r{low} VALUES LESS THAN ({low}), PARTITION {quoted} VALUES LESS THAN ({bound}))"
+            )
         }
         _ => format!("TRUNCATE PARTITION {quoted}"),
     })

@@ -4,6 +4,11 @@ use super::history::History;
 
 /// Mark of the statement, a part of the error's text, the reason.
 const STOPS: &[(&str, &str, &str)] = &[
+    (
+        "unqualified",
+        "has no schema in this statement",
+        "an old name without its schema that fits several tables",
+    ),
     ("swap", "swap their names", "tables that swap their names in one RENAME"),
 ];
 

@@ -67,9 +67,10 @@ impl History {
     /// Makes the schemas and the first tables.
     pub async fn begin(&mut self) {
         for schema in self.schemas.clone() {
-            let tail = ["", "", "", " CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", " CHARACTER SET latin1"]
-                .choose(&mut self.rng)
-                .expect("a tail");
+            let tail =
+                ["", "", "", " CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", " CHARACTER SET latin1"]
+                    .choose(&mut self.rng)
+                    .expect("a tail");
             let sql = format!("CREATE DATABASE {}{tail}", quote(&schema));
             let _turn = DDL.lock().await;
             assert!(self.execute(&sql).await, "{sql}");
@@ -83,7 +84,8 @@ impl History {
         }
     }
 
-    pub async fn steps(&mut self, count: usize) {
+    /// `settled`: what happens now is over before a task starts.
+    pub async fn steps(&mut self, count: usize, settled: bool) {
         for _ in 0..count {
             if self.rng.random_ratio(1, 3) {
                 let world = World { schemas: &self.schemas, tables: &self.tables, gone: &self.gone };
@@ -91,7 +93,9 @@ impl History {
                     0..2 => Some(ddl::create_table(&world, &mut self.rng)),
                     _ => ddl::random(&world, &mut self.rng),
                 };
+                // Names that go stale before the task can see why are beyond it.
                 if let Some(statement) = statement
+                    && !(settled && statement.marks.contains(&"multi_rename"))
                     && !(self.tables.len() >= MOST && statement.sql.starts_with("CREATE TABLE"))
                 {
                     self.ddl(statement).await;

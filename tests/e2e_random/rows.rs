@@ -84,10 +84,8 @@ pub fn insert(table: &Table, rng: &mut StdRng, rows: usize) -> String {
         0..=2 => ("INSERT IGNORE", String::new()),
         3..=4 => ("REPLACE", String::new()),
         5..=6 => {
-            let sets: Vec<_> = names
-                .choose_multiple(rng, 2)
-                .map(|name| format!("{name} = VALUES({name})"))
-                .collect();
+            let sets: Vec<_> =
+                names.choose_multiple(rng, 2).map(|name| format!("{name} = VALUES({name})")).collect();
             ("INSERT", format!(" ON DUPLICATE KEY UPDATE {}", sets.join(", ")))
         }
         _ => ("INSERT", String::new()),
@@ -100,7 +98,12 @@ fn condition(table: &Table, rng: &mut StdRng) -> String {
     let key = table.key();
     if key.is_empty() {
         return match table.writable().next() {
-            Some(column) => format!("{} <=> {} LIMIT {}", quote(&column.name), value(table, column, rng), rng.random_range(1..4)),
+            Some(column) => format!(
+                "{} <=> {} LIMIT {}",
+                quote(&column.name),
+                value(table, column, rng),
+                rng.random_range(1..4)
+            ),
             None => "1 = 0".to_owned(),
         };
     }
@@ -125,7 +128,8 @@ fn update(table: &Table, rng: &mut StdRng) -> String {
     let sets: Vec<_> = columns
         .choose_multiple(rng, count)
         .map(|column| {
-            let value = if rng.random_ratio(1, 12) { "DEFAULT".to_owned() } else { value(table, column, rng) };
+            let value =
+                if rng.random_ratio(1, 12) { "DEFAULT".to_owned() } else { value(table, column, rng) };
             format!("{} = {value}", quote(&column.name))
         })
         .collect();
@@ -157,7 +161,8 @@ fn swap(table: &Table, rng: &mut StdRng) -> Option<Vec<String>> {
     let name = quote(&column.name);
     let (one, other) = (value(table, column, rng), value(table, column, rng));
     let between = types::value(rng, column, false);
-    let set = |from: &str, to: &str| format!("UPDATE {} SET {name} = {to} WHERE {name} <=> {from}", table.quoted());
+    let set =
+        |from: &str, to: &str| format!("UPDATE {} SET {name} = {to} WHERE {name} <=> {from}", table.quoted());
     Some(vec![
         "BEGIN".to_owned(),
         set(&one, &between),

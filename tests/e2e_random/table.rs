@@ -38,7 +38,11 @@ impl Column {
     /// Type and character set, where that is another than the usual one.
     pub fn definition(&self) -> String {
         let usual = self.charset.is_empty() || self.charset == "utf8mb4";
-        if usual { self.column_type.clone() } else { format!("{} character set {}", self.column_type, self.charset) }
+        if usual {
+            self.column_type.clone()
+        } else {
+            format!("{} character set {}", self.column_type, self.charset)
+        }
     }
 
     /// Digits of a second.
@@ -85,16 +89,19 @@ impl Table {
             part.as_ref().is_some_and(|(name, _)| name.eq_ignore_ascii_case(column))
         };
         self.indexes.iter().any(|index| index.unique && index.parts.iter().any(named))
-            || (!self.partitions.is_empty() && self.create.rsplit("PARTITION BY").next().is_some_and(|tail| tail.contains(&quote(column))))
+            || (!self.partitions.is_empty()
+                && self
+                    .create
+                    .rsplit("PARTITION BY")
+                    .next()
+                    .is_some_and(|tail| tail.contains(&quote(column))))
     }
 
     /// The columns by which a row is found: of the primary key, else of a unique one, else none.
     pub fn key(&self) -> Vec<&Column> {
-        let index = self
-            .indexes
-            .iter()
-            .find(|index| index.name == "PRIMARY")
-            .or_else(|| self.indexes.iter().find(|index| index.unique && index.parts.iter().all(Option::is_some)));
+        let index = self.indexes.iter().find(|index| index.name == "PRIMARY").or_else(|| {
+            self.indexes.iter().find(|index| index.unique && index.parts.iter().all(Option::is_some))
+        });
         let parts = index.into_iter().flat_map(|index| index.parts.iter().flatten());
         parts
             .filter_map(|(name, _)| self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)))
@@ -126,7 +133,8 @@ impl Table {
             let part = part.filter(|_| !expression).map(|name| (name, prefix));
             indexes.last_mut()?.parts.push(part);
         }
-        let partitions = regex::Regex::new(r"(?m)^[ (]*PARTITION `((?:[^`]|``)+)` VALUES").expect("a pattern");
+        let partitions =
+            regex::Regex::new(r"(?m)^[ (]*PARTITION `((?:[^`]|``)+)` VALUES").expect("a pattern");
         let partitions = partitions.captures_iter(&create).map(|found| found[1].replace("``", "`")).collect();
         let (schema, name) = (schema.to_owned(), name.to_owned());
         Some(Self { schema, name, columns, indexes, partitions, create })

@@ -18,7 +18,9 @@ pub fn literal(text: &str) -> String {
 pub fn key_type(rng: &mut StdRng) -> String {
     match rng.random_range(0..24) {
         0..=4 => pick(rng, &["INT", "BIGINT", "SMALLINT", "TINYINT", "MEDIUMINT"]).to_owned(),
-        5..=6 => pick(rng, &["INT UNSIGNED", "BIGINT UNSIGNED", "TINYINT UNSIGNED", "INT(6) ZEROFILL"]).to_owned(),
+        5..=6 => {
+            pick(rng, &["INT UNSIGNED", "BIGINT UNSIGNED", "TINYINT UNSIGNED", "INT(6) ZEROFILL"]).to_owned()
+        }
         7..=8 => format!("{}({})", pick(rng, &["VARCHAR", "CHAR"]), rng.random_range(3..40)),
         9..=12 => format!(
             "{}({}) {}",
@@ -65,8 +67,15 @@ pub fn any_type(rng: &mut StdRng) -> String {
         11 => pick(rng, &["TEXT", "TINYTEXT", "MEDIUMTEXT", "LONGTEXT", "TEXT(300)"]).to_owned(),
         12 => format!("{} {}", pick(rng, &["TEXT", "TINYTEXT", "LONGTEXT"]), pick(rng, CHARSETS)),
         13 => pick(rng, &["BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB"]).to_owned(),
-        14 => pick(rng, &["FLOAT", "DOUBLE", "FLOAT(7,3)", "DOUBLE(12,4)", "FLOAT UNSIGNED", "DOUBLE UNSIGNED"]).to_owned(),
-        15 => pick(rng, &["DECIMAL(65,30)", "DECIMAL(38,0)", "DECIMAL(5,5)", "DECIMAL(10,2) UNSIGNED", "NUMERIC"]).to_owned(),
+        14 => {
+            pick(rng, &["FLOAT", "DOUBLE", "FLOAT(7,3)", "DOUBLE(12,4)", "FLOAT UNSIGNED", "DOUBLE UNSIGNED"])
+                .to_owned()
+        }
+        15 => pick(
+            rng,
+            &["DECIMAL(65,30)", "DECIMAL(38,0)", "DECIMAL(5,5)", "DECIMAL(10,2) UNSIGNED", "NUMERIC"],
+        )
+        .to_owned(),
         16 => pick(rng, &["BOOL", "BOOLEAN", "TINYINT(1)", "BIT", "YEAR(4)"]).to_owned(),
         17 => format!("VARCHAR({}) {}", rng.random_range(1..300), pick(rng, CHARSETS)),
         18 => format!("ENUM('', 'on', 'Öff', 'c,d') {}", pick(rng, &["", "COLLATE utf8mb4_general_ci"])),
@@ -78,7 +87,10 @@ pub fn any_type(rng: &mut StdRng) -> String {
 pub fn default_for(rng: &mut StdRng, column_type: &str) -> String {
     let upper = column_type.to_uppercase();
     let starts = |names: &[&str]| names.iter().any(|name| upper.starts_with(name));
-    if !rng.random_ratio(1, 3) || starts(&["JSON", "TEXT", "TINYTEXT", "MEDIUMTEXT", "LONGTEXT"]) || upper.contains("BLOB") {
+    if !rng.random_ratio(1, 3)
+        || starts(&["JSON", "TEXT", "TINYTEXT", "MEDIUMTEXT", "LONGTEXT"])
+        || upper.contains("BLOB")
+    {
         return String::new();
     }
     if rng.random_ratio(1, 6) {
@@ -138,29 +150,39 @@ pub fn value(rng: &mut StdRng, column: &Column, key: bool) -> String {
         }
         "year" => pick(rng, &["0", "1901", "2155", "1999", "2024", "1970", "70"]).to_owned(),
         "date" => date(rng, key),
-        "datetime" => format!("'{} {}'", date(rng, key).trim_matches('\''), clock(rng, column.fraction(), key)),
+        "datetime" => {
+            format!("'{} {}'", date(rng, key).trim_matches('\''), clock(rng, column.fraction(), key))
+        }
         "timestamp" => {
-            let (year, month) = if key { (2024, 1) } else { (rng.random_range(1992..2038), rng.random_range(1..=12)) };
+            let (year, month) =
+                if key { (2024, 1) } else { (rng.random_range(1992..2038), rng.random_range(1..=12)) };
             let day = rng.random_range(1..=if key { 4 } else { 28 });
             format!("'{year}-{month:02}-{day:02} {}'", clock(rng, column.fraction(), key))
         }
         "time" => {
             if rng.random_ratio(1, 8) {
-                return pick(rng, &["'838:59:59'", "'-838:59:59'", "'00:00:00'", "'-00:00:01'", "'100:00:00'"]).to_owned();
+                return pick(
+                    rng,
+                    &["'838:59:59'", "'-838:59:59'", "'00:00:00'", "'-00:00:01'", "'100:00:00'"],
+                )
+                .to_owned();
             }
             let sign = if rng.random_ratio(1, 3) { "-" } else { "" };
             format!("'{sign}{}'", clock(rng, column.fraction(), key))
         }
         "enum" => match rng.random_ratio(1, 3) {
             true => rng.random_range(1..=column.labels().max(1)).to_string(),
-            false => pick(rng, &["'a'", "'B'", "'b'", "'c c'", "'on'", "'Öff'", "''", "'c,d'", "'d''e'"]).to_owned(),
+            false => pick(rng, &["'a'", "'B'", "'b'", "'c c'", "'on'", "'Öff'", "''", "'c,d'", "'d''e'"])
+                .to_owned(),
         },
         "set" => match rng.random_ratio(1, 2) {
             true => rng.random_range(0..1_u64 << column.labels().min(10)).to_string(),
             false => pick(rng, &["''", "'x'", "'x,z'", "'a,b'", "'ü'", "'a,d d'", "'Y'", "'y'"]).to_owned(),
         },
         "json" => json(rng),
-        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => bytes(rng, length.unwrap_or(40), key),
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
+            bytes(rng, length.unwrap_or(40), key)
+        }
         _ => text(rng, column, length.unwrap_or(60), key),
     }
 }
@@ -202,8 +224,28 @@ fn float(rng: &mut StdRng, data_type: &str, fixed: bool, unsigned: bool, key: bo
         pick(rng, &["0", "1", "1.5", "-2.25", "-0", "100", "0.5"]).to_owned()
     } else if rng.random_ratio(1, 3) {
         let edges: &[&str] = match data_type {
-            "float" => &["0", "-0.0", "1.1", "-3.4e38", "3.4028234e38", "1e-38", "16777217", "0.1", "123456.789", "1e-45"],
-            _ => &["0", "-0.0", "-1.7976931348623157e308", "1e-300", "9007199254740993", "0.1", "3.141592653589793", "5e-324"],
+            "float" => &[
+                "0",
+                "-0.0",
+                "1.1",
+                "-3.4e38",
+                "3.4028234e38",
+                "1e-38",
+                "16777217",
+                "0.1",
+                "123456.789",
+                "1e-45",
+            ],
+            _ => &[
+                "0",
+                "-0.0",
+                "-1.7976931348623157e308",
+                "1e-300",
+                "9007199254740993",
+                "0.1",
+                "3.141592653589793",
+                "5e-324",
+            ],
         };
         pick(rng, edges).to_owned()
     } else if data_type == "float" {
@@ -236,22 +278,43 @@ fn date(rng: &mut StdRng, key: bool) -> String {
         return format!("'2024-01-{:02}'", rng.random_range(1..=9));
     }
     if rng.random_ratio(1, 6) {
-        return pick(rng, &["'1000-01-01'", "'9999-12-31'", "'2024-02-29'", "'1969-12-31'", "'1582-10-10'"]).to_owned();
+        return pick(rng, &["'1000-01-01'", "'9999-12-31'", "'2024-02-29'", "'1969-12-31'", "'1582-10-10'"])
+            .to_owned();
     }
-    format!("'{}-{:02}-{:02}'", rng.random_range(1900..2100), rng.random_range(1..=12), rng.random_range(1..=28))
+    format!(
+        "'{}-{:02}-{:02}'",
+        rng.random_range(1900..2100),
+        rng.random_range(1..=12),
+        rng.random_range(1..=28)
+    )
 }
 
 fn json(rng: &mut StdRng) -> String {
     const TEXTS: &[&str] = &[
-        "null", "[]", "{}", "\"\"", "1e100", "-9223372036854775808", "18446744073709551615", "true", "1.5", "[1, [2, {\"a\": []}]]",
-        "{\"b\": 1, \"a\": {\"z\": null, \"y\": \"it's\"}}", "\"中😀\"", "\"<&>\\u0000\\n\\\"\"", "{\"\": 0, \"k.k\": [false]}", "0.1", "-0.0",
+        "null",
+        "[]",
+        "{}",
+        "\"\"",
+        "1e100",
+        "-9223372036854775808",
+        "18446744073709551615",
+        "true",
+        "1.5",
+        "[1, [2, {\"a\": []}]]",
+        "{\"b\": 1, \"a\": {\"z\": null, \"y\": \"it's\"}}",
+        "\"中😀\"",
+        "\"<&>\\u0000\\n\\\"\"",
+        "{\"\": 0, \"k.k\": [false]}",
+        "0.1",
+        "-0.0",
     ];
     literal(pick(rng, TEXTS))
 }
 
 fn bytes(rng: &mut StdRng, most: u64, key: bool) -> String {
     if key {
-        return pick(rng, &["x''", "x'00'", "x'61'", "x'41'", "x'6100'", "x'ff'", "x'6120'", "x'2061'"]).to_owned();
+        return pick(rng, &["x''", "x'00'", "x'61'", "x'41'", "x'6100'", "x'ff'", "x'6120'", "x'2061'"])
+            .to_owned();
     }
     let length = rng.random_range(0..=most.min(60));
     let text: String = (0..length).map(|_| format!("{:02x}", rng.random::<u8>())).collect();
@@ -259,12 +322,12 @@ fn bytes(rng: &mut StdRng, most: u64, key: bool) -> String {
 }
 
 const PARTS: &[&str] = &[
-    "a", "B", "é", "ü", "中文", "😀", "'", "\\", "\"", "\n", "\t", "%", "_", " ", "0", "--", ";", "`", "\0", "x'00'", "ß", "ı", "İ",
-    "\u{200b}", "e\u{301}", "ﬀ", "\r", "\u{1a}",
+    "a", "B", "é", "ü", "中文", "😀", "'", "\\", "\"", "\n", "\t", "%", "_", " ", "0", "--", ";", "`", "\0",
+    "x'00'", "ß", "ı", "İ", "\u{200b}", "e\u{301}", "ﬀ", "\r", "\u{1a}",
 ];
 const KEYS: &[&str] = &[
-    "a", "A", "b", "B", "ab", "AB", "aB", "abc", "abd", "ABC", "", " ", "a ", "é", "E", "e", "ß", "ss", "S", "中", "中文", "0", "00", "Ａ",
-    "b\0", "'", "\\", "b  ", "É",
+    "a", "A", "b", "B", "ab", "AB", "aB", "abc", "abd", "ABC", "", " ", "a ", "é", "E", "e", "ß", "ss", "S",
+    "中", "中文", "0", "00", "Ａ", "b\0", "'", "\\", "b  ", "É",
 ];
 
 fn text(rng: &mut StdRng, column: &Column, most: u64, key: bool) -> String {

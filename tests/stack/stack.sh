@@ -1,8 +1,8 @@
 #!/bin/bash
-# A real Kafka, MariaDB and TiDB (with a Drainer stage) on 127.0.0.1, for tests.
+# A real Kafka, MariaDB and TiDB (with a Drainer stage) and a stand-in for AnalyticDB on 127.0.0.1, for tests.
 #
 #   stack.sh build                      packages, jars, binaries, once
-#   stack.sh start [PART...]            kafka mariadb tidb (default: all); returns when they are ready
+#   stack.sh start [PART...]            kafka mariadb tidb adb (default: all); returns when they are ready
 #   stack.sh stop [--wipe] [PART...]    --wipe removes the data and everything else in STACK_DIR
 #   stack.sh status
 #   stack.sh control METHOD PATH        the Drainer stage's control endpoint, see README.md
@@ -39,10 +39,19 @@ install_packages() {
   for c in mariadbd java mvn go; do command -v "$c" >/dev/null || fail "$c could not be installed"; done
 }
 
+# Cargo knows by itself when there is nothing to do.
+build_adb() {
+  mkdir -p "$build/bin"
+  (cd "$here/../.." && cargo build -q -p adb-stand-in 9>&-)
+  local made=${CARGO_TARGET_DIR:-$here/../../target}/debug/adb-stand-in
+  cmp -s "$made" "$build/bin/adb-stand-in" || { cp "$made" "$build/bin/adb-stand-in.new" && mv -f "$build/bin/adb-stand-in.new" "$build/bin/adb-stand-in"; }
+}
+
 build() {
   mkdir -p "$build"
   exec 9>"$build/lock"
   flock 9
+  build_adb
   local made
   made=$(cd "$here" && find stack.sh kafka tidb -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum)
   if [ -f "$build/made" ] && [ "$(cat "$build/made")" = "$made" ]; then
@@ -71,20 +80,20 @@ build() {
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# One reserved block of eight ports for each STACK_DIR, below the range that
+# One reserved block of sixteen ports for each STACK_DIR, below the range that
 # the kernel hands out to clients. A reservation ends with its STACK_DIR.
 reserve_block() {
   local root base n owner
   root=${TMPDIR:-/tmp}/stack-ports-$(id -u)
   mkdir -p "$root"
   for _ in $(seq 200); do
-    base=$((15000 + 8 * (RANDOM % 2000)))
+    base=$((15000 + 16 * (RANDOM % 1000)))
     if ! mkdir "$root/$base" 2>/dev/null; then
       owner=$(cat "$root/$base/owner" 2>/dev/null || true)
       [ -z "$owner" ] || [ -f "$owner/ports" ] || rm -rf "${root:?}/$base"
       continue
     fi
-    for n in 0 1 2 3 4 5 6 7; do
+    for n in 0 1 2 3 4 5 6 7 8 9 10; do
       if listening $((base + n)); then rm -rf "${root:?}/$base"; continue 2; fi
     done
     printf '%s\n%s\n' "$base" "$root/$base" >"$dir/ports" # before the owner: an owner without it is gone
@@ -96,13 +105,16 @@ reserve_block() {
 
 choose_ports() {
   local base=0
-  if [ -z "${KAFKA_PORT:-}" ] || [ -z "${MARIADB_PORT:-}" ] || [ -z "${TIDB_PORT:-}" ]; then
+  if [ -z "${KAFKA_PORT:-}" ] || [ -z "${MARIADB_PORT:-}" ] || [ -z "${TIDB_PORT:-}" ] || [ -z "${ADB_PORT:-}" ]; then
     [ -f "$dir/ports" ] || reserve_block
     base=$(head -1 "$dir/ports")
   fi
   kafka_port=${KAFKA_PORT:-$base}
   controller_port=${KAFKA_CONTROLLER_PORT:-$([ -n "${KAFKA_PORT:-}" ] && echo $((KAFKA_PORT + 1)) || echo $((base + 1)))}
   mariadb_port=${MARIADB_PORT:-$((base + 2))}
+  adb_port=${ADB_PORT:-$((base + 8))}
+  adb_control_port=$((adb_port + 1))
+  adb_mariadb_port=$((adb_port + 2))
   # TiDB's others follow its own port.
   tidb_port=${TIDB_PORT:-$((base + 3))}
   status_port=${TIDB_STATUS_PORT:-$((tidb_port + 1))}
@@ -118,6 +130,8 @@ MARIADB_PORT=$mariadb_port
 TIDB_PORT=$tidb_port
 TIDB_STATUS_PORT=$status_port
 DRAINER_CONTROL=127.0.0.1:$control_port
+ADB_PORT=$adb_port
+ADB_CONTROL=127.0.0.1:$adb_control_port
 TOPIC=$topic
 TIDB_TZ=$tz
 P
@@ -223,21 +237,37 @@ P
   "$build/bin/produce" -brokers "127.0.0.1:$kafka_port" -topic "$topic" -partitions "${TOPIC_PARTITIONS:-1}" -create-only
 }
 
-start_mariadb() {
-  running mariadb && return
-  local data=$dir/mariadb user=()
+# mariadb_server PART PORT BUFFER_POOL [OPTION...]
+mariadb_server() {
+  local part=$1 port=$2 pool=$3 user=()
+  shift 3
+  local data=$dir/$part
   if [ "$(id -u)" = 0 ]; then user=(--user=root); fi
   if [ ! -f "$data/installed" ]; then
     rm -rf "$data"
     mkdir -p "$data"
-    mariadb-install-db --no-defaults "${user[@]}" --datadir="$data" --auth-root-authentication-method=normal --skip-test-db >"$dir/mariadb-install.log" 2>&1
+    mariadb-install-db --no-defaults "${user[@]}" --datadir="$data" --auth-root-authentication-method=normal --skip-test-db >"$dir/$part-install.log" 2>&1
     touch "$data/installed"
   fi
-  launch mariadb mariadbd --no-defaults "${user[@]}" --datadir="$data" --socket=mysqld.sock \
-    --bind-address=127.0.0.1 --port="$mariadb_port" --skip-name-resolve --skip-log-bin --max-connections=500 \
-    --innodb-buffer-pool-size=256M --innodb-log-file-size=64M --innodb-flush-log-at-trx-commit=2 \
-    --max-allowed-packet=64M --local-infile=1 --character-set-server=utf8mb4
-  ready mariadb mariadb-admin --no-defaults -h127.0.0.1 -P"$mariadb_port" -uroot ping
+  launch "$part" mariadbd --no-defaults "${user[@]}" --datadir="$data" --socket=mysqld.sock \
+    --bind-address=127.0.0.1 --port="$port" --skip-name-resolve --skip-log-bin --max-connections=500 \
+    --innodb-buffer-pool-size="$pool" --innodb-log-file-size=64M --innodb-flush-log-at-trx-commit=2 \
+    --max-allowed-packet=64M --character-set-server=utf8mb4 "$@"
+  ready "$part" mariadb-admin --no-defaults -h127.0.0.1 -P"$port" -uroot ping
+}
+
+start_mariadb() {
+  running mariadb || mariadb_server mariadb "$mariadb_port" 256M --local-infile=1
+}
+
+# The stand-in, and a MariaDB of its own behind it: strict, without zero dates, comparing bytes.
+start_adb() {
+  [ -x "$build/bin/adb-stand-in" ] || build_adb
+  running adb-mariadb || mariadb_server adb-mariadb "$adb_mariadb_port" 64M --local-infile=0 --collation-server=utf8mb4_nopad_bin \
+    --sql-mode=STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION
+  running adb && return
+  launch adb "$build/bin/adb-stand-in" "$adb_port" "$adb_control_port" "$adb_mariadb_port"
+  ready adb listening "$adb_port"
 }
 
 start_tidb() {
@@ -251,9 +281,9 @@ start_tidb() {
 
 start() {
   local p parts=()
-  [ $# -gt 0 ] || set -- kafka mariadb tidb
+  [ $# -gt 0 ] || set -- kafka mariadb tidb adb
   for p in "$@"; do
-    case $p in kafka | mariadb | tidb) running "$p" || parts+=("start_$p") ;; *) fail "no such part: $p" ;; esac
+    case $p in kafka | mariadb | tidb | adb) running "$p" || parts+=("start_$p") ;; *) fail "no such part: $p" ;; esac
   done
   [ ${#parts[@]} -gt 0 ] || return 0
   [ -f "$build/made" ] || fail "nothing is built in $build: run stack.sh build"
@@ -273,15 +303,18 @@ stop() {
     [ $# = 0 ] || fail "--wipe is for the whole stack"
     signal=KILL # the data goes anyway
   fi
-  [ $# -gt 0 ] || set -- tidb kafka mariadb
+  [ $# -gt 0 ] || set -- tidb kafka mariadb adb
   # TiDB first: it sends what was committed, for which it needs Kafka.
   for p in "$@"; do [ "$p" != tidb ] || end_part tidb $signal; done
   local others=()
-  for p in "$@"; do [ "$p" = tidb ] || others+=("end_part $p $signal"); done
+  for p in "$@"; do
+    [ "$p" = tidb ] || others+=("end_part $p $signal")
+    [ "$p" != adb ] || others+=("end_part adb-mariadb $signal")
+  done
   [ ${#others[@]} = 0 ] || together "${others[@]}"
   if [ $wipe = 1 ]; then
     [ ! -f "$dir/ports" ] || rm -rf "$(sed -n 2p "$dir/ports")"
-    rm -rf "${dir:?}"/{kafka,mariadb,tidb} "${dir:?}"/{env,ports,kafka.properties} "${dir:?}"/*.log
+    rm -rf "${dir:?}"/{kafka,mariadb,tidb,adb-mariadb} "${dir:?}"/{env,ports,kafka.properties} "${dir:?}"/*.log
     rmdir "$dir" 2>/dev/null || true
   fi
 }
@@ -304,7 +337,7 @@ build) build ;;
 start) start "$@" ;;
 stop) stop "$@" ;;
 status)
-  for p in kafka mariadb tidb; do if running $p; then echo "$p running, pid $(pid_of $p)"; else echo "$p stopped"; fi; done
+  for p in kafka mariadb tidb adb; do if running $p; then echo "$p running, pid $(pid_of $p)"; else echo "$p stopped"; fi; done
   [ ! -f "$dir/env" ] || cat "$dir/env"
   ;;
 control) control "$@" ;;

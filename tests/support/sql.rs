@@ -1,4 +1,4 @@
-//! Plain sessions to the stack's TiDB and MariaDB, apart from the product's own code.
+//! Plain sessions to the stack's TiDB, MariaDB and stand-in for AnalyticDB, apart from the product's own code.
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
@@ -22,6 +22,10 @@ pub async fn tidb(stack: &Stack) -> Conn {
 
 pub async fn mariadb(stack: &Stack) -> Conn {
     connect(stack.mariadb_port).await
+}
+
+pub async fn adb(stack: &Stack) -> Conn {
+    connect(stack.adb_port).await
 }
 
 pub fn quote(name: &str) -> String {

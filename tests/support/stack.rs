@@ -1,4 +1,4 @@
-//! The running test stack (tests/stack): where its Kafka, MariaDB, TiDB and Drainer stage listen, and its tools.
+//! The running test stack (tests/stack): where its Kafka, MariaDB, TiDB, Drainer stage and stand-in for AnalyticDB listen, and its tools.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,11 +18,14 @@ pub struct Stack {
     pub kafka: String,
     pub mariadb_port: u16,
     pub tidb_port: u16,
+    /// Of the stand-in for AnalyticDB.
+    pub adb_port: u16,
     /// The topic that the Drainer stage writes to.
     pub topic: String,
     /// Zone of TiDB and of the Drainer stage.
     pub zone: String,
     drainer: String,
+    adb: String,
 }
 
 /// What `produce` reports.
@@ -68,9 +71,11 @@ impl Stack {
             kafka: setting("KAFKA"),
             mariadb_port: port("MARIADB_PORT"),
             tidb_port: port("TIDB_PORT"),
+            adb_port: port("ADB_PORT"),
             topic: setting("TOPIC"),
             zone: setting("TIDB_TZ"),
             drainer: setting("DRAINER_CONTROL"),
+            adb: setting("ADB_CONTROL"),
         })
     }
 
@@ -129,14 +134,34 @@ impl Stack {
     /// # Errors
     /// What it answers when it refuses.
     pub async fn try_drainer(&self, method: reqwest::Method, path: &str) -> Result<Value, Value> {
-        let answer = reqwest::Client::new()
-            .request(method, format!("http://{}{path}", self.drainer))
-            .send()
-            .await
-            .expect("the control endpoint answers");
-        let good = answer.status().is_success();
-        let body = answer.json().await.expect("the control endpoint speaks JSON");
-        if good { Ok(body) } else { Err(body) }
+        call(&self.drainer, method, path).await
+    }
+
+    /// Asks the stand-in for AnalyticDB for a fault, as in tests/stack/README.md: `do=lock&match=my_schema`. Gives its id.
+    pub async fn adb_fault(&self, query: &str) -> u64 {
+        let answer = self.adb(reqwest::Method::POST, &format!("/adb/fault?{query}")).await;
+        answer["id"].as_u64().expect("the id of a fault")
+    }
+
+    pub async fn adb_clear(&self, fault: u64) {
+        self.adb(reqwest::Method::POST, &format!("/adb/clear?id={fault}")).await;
+    }
+
+    /// How often a fault has happened.
+    pub async fn adb_happened(&self, fault: u64) -> u64 {
+        let status = self.adb(reqwest::Method::GET, "/adb/status").await;
+        let mut faults = status["faults"].as_array().expect("the faults").iter();
+        faults.find(|other| other["id"] == fault).and_then(|fault| fault["happened"].as_u64()).unwrap_or(0)
+    }
+
+    /// The last writes that AnalyticDB's rules refused and whose text contains all these words, divided by `|`.
+    pub async fn adb_refused(&self, words: &str) -> Vec<Value> {
+        let status = self.adb(reqwest::Method::GET, &format!("/adb/status?match={words}")).await;
+        status["last_refused"].as_array().expect("what was refused").clone()
+    }
+
+    async fn adb(&self, method: reqwest::Method, path: &str) -> Value {
+        call(&self.adb, method, path).await.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     pub async fn drainer(&self, method: reqwest::Method, path: &str) -> Value {
@@ -166,4 +191,16 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Calls a control endpoint.
+async fn call(endpoint: &str, method: reqwest::Method, path: &str) -> Result<Value, Value> {
+    let answer = reqwest::Client::new()
+        .request(method, format!("http://{endpoint}{path}"))
+        .send()
+        .await
+        .expect("the control endpoint answers");
+    let good = answer.status().is_success();
+    let body = answer.json().await.expect("the control endpoint speaks JSON");
+    if good { Ok(body) } else { Err(body) }
 }

@@ -9,7 +9,7 @@ use super::default;
 use super::problem::Problem;
 use super::statements::{Done, TargetStatement, rename_tables, truncate_table};
 use super::table::{TableOptions, TargetKey, TargetTable};
-use crate::model::{ColumnDefault, Dialect, KeyKind, Table, TableName};
+use crate::model::{ColumnDefault, Dialect, KeyKind, Table, TableName, TypeName};
 use crate::sql::ddl::ast::{AlterClause, ColumnPosition};
 use crate::sql::literal;
 
@@ -204,11 +204,33 @@ impl Change<'_> {
         let done = Done::ColumnExists { table: self.table(), column: name.to_owned() };
         let quoted = literal::name(name);
         let source = self.source.column(name);
+        let said = source.is_some_and(|column| {
+            matches!(column.default, Some(ColumnDefault::Literal(_) | ColumnDefault::Bits(_)))
+        });
+        if said && self.new.column(name).is_some_and(|column| column.default.is_none()) {
+            // They would hold NULL, or whatever the target makes of no value.
+            return Err(self.impossible(
+                name,
+                "existing rows have the new column's default on the source, and the target cannot take that default",
+            ));
+        }
         let now = source.is_some_and(|column| {
             matches!(column.default, Some(ColumnDefault::CurrentTimestamp { .. }))
                 && column.generated.is_none()
         });
         let current = self.new.column(name).and_then(|column| column.default.as_deref());
+        // What TiDB gives to rows that are there: without a default it is the JSON null, not an empty text.
+        let json = self.dialect == Dialect::Mysql
+            && source.is_some_and(|column| {
+                column.ty.name == TypeName::Json && !column.nullable && column.generated.is_none()
+            });
+        if json && current.is_none() {
+            let first = format!("ADD COLUMN {quoted} {definition} DEFAULT 'null'{place}");
+            return Ok(vec![
+                self.statement(first, done),
+                self.statement(format!("MODIFY COLUMN {quoted} {definition}"), Done::Rerun),
+            ]);
+        }
         let (Some(source), Some(current), true) = (source, current, now) else {
             let mut statement = self.statement(format!("ADD COLUMN {quoted} {definition}{place}"), done);
             let dropped = source.is_some_and(|column| {

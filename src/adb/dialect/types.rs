@@ -67,7 +67,7 @@ pub(super) fn mysql(ty: &ColumnType, text: &TargetText) -> Mapped {
                 (Some(digits), Some(scale)) => format!("({digits},{scale})"),
                 _ => String::new(),
             };
-            let form = if double { Form::Double } else { Form::Float { exact: true } };
+            let form = if double { Form::Double } else { Form::Float };
             mapped(format!("{name}{digits}{}", sign(ty)), form)
         }
         TypeName::Decimal => {
@@ -139,9 +139,7 @@ pub(super) fn adb(
             };
             mapped(name, Form::Integer)
         }
-        TypeName::Float if ty.scale.is_some() || ty.length.unwrap_or(0) <= 24 => {
-            mapped("float", Form::Float { exact: false })
-        }
+        TypeName::Float if ty.scale.is_some() || ty.length.unwrap_or(0) <= 24 => mapped("float", Form::Float),
         TypeName::Float | TypeName::Double => mapped("double", Form::Double),
         TypeName::Decimal => adb_decimal(column, lossy.decimal, exact)?,
         TypeName::Bit => mapped("varchar(20)", Form::Bits { quoted: true }),
@@ -187,7 +185,7 @@ fn adb_decimal(column: &Column, policy: LossyPolicy, exact: bool) -> Result<Mapp
             detail,
             "set lossy.decimal to `varchar` (exact, as text) or `clamp` (rounded, counted)",
         )),
-        LossyPolicy::Clamp if exact => Err(Problem::refuse(&column.name, detail, EXACT_HINT)),
+        LossyPolicy::Clamp if exact => Err(Problem::refuse(&column.name, detail, EXACT_DECIMAL)),
         LossyPolicy::Clamp => {
             let integer = (digits - scale).min(ADB_DIGITS);
             let scale = ADB_DIGITS - integer;
@@ -204,8 +202,9 @@ fn adb_decimal(column: &Column, policy: LossyPolicy, exact: bool) -> Result<Mapp
     }
 }
 
-const EXACT_HINT: &str =
-    "a key, distribution or partition column cannot be clamped: set the policy to `varchar`";
+/// Nothing that identifies a row may be clamped: two rows could become one.
+const EXACT_DECIMAL: &str = "a key, distribution or partition column cannot be clamped: set lossy.decimal to `varchar` (exact, as text)";
+const EXACT_FRACTION: &str = "a key, distribution or partition column cannot be clamped: set lossy.fraction to `varchar` (exact, as text)";
 
 fn adb_temporal(
     column: &Column,
@@ -225,7 +224,7 @@ fn adb_temporal(
     }
     if fine && (exact || lossy.fraction == LossyPolicy::Refuse) {
         let hint = if exact {
-            EXACT_HINT
+            EXACT_FRACTION
         } else {
             "set lossy.fraction to `clamp` (cut to milliseconds, counted) or `varchar`"
         };

@@ -39,7 +39,7 @@ impl Encoder {
             | Form::SetNumber { .. }
             | Form::EnumLabel(_)
             | Form::SetLabels(_) => push_integer(out, i128::from(number::bits(value)?)),
-            Form::Float { .. } => push_double(out, f64::from(number::double(value)? as f32)),
+            Form::Float => push_double(out, f64::from(number::double(value)? as f32)),
             Form::Double => push_double(out, number::double(value)?),
             Form::Decimal { .. } => match value {
                 Value::Text(text) | Value::Bytes(text) => push_decimal(out, text)?,

@@ -147,7 +147,7 @@ fn clamp(out: &mut Vec<u8>, decimal: &Decimal<'_>, limit: DecimalLimit) -> Resul
         out.extend(decimal.fraction.iter().copied().chain(std::iter::repeat(b'0')).take(scale));
     }
     let cut = decimal.fraction.get(scale..).unwrap_or_default();
-    let mut pushed = if cut.iter().any(|byte| *byte != b'0') { Pushed::CLAMPED } else { Pushed::PLAIN };
+    let mut pushed = if cut.iter().any(|byte| *byte != b'0') { Pushed::DECIMAL } else { Pushed::PLAIN };
     let digits = out.get_mut(start..).unwrap_or_default();
     if cut.first().is_some_and(|digit| *digit >= b'5') {
         for digit in digits.iter_mut().rev().filter(|byte| **byte != b'.') {
@@ -167,7 +167,7 @@ fn clamp(out: &mut Vec<u8>, decimal: &Decimal<'_>, limit: DecimalLimit) -> Resul
             out.push(b'.');
             out.extend(std::iter::repeat_n(b'9', scale));
         }
-        pushed = Pushed::CLAMPED;
+        pushed = Pushed::DECIMAL;
     }
     Ok(pushed)
 }

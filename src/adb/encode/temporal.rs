@@ -4,6 +4,12 @@ use super::{Pushed, Reason};
 use crate::model::Zone;
 use crate::task::spec::LossyPolicy;
 
+pub(super) const OUTSIDE_A_DAY: Reason =
+    "a time outside 00:00:00..23:59:59, which is all that the target has";
+pub(super) const NO_CALENDAR_DATE: Reason =
+    "a zero date, or a day that its month does not have, which the target refuses";
+pub(super) const TOO_FINE: Reason = "finer than milliseconds, which is all that the target has";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TemporalKind {
     Date,
@@ -13,12 +19,12 @@ pub(crate) enum TemporalKind {
     Timestamp,
 }
 
-/// What becomes of a date with a zero year, month or day.
+/// What becomes of a date that no calendar has: a zero year, month or day, the 31st of a month with 30.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ZeroDate {
     Keep,
     Refuse,
-    /// `0000-00-00` becomes NULL, zero months and days become 01.
+    /// `0000-00-00` becomes NULL, any other the nearest day: zero months and days become 01, a day too many the last of its month.
     Null,
     /// The same for a NOT NULL column: `0000-00-00` becomes `0001-01-01`.
     FirstDay,
@@ -68,7 +74,9 @@ impl Temporal {
         let part = |from: usize, to: usize| date.get(from..to).unwrap_or_default();
         let (year, month, day) = (part(0, 4), part(5, 7), part(8, 10));
         let zero = (year == b"0000", month == b"00", day == b"00");
-        if self.zero_date == ZeroDate::Keep || zero == (false, false, false) {
+        let last = last_day(year, month);
+        let real = zero == (false, false, false) && day <= last;
+        if self.zero_date == ZeroDate::Keep || real {
             out.push(b'\'');
             out.extend_from_slice(date);
             let pushed = self.push_clock(time, out)?;
@@ -76,7 +84,7 @@ impl Temporal {
             return Ok(pushed);
         }
         if self.zero_date == ZeroDate::Refuse {
-            return Err("a zero date, which the target does not have (see lossy.zero_date)");
+            return Err(NO_CALENDAR_DATE);
         }
         if zero == (true, true, true) && self.zero_date == ZeroDate::Null {
             out.extend_from_slice(b"NULL");
@@ -89,14 +97,14 @@ impl Temporal {
         } else {
             out.push(b'\'');
             out.extend_from_slice(year);
-            for part in [month, day] {
-                out.push(b'-');
-                out.extend_from_slice(if part == b"00" { b"01" } else { part });
-            }
+            out.push(b'-');
+            out.extend_from_slice(if zero.1 { b"01" } else { month });
+            out.push(b'-');
+            out.extend_from_slice(if zero.2 { b"01" } else { day.min(last) });
             self.push_clock(time, out)?;
             out.push(b'\'');
         }
-        Ok(Pushed::CLAMPED)
+        Ok(Pushed::ZERO_DATE)
     }
 
     fn push_time(&self, text: &[u8], out: &mut Vec<u8>) -> Result<Pushed, Reason> {
@@ -119,11 +127,15 @@ impl Temporal {
         out.push(b'\'');
         let pushed = match self.time {
             Some(LossyPolicy::Refuse) if negative || long => {
-                return Err("outside 00:00:00..23:59:59, which is all that the target has (see lossy.time)");
+                return Err(OUTSIDE_A_DAY);
             }
             Some(LossyPolicy::Clamp) if negative || long => {
                 out.extend_from_slice(if negative { b"00:00:00" } else { b"23:59:59" });
-                Pushed::CLAMPED
+                if !negative && !fraction.is_empty() {
+                    // As fine as the column, up to milliseconds.
+                    out.extend(b".999".iter().take(fraction.len()));
+                }
+                Pushed::TIME
             }
             _ => {
                 if negative {
@@ -144,18 +156,29 @@ impl Temporal {
         let (kept, cut) = clock.split_at(kept);
         let lost = cut.iter().any(|byte| *byte != b'0');
         match self.fraction {
-            Some(LossyPolicy::Refuse) if lost => {
-                Err("more than milliseconds, which is all that the target has (see lossy.fraction)")
-            }
+            Some(LossyPolicy::Refuse) if lost => Err(TOO_FINE),
             Some(LossyPolicy::Refuse | LossyPolicy::Clamp) => {
                 out.extend_from_slice(kept);
-                Ok(if lost { Pushed::CLAMPED } else { Pushed::PLAIN })
+                Ok(if lost { Pushed::FRACTION } else { Pushed::PLAIN })
             }
             Some(LossyPolicy::Varchar) | None => {
                 out.extend_from_slice(clock);
                 Ok(Pushed::PLAIN)
             }
         }
+    }
+}
+
+/// The last day of a month, as digits; 31 where there is no such month.
+fn last_day(year: &[u8], month: &[u8]) -> &'static [u8] {
+    let number = |digits: &[u8]| digits.iter().fold(0_u32, |sum, digit| sum * 10 + u32::from(digit & 15));
+    match month {
+        b"04" | b"06" | b"09" | b"11" => b"30",
+        b"02" => {
+            let year = number(year);
+            if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) { b"29" } else { b"28" }
+        }
+        _ => b"31",
     }
 }
 

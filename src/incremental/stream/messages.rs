@@ -1,0 +1,164 @@
+//! Takes the messages of the topic: each once, in its place, or late.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{Stream, corrupt};
+use crate::binlog::{ChangeSource, Fingerprint, Incoming, Kind, Message, RawMessage, Seen, Shape, Verdict};
+use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::model::{Offset, Position, Tso};
+
+impl<S: ChangeSource> Stream<S> {
+    pub(super) async fn message(&mut self, raw: RawMessage) -> Result<()> {
+        let place = format!("topic {} offset {}", self.topic.name(), raw.offset);
+        self.judge(&raw).await.map_err(|error| {
+            // A row's table, when known, is the better object; the place is never left out.
+            match error.object.clone() {
+                Some(object) if object != place => {
+                    Error { object: Some(format!("{place}, {object}")), ..error }
+                }
+                _ => error.object(place),
+            }
+        })
+    }
+
+    async fn judge(&mut self, raw: &RawMessage) -> Result<()> {
+        let offset = raw.offset;
+        let message = Message::parse(&raw.payload).map_err(corrupt)?;
+        let counts = message.validate().map_err(corrupt)?;
+        let commit_ts = message.commit_ts;
+        if commit_ts <= self.snapshot || matches!(message.kind, Kind::Resolved) {
+            self.passed(offset, Tso(0));
+            return Ok(());
+        }
+        let seen = Seen::new(&Fingerprint::new(&message, &counts), offset, raw.payload.len());
+        match self.seen.judge(&seen) {
+            Verdict::New => self.take(&message, offset, raw.payload.len() as u64).await?,
+            Verdict::Duplicate { .. } => {
+                self.context.progress.duplicates_skipped.fetch_add(1, Relaxed);
+                self.passed(offset, commit_ts);
+            }
+            Verdict::Late { newest } => self.late(&message, raw, newest).await?,
+            Verdict::BelowWindow { floor } => {
+                return Err(Error::new(
+                    ErrorKind::PositionLost,
+                    format!("transaction {commit_ts} comes again or late, and transactions up to {floor} are no longer remembered"),
+                )
+                .endpoint(Endpoint::Kafka)
+                .hint("a Drainer was set back a long way; start a new task, or let it catch up and move this task's checkpoint"));
+            }
+            Verdict::Conflict { first } => {
+                return Err(Error::new(
+                    ErrorKind::CorruptMessage,
+                    format!(
+                        "a second, different transaction {commit_ts}; the first is at offset {}",
+                        first.offset
+                    ),
+                )
+                .endpoint(Endpoint::Kafka)
+                .hint("two Drainers write this topic, or its filter was changed: give each its own topic"));
+            }
+        }
+        self.seen.record(seen);
+        Ok(())
+    }
+
+    /// A message in its place.
+    async fn take(&mut self, message: &Message<'_>, offset: Offset, bytes: u64) -> Result<()> {
+        match message.kind {
+            Kind::Dml(tables) => {
+                let mut nth = 0;
+                for table in tables {
+                    self.table(&table.map_err(corrupt)?, offset, &mut nth, message.commit_ts).await?;
+                }
+                self.batch.transactions += 1;
+                self.batch.message_bytes += bytes;
+                self.passed(offset, message.commit_ts);
+            }
+            Kind::Ddl(ddl) => {
+                self.flush().await?;
+                if !self.lossy.is_empty() {
+                    // The DDL moves the checkpoint itself.
+                    self.save().await?;
+                }
+                let after = self.after(offset, message.commit_ts);
+                self.ddl(&ddl, offset, message.commit_ts, Some(after)).await?;
+                self.read = after;
+                self.applied = after;
+                self.context.progress.set_next_offset(after.next_offset.0);
+            }
+            Kind::Resolved => {}
+        }
+        Ok(())
+    }
+
+    /// A transaction that newer ones have overtaken on their way (source-drainer.md 0.7). It is applied, and then what was
+    /// applied of the newer ones is applied again: every key ends with its newest image, whoever came first. A crash
+    /// in between repeats both, for the position moves only afterwards.
+    async fn late(&mut self, message: &Message<'_>, raw: &RawMessage, newest: Tso) -> Result<()> {
+        let commit_ts = message.commit_ts;
+        self.context.progress.late_transactions.fetch_add(1, Relaxed);
+        tracing::warn!(task.id = %self.context.task, offset = raw.offset.0, %commit_ts, %newest, "late transaction");
+        let refuse = |what: &str| {
+            Error::new(
+                ErrorKind::PositionLost,
+                format!("{what} {commit_ts} comes after newer transactions (up to {newest})"),
+            )
+            .endpoint(Endpoint::Kafka)
+            .hint("the broker or Drainer changed the order; copy the tables again with a new task")
+        };
+        if matches!(message.kind, Kind::Ddl(_)) {
+            return Err(refuse("DDL"));
+        }
+        if self.seen.newer_than(commit_ts).any(|seen| seen.shape() == Shape::Ddl) {
+            return Err(refuse("a transaction that belongs before a DDL:"));
+        }
+        self.flush().await?;
+        let newer: HashSet<(Offset, Tso)> =
+            self.seen.newer_than(commit_ts).map(|seen| (seen.offset, seen.commit_ts)).collect();
+        let before = self.read;
+        self.take(message, raw.offset, raw.payload.len() as u64).await?;
+        let after = self.read;
+        self.read = before;
+        self.flush().await?;
+        if let Some(first) = newer.iter().map(|(offset, _)| *offset).min() {
+            let mut again = self.topic.open(first).await?;
+            while let Incoming::Message(old) = again.next().await? {
+                if old.offset >= raw.offset {
+                    break;
+                }
+                let message = Message::parse(&old.payload).map_err(corrupt)?;
+                // Only first copies, and only of what is newer: the rest is in the target as it should be.
+                if !newer.contains(&(old.offset, message.commit_ts)) {
+                    continue;
+                }
+                match message.kind {
+                    Kind::Dml(tables) => {
+                        let mut nth = 0;
+                        for table in tables {
+                            self.table(&table.map_err(corrupt)?, old.offset, &mut nth, message.commit_ts)
+                                .await?;
+                        }
+                    }
+                    Kind::Ddl(_) | Kind::Resolved => {}
+                }
+            }
+            self.flush().await?;
+        }
+        self.read = after;
+        let detail =
+            serde_json::json!({"offset": raw.offset.to_string(), "commit_ts": commit_ts.to_string()});
+        self.context
+            .store
+            .event(Some(&self.context.task), "late_transaction", None, "late transaction applied", detail)
+            .await
+    }
+
+    pub(super) fn after(&self, offset: Offset, commit_ts: Tso) -> Position {
+        Position { next_offset: Offset(offset.0 + 1), commit_ts: self.read.commit_ts.max(commit_ts) }
+    }
+
+    pub(super) fn passed(&mut self, offset: Offset, commit_ts: Tso) {
+        self.read = self.after(offset, commit_ts);
+    }
+}

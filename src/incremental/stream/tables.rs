@@ -1,0 +1,164 @@
+//! From the rows of a message to the layout of their table, and into the batch.
+
+use std::sync::Arc;
+
+use super::{Stream, corrupt, text};
+use crate::binlog::{ChangeSource, TableChange};
+use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::incremental::batch::Place;
+use crate::incremental::catalog::Resolved;
+use crate::incremental::layout::Layout;
+use crate::model::{Dialect, Offset, TableName, Tso};
+
+/// Mutations between two looks at the batch's size within one message.
+const LOOK_EVERY: u64 = 256;
+
+/// Where the rows of a message table go.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    Layout(Arc<Layout>),
+    Skip,
+}
+
+impl<S: ChangeSource> Stream<S> {
+    /// Folds the changes of one table entry; `nth` counts the message's changes.
+    pub(super) async fn table(
+        &mut self,
+        table: &TableChange<'_>,
+        offset: Offset,
+        nth: &mut u64,
+        commit_ts: Tso,
+    ) -> Result<()> {
+        let Target::Layout(layout) = self.target(table).await? else {
+            *nth += table.mutations().count() as u64;
+            return Ok(());
+        };
+        let mut slot = self.slot(&layout).await?;
+        let mut until_look = LOOK_EVERY;
+        for mutation in table.mutations() {
+            let mutation = mutation.map_err(corrupt)?;
+            self.batch.fold(
+                slot,
+                &mutation,
+                Place { offset: offset.0, nth: *nth },
+                commit_ts.physical_ms(),
+            )?;
+            *nth += 1;
+            until_look -= 1;
+            if until_look == 0 {
+                until_look = LOOK_EVERY;
+                // A transaction larger than a batch goes out in parts; the position moves only after the last.
+                if self.batch.bytes() > self.batch_bytes {
+                    if self.context.cancel.is_cancelled() {
+                        // The position is still before this message.
+                        return Err(Error::cancelled());
+                    }
+                    self.flush().await?;
+                    slot = self.slot(&layout).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn slot(&mut self, layout: &Arc<Layout>) -> Result<usize> {
+        if let Some(slot) = self.batch.slot(layout) {
+            return Ok(slot);
+        }
+        self.flush().await?;
+        self.batch.slot(layout).ok_or_else(|| Error::internal("an empty batch has no place for a table"))
+    }
+
+    async fn target(&mut self, table: &TableChange<'_>) -> Result<Target> {
+        self.scratch.clear();
+        for part in [table.schema, table.table, table.columns_bytes()] {
+            self.scratch.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            self.scratch.extend_from_slice(part);
+        }
+        if let Some(target) = self.layouts.get(&self.scratch) {
+            return Ok(target.clone());
+        }
+        let key = std::mem::take(&mut self.scratch);
+        let name = TableName::new(text(table.schema)?, text(table.table)?);
+        let mut resolved = self.catalog.resolve(&name)?;
+        while !fits(&resolved, table) && self.look_ahead(&name, matches!(resolved, Resolved::Dropped)).await?
+        {
+            resolved = self.catalog.resolve(&name)?;
+        }
+        if matches!(resolved, Resolved::Table(_)) && !fits(&resolved, table) {
+            // Drainer may be down: it sends the DDL when it is back, and the row waits for it.
+            return Err(Error::new(ErrorKind::Contention, "rows in a layout whose DDL is not in the topic yet")
+                .endpoint(Endpoint::Kafka)
+                .object(name)
+                .hint("if Drainer runs and this stays, the table differs from what we know: copy it again with a new task"));
+        }
+        let target = match resolved {
+            Resolved::Table(tracked) => {
+                Target::Layout(Arc::new(Layout::new(&tracked, &table.columns, &self.zone)?))
+            }
+            Resolved::Unselected => Target::Skip,
+            Resolved::Dropped => {
+                tracing::info!(task.id = %self.context.task, table = %name, "late rows of a dropped table are passed over");
+                let detail = serde_json::json!({"table": name.to_string(), "commit_tso": self.read.commit_ts.to_string()});
+                let (store, task) = (&self.context.store, &self.context.task);
+                store
+                    .event(
+                        Some(task),
+                        "late_rows",
+                        None,
+                        "late rows of a dropped table are passed over",
+                        detail,
+                    )
+                    .await?;
+                Target::Skip
+            }
+            Resolved::Unknown => {
+                return Err(Error::new(
+                    ErrorKind::SchemaMismatch,
+                    "rows of a table that the task has never seen",
+                )
+                .object(name)
+                .hint(
+                    "it may have been renamed or restored without an event; copy it again with a new task",
+                ));
+            }
+        };
+        if let Target::Layout(layout) = &target
+            && layout.keyless
+            && self.context.dialect == Dialect::Adb
+        {
+            return Err(Error::new(
+                ErrorKind::Configuration,
+                "AnalyticDB cannot match rows of a table without a key",
+            )
+            .object(name)
+            .hint("give the table a primary key, or exclude it"));
+        }
+        self.layouts.insert(key, target.clone());
+        Ok(target)
+    }
+}
+
+/// False when the table is unknown, or when the message has columns that we do not know *and* lacks columns that we write: a
+/// rename of a column is under way. Unknown columns alone are not added yet, missing ones alone are gone already.
+fn fits(resolved: &Resolved, change: &TableChange<'_>) -> bool {
+    let tracked = match resolved {
+        Resolved::Table(tracked) => tracked,
+        // The name may be taken again by a rename that is still to come.
+        Resolved::Unknown | Resolved::Dropped => return false,
+        Resolved::Unselected => return true,
+    };
+    let sent: Vec<String> =
+        change.columns.iter().map(|column| String::from_utf8_lossy(column.name).to_lowercase()).collect();
+    let lacks = tracked
+        .target
+        .columns
+        .iter()
+        .filter_map(|column| tracked.table.columns.get(column.source_index))
+        .any(|column| !sent.contains(&column.name.to_lowercase()));
+    // Columns of expression indexes are hidden from every definition.
+    let unknown = sent.iter().any(|name| {
+        !name.starts_with("_v$_") && !tracked.hidden.contains(name) && tracked.table.column(name).is_none()
+    });
+    !(lacks && unknown)
+}
