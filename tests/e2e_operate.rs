@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[macro_use]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use support::api::{self, Api};
 use support::history::History;
 use support::server::Server;
-use support::stack::Stack;
+use support::stack::{Dialect, Stack};
 use support::workload::{self, Options, Workload};
 use support::{compare, sql};
 
@@ -28,13 +29,13 @@ async fn task_over(workload: &Workload, stack: &Stack) -> Server {
     let server = Server::start().await;
     server.api.connect(stack).await;
     let include = workload.include();
-    let more = json!({"tables_without_key": "match_row"});
-    server.api.create_task(&api::spec("task", stack, &[&include[0], &include[1]], &more)).await;
+    let policies = api::policies(stack);
+    server.api.create_task(&api::spec("task", stack, &[&include[0], &include[1]], &policies)).await;
     server
 }
 
 async fn assert_equal(workload: &Workload, stack: &Stack) {
-    let (mut source, mut target) = (sql::tidb(stack).await, sql::mariadb(stack).await);
+    let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     let schemas = workload.schemas().map(|schema| (schema, schema));
     compare::assert_schemas_equal(&mut source, &mut target, &schemas).await;
 }
@@ -43,12 +44,15 @@ async fn wait_for_incremental(api: &Api) -> Value {
     api.wait_for("task", "in incremental sync", PATIENCE, |task| task["phase"] == "incremental").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pause_stops_writing_and_resume_goes_on_from_the_checkpoint() {
-    let Some(stack) = Stack::utc("pause_stops_writing_and_resume_goes_on_from_the_checkpoint") else {
-        return;
-    };
-    let workload = Workload::prepare(&stack, "op", workload::seed("operate_pause")).await;
+on_both_targets! {
+    pause_stops_writing_and_resume_goes_on_from_the_checkpoint => pause("op", "opa");
+    a_restart_of_the_process_resumes_what_ran_and_leaves_paused_what_was => restart("or", "ora");
+    a_corrupt_message_stops_the_task_which_names_it_and_has_applied_all_before_it => corrupt("oc", "oca");
+    what_the_drainer_sends_again_is_counted_and_applied_once => sent_again("od", "oda");
+}
+
+async fn pause(stack: Stack, prefix: &str) {
+    let workload = Workload::prepare(&stack, prefix, workload::seed("operate_pause")).await;
     let server = task_over(&workload, &stack).await;
     let api = &server.api;
     api.start("task").await;
@@ -78,24 +82,27 @@ async fn pause_stops_writing_and_resume_goes_on_from_the_checkpoint() {
 }
 
 /// The target's content, in one number.
-async fn changes(stack: &Stack, workload: &Workload) -> Vec<(String, Option<u64>)> {
-    let mut target = sql::mariadb(stack).await;
+async fn changes(stack: &Stack, workload: &Workload) -> Vec<(String, u64)> {
+    let mut target = sql::target(stack).await;
     let mut sums = Vec::new();
     for schema in workload.schemas() {
         for table in sql::tables(&mut target, schema).await {
             let name = format!("{}.{}", sql::quote(schema), sql::quote(&table));
-            let sum: Option<(String, Option<u64>)> =
-                target.query_first(format!("CHECKSUM TABLE {name}")).await.unwrap();
-            sums.extend(sum);
+            let columns = compare::columns(&mut target, &(schema.to_owned(), table)).await;
+            let hashes: Vec<_> = columns
+                .iter()
+                .map(|column| format!("COALESCE(CRC32({}), 7)", sql::quote(&column.name)))
+                .collect();
+            let sum =
+                format!("SELECT COALESCE(SUM(CRC32(CONCAT_WS(',', {}))), 0) FROM {name}", hashes.join(", "));
+            sums.push((name, target.query_first(sum).await.unwrap().unwrap()));
         }
     }
     sums
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_the_process_resumes_what_ran_and_leaves_paused_what_was() {
-    let Some(stack) = Stack::utc("a_restart_of_the_process_resumes_what_ran") else { return };
-    let workload = Workload::prepare(&stack, "or", workload::seed("operate_restart")).await;
+async fn restart(stack: Stack, prefix: &str) {
+    let workload = Workload::prepare(&stack, prefix, workload::seed("operate_restart")).await;
     let mut server = task_over(&workload, &stack).await;
     let api = server.api.clone();
     api.start("task").await;
@@ -118,11 +125,9 @@ async fn a_restart_of_the_process_resumes_what_ran_and_leaves_paused_what_was() 
     sql::drop_schemas(&stack, &workload.schemas()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_corrupt_message_stops_the_task_which_names_it_and_has_applied_all_before_it() {
-    let Some(stack) = Stack::utc("a_corrupt_message_stops_the_task") else { return };
+async fn corrupt(stack: Stack, prefix: &str) {
     const GOOD: i64 = 7;
-    let topic = format!("corrupt_{}", std::process::id());
+    let topic = format!("corrupt_{prefix}_{}", std::process::id());
     let messages = History::open("A/UTC").messages();
     let arguments = ["-file".as_ref(), messages.as_os_str(), "-count".as_ref(), "7".as_ref()];
     stack.produce(&topic, &[&arguments[..], &["-raw-hex".as_ref(), "0800deadbeef".as_ref()]].concat());
@@ -137,20 +142,22 @@ async fn a_corrupt_message_stops_the_task_which_names_it_and_has_applied_all_bef
             "1".as_ref(),
         ],
     );
-    sql::drop_schemas(&stack, &["oc_types"]).await;
+    let schema = format!("{prefix}_types");
+    sql::drop_schemas(&stack, &[&schema]).await;
 
     let server = Server::start().await;
     let api = &server.api;
     api.connect(&stack).await;
-    api.create_task(&json!({
+    let mut spec = json!({
         "name": "task",
         "source": {"kafka": "kafka", "topic": topic},
         "target": "target",
         "phases": {"schema": false, "full": false, "incremental": true},
         "start_at": {"offset": "0"},
-        "objects": {"include": ["a_types.*"], "schemas": {"a_types": {"target": "oc_types"}}},
-    }))
-    .await;
+        "objects": {"include": ["a_types.*"], "schemas": {"a_types": {"target": schema}}},
+    });
+    api::merge(&mut spec, &api::policies(&stack));
+    api.create_task(&spec).await;
     api.start("task").await;
     for round in ["at first", "after resume"] {
         let task = api.wait_for_status("task", "failed", PATIENCE).await;
@@ -169,11 +176,15 @@ async fn a_corrupt_message_stops_the_task_which_names_it_and_has_applied_all_bef
             api.wait_for("task", "a second run", PATIENCE, |task| task["run"] != json!(1)).await;
         }
     }
-    let mut target = sql::mariadb(&stack).await;
-    let rows: Vec<(u64, Option<u64>)> =
-        target.query("SELECT id, g1u FROM oc_types.num ORDER BY id").await.unwrap();
-    assert_eq!(rows, [(1, Some(0)), (3, None), (4, Some(0)), (u64::MAX, Some(u64::MAX - 1))]);
-    sql::drop_schemas(&stack, &["oc_types"]).await;
+    let mut target = sql::target(&stack).await;
+    let rows: Vec<(String, Option<String>)> =
+        target.query(format!("SELECT id, g1u FROM {schema}.num ORDER BY id")).await.unwrap();
+    let numbers: Vec<(u64, Option<u64>)> = rows
+        .iter()
+        .map(|(id, g1u)| (id.parse().unwrap(), g1u.as_ref().map(|text| text.parse().unwrap())))
+        .collect();
+    assert_eq!(numbers, [(1, Some(0)), (3, None), (4, Some(0)), (u64::MAX, Some(u64::MAX - 1))]);
+    sql::drop_schemas(&stack, &[&schema]).await;
 }
 
 /// Each fault of an endpoint is an item that fails, says what was found and what to do.
@@ -260,46 +271,48 @@ async fn lag_stays_at_seconds_while_the_source_is_idle() {
     sql::drop_schemas(&stack, &workload.schemas()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_drainer_sends_again_is_counted_and_applied_once() {
-    let Some(stack) = Stack::utc("what_the_drainer_sends_again_is_counted_and_applied_once") else { return };
-    sql::drop_schemas(&stack, &["od"]).await;
+async fn sent_again(stack: Stack, schema: &str) {
+    sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
+    let (keyed, keyless) = (format!("{schema}.keyed"), format!("{schema}.keyless"));
+    // Only where rows without a key can be followed.
+    let holds_keyless = stack.dialect == Dialect::Mysql;
     sql::run(
         &mut source,
-        &[
-            "CREATE DATABASE od",
-            "CREATE TABLE od.keyed (id INT PRIMARY KEY, v INT)",
-            "CREATE TABLE od.keyless (a INT)",
-        ],
+        &[&format!("CREATE DATABASE {schema}"), &format!("CREATE TABLE {keyed} (id INT PRIMARY KEY, v INT)")],
     )
     .await;
+    if holds_keyless {
+        sql::run(&mut source, &[&format!("CREATE TABLE {keyless} (a INT)")]).await;
+    }
     let server = Server::start().await;
     let api = &server.api;
     api.connect(&stack).await;
-    api.create_task(&api::spec("task", &stack, &["od.*"], &json!({"tables_without_key": "match_row"}))).await;
+    let include = format!("{schema}.*");
+    api.create_task(&api::spec("task", &stack, &[&include], &api::policies(&stack))).await;
     api.start("task").await;
     wait_for_incremental(api).await;
     for i in 0..20 {
-        let keyed = format!("INSERT INTO od.keyed VALUES ({i}, 0)");
-        sql::run(
-            &mut source,
-            &[&keyed, "UPDATE od.keyed SET v = v + 1", "INSERT INTO od.keyless VALUES (1), (1)"],
-        )
-        .await;
+        let insert = format!("INSERT INTO {keyed} VALUES ({i}, 0)");
+        sql::run(&mut source, &[&insert, &format!("UPDATE {keyed} SET v = v + 1")]).await;
+        if holds_keyless {
+            sql::run(&mut source, &[&format!("INSERT INTO {keyless} VALUES (1), (1)")]).await;
+        }
     }
     api.wait_caught_up("task", &stack, PATIENCE).await;
     let before = api.task("task").await["progress"]["duplicates_skipped"].as_u64().expect("a counter");
     let restarted = stack.drainer(Method::POST, "/drainer/restart?back_messages=30").await;
     let resent = restarted["resent"].as_u64().expect("a number");
     assert!(resent >= 30, "{restarted}");
-    sql::run(&mut source, &["DELETE FROM od.keyless LIMIT 3"]).await;
+    if holds_keyless {
+        sql::run(&mut source, &[&format!("DELETE FROM {keyless} LIMIT 3")]).await;
+    }
     let task = api.wait_caught_up("task", &stack, PATIENCE).await;
     let skipped = task["progress"]["duplicates_skipped"].as_u64().expect("a counter") - before;
     assert!(skipped >= 30, "{resent} messages came again, {skipped} were recognised");
-    let mut target = sql::mariadb(&stack).await;
-    compare::assert_schemas_equal(&mut source, &mut target, &[("od", "od")]).await;
-    sql::drop_schemas(&stack, &["od"]).await;
+    let mut target = sql::target(&stack).await;
+    compare::assert_schemas_equal(&mut source, &mut target, &[(schema, schema)]).await;
+    sql::drop_schemas(&stack, &[schema]).await;
 }
 
 /// Times are printed, not judged: a machine of the tests may be busy.

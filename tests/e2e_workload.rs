@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use support::server::Server;
-use support::stack::Stack;
+use support::stack::{Dialect, Stack};
 use support::workload::{self, Options, Workload};
 use support::{api, compare, sql};
 
@@ -19,6 +19,7 @@ const CATCH_UP: Duration = Duration::from_secs(180);
 
 /// The runs on one stack go one after the other: a restart of the Drainer is no part of the plain one.
 static UTC: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static SHANGHAI: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// What happens while the workload runs.
 struct Trouble {
@@ -35,36 +36,48 @@ async fn full_and_incremental_sync_keep_step_with_rows_and_ddl() {
     run("workload_plain", &stack, "wp", Trouble { kills: 0, drainer_restarts: 0 }).await;
 }
 
+/// Everything that AnalyticDB can follow; nothing that is sent to it breaks one of its rules.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_with_analyticdb_as_the_target() {
+    let Some(stack) = Stack::shanghai("the_same_with_analyticdb_as_the_target") else { return };
+    let _turn = SHANGHAI.lock().await;
+    run("workload_adb", &stack.on_adb(), "wa", Trouble { kills: 0, drainer_restarts: 0 }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_with_a_drainer_in_shanghai() {
     let Some(stack) = Stack::shanghai("the_same_with_a_drainer_in_shanghai") else { return };
     assert_eq!(stack.zone, "Asia/Shanghai");
+    let _turn = SHANGHAI.lock().await;
     run("workload_shanghai", &stack, "ws", Trouble { kills: 1, drainer_restarts: 1 }).await;
 }
 
-/// `TIDEGATE_KILLS` asks for more than three.
+/// `TIDEGATE_KILLS` asks for more than three. The seed says which target it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_of_the_server_and_restarts_of_the_drainer_change_nothing_in_the_outcome() {
     let Some(stack) = Stack::utc("kill_9_of_the_server_and_restarts_of_the_drainer") else { return };
     let _turn = UTC.lock().await;
     let kills =
         std::env::var("TIDEGATE_KILLS").map_or(3, |text| text.parse().expect("TIDEGATE_KILLS is a number"));
-    run("workload_kills", &stack, "wk", Trouble { kills, drainer_restarts: 3 }).await;
+    let seed = workload::seed("workload_kills");
+    let stack = if seed % 2 == 1 { stack.on_adb() } else { stack };
+    run_with("workload_kills", &stack, "wk", Trouble { kills, drainer_restarts: 3 }, seed).await;
 }
 
 async fn run(test: &str, stack: &Stack, prefix: &str, trouble: Trouble) {
-    let seed = workload::seed(test);
+    run_with(test, stack, prefix, trouble, workload::seed(test)).await;
+}
+
+async fn run_with(test: &str, stack: &Stack, prefix: &str, trouble: Trouble, seed: u64) {
+    let calm = trouble.kills == 0 && trouble.drainer_restarts == 0;
     let workload = Workload::prepare(stack, prefix, seed).await;
     let mut server = Server::start().await;
     let api = server.api.clone();
     api.connect(stack).await;
     let include = workload.include();
-    let spec = api::spec(
-        "workload",
-        stack,
-        &[&include[0], &include[1]],
-        &json!({"tables_without_key": "match_row", "tuning": {"chunk_rows": 2000}}),
-    );
+    let mut spec =
+        api::spec("workload", stack, &[&include[0], &include[1]], &json!({"tuning": {"chunk_rows": 2000}}));
+    api::merge(&mut spec, &api::policies(stack));
     api.create_task(&spec).await;
     let options = Options { calm_drops: trouble.drainer_restarts > 0, ..Options::default() };
     let running = workload.start(options).await;
@@ -75,11 +88,15 @@ async fn run(test: &str, stack: &Stack, prefix: &str, trouble: Trouble) {
 
     let task = api.wait_caught_up("workload", stack, CATCH_UP).await;
     eprintln!("{test}: {}", task["progress"]);
-    let (mut source, mut target) = (sql::tidb(stack).await, sql::mariadb(stack).await);
+    let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     let schemas = workload.schemas().map(|schema| (schema, schema));
     let (tables, rows) = compare::assert_schemas_equal(&mut source, &mut target, &schemas).await;
     assert!(tables >= 16, "only {tables} tables were left to compare");
     eprintln!("{test}: {tables} tables with {rows} rows are the same on both sides");
+    if stack.dialect == Dialect::Adb && calm {
+        let refused = stack.adb_refused(prefix).await;
+        assert!(refused.is_empty(), "AnalyticDB would refuse: {refused:#?}");
+    }
     api.complete("workload", "stop").await;
     sql::drop_schemas(stack, &workload.schemas()).await;
 }

@@ -180,12 +180,15 @@ fn multi_rename(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
         }
         1 => {
             let back = fresh(rng, &one.schema);
-            (format!("RENAME TABLE {a} TO {back}, {b} TO {a}"), vec!["multi_rename"])
+            (format!("RENAME TABLE {a} TO {back}, {b} TO {a}"), vec!["multi_rename", "unqualified"])
         }
         _ => {
             let (schema_a, schema_b) = (world.schema(rng), world.schema(rng));
             let (new_a, new_b) = (fresh(rng, &schema_a), fresh(rng, &schema_b));
-            (format!("RENAME TABLE {a} TO {new_a}, {b} TO {new_b}"), vec!["multi_rename"])
+            let mut marks = vec!["multi_rename"];
+            marks.extend(unsure(&new_a, &a));
+            marks.extend(unsure(&new_b, &b));
+            (format!("RENAME TABLE {a} TO {new_a}, {b} TO {new_b}"), marks)
         }
     };
     Some(Statement { schema: current, sql, marks })

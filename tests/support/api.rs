@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::stack::Stack;
+use super::stack::{Dialect, Stack};
 
 const BASE: &str = "/api/v1";
 const POLL: Duration = Duration::from_millis(100);
@@ -90,7 +90,8 @@ impl Api {
     pub async fn connect(&self, stack: &Stack) {
         self.put("/connections/tidb", &mysql("tidb", stack.tidb_port)).await;
         self.put("/connections/kafka", &json!({"kind": "kafka", "brokers": [stack.kafka]})).await;
-        self.put("/connections/target", &mysql("mysql", stack.mariadb_port)).await;
+        let (kind, port) = stack.target();
+        self.put("/connections/target", &mysql(kind, port)).await;
     }
 
     pub async fn create_task(&self, spec: &Value) -> Value {
@@ -220,7 +221,7 @@ pub fn mysql(kind: &str, port: u16) -> Value {
     json!({"kind": kind, "host": "127.0.0.1", "port": port, "user": "root"})
 }
 
-/// A spec from the stack's TiDB and topic to its MariaDB, with `more` merged over it.
+/// A spec from the stack's TiDB and topic to its target, with `more` merged over it.
 pub fn spec(name: &str, stack: &Stack, include: &[&str], more: &Value) -> Value {
     let mut spec = json!({
         "name": name,
@@ -232,7 +233,18 @@ pub fn spec(name: &str, stack: &Stack, include: &[&str], more: &Value) -> Value 
     spec
 }
 
-fn merge(into: &mut Value, more: &Value) {
+/// What a task over the workload's tables says beyond its objects: tables without a key where the target can follow them, and every value
+/// exactly, as text where AnalyticDB has no type for it.
+pub fn policies(stack: &Stack) -> Value {
+    match stack.dialect {
+        Dialect::Mysql => json!({"tables_without_key": "match_row"}),
+        Dialect::Adb => {
+            json!({"lossy": {"time": "varchar", "zero_date": "varchar", "decimal": "varchar", "fraction": "varchar"}})
+        }
+    }
+}
+
+pub fn merge(into: &mut Value, more: &Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
             for (name, value) in more {

@@ -5,7 +5,7 @@
 //!   `340000000000000000000...`), the bits must be the same.
 //! * DECIMAL as the server prints it, padded to its scale.
 //! * Dates, times and intervals with six digits of a second; an interval in hours, zero without a sign.
-//! * BIT and binary values in hexadecimal.
+//! * Binary values in hexadecimal, BIT as a number: a target without the type holds its digits as text.
 //! * ENUM and SET by their labels.
 //! * JSON parsed, members in order of their names.
 //! * Text as it is. TiDB hands out the raw bytes of a latin1 column: what is no UTF-8 is read as latin1, which is what a
@@ -21,6 +21,7 @@ pub enum Kind {
     Date,
     Moment,
     Interval,
+    Bit,
     Binary,
     Json,
     /// Text, DECIMAL, ENUM, SET
@@ -37,7 +38,8 @@ impl Kind {
             "date" => Self::Date,
             "datetime" | "timestamp" => Self::Moment,
             "time" => Self::Interval,
-            "bit" | "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Self::Binary,
+            "bit" => Self::Bit,
+            "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Self::Binary,
             "json" => Self::Json,
             _ => Self::Text,
         }
@@ -60,6 +62,9 @@ pub fn from_server(kind: Kind, value: &Value) -> Option<String> {
             interval(*negative, days * 24 + u32::from(*hours), *minutes, *seconds, *micros)
         }
         Value::Bytes(bytes) if kind == Kind::Binary => hexadecimal(bytes),
+        Value::Bytes(bytes) if kind == Kind::Bit => {
+            bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)).to_string()
+        }
         Value::Bytes(bytes) => from_text(kind, bytes),
     })
 }
@@ -70,8 +75,10 @@ pub fn from_tsv(kind: Kind, cell: &[u8]) -> Option<String> {
     if cell == b"\\N" {
         return None;
     }
-    if kind == Kind::Binary {
-        return Some(String::from_utf8(cell.to_vec()).unwrap());
+    if matches!(kind, Kind::Binary | Kind::Bit) {
+        let text = String::from_utf8(cell.to_vec()).unwrap();
+        let number = || u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap().to_string();
+        return Some(if kind == Kind::Bit { number() } else { text });
     }
     let mut bytes = Vec::with_capacity(cell.len());
     let mut rest = cell.iter();
@@ -109,7 +116,7 @@ fn from_text(kind: Kind, bytes: &[u8]) -> String {
         Kind::Json => {
             serde_json::from_str(&text).map_or_else(|_| format!("not JSON: {text}"), |value| json(&value))
         }
-        Kind::Binary | Kind::Date | Kind::Text => text,
+        Kind::Binary | Kind::Bit | Kind::Date | Kind::Text => text,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Are two tables the same? Asked of the servers by plain SELECTs, apart from the product's own code.
 //!
 //! All columns are read over the binary protocol with the session zone at +00:00, generated ones included; the rows are
-//! compared as multisets, so that tables without a key are compared too.
+//! compared as multisets, so that tables without a key are compared too. AnalyticDB has no generated columns: there they must be missing.
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -16,6 +16,7 @@ const SHOWN: usize = 5;
 pub struct Column {
     pub name: String,
     pub kind: Kind,
+    pub generated: bool,
 }
 
 /// Schema and name.
@@ -23,16 +24,22 @@ pub type Name = (String, String);
 
 /// Columns in their order; empty when there is no such table.
 pub async fn columns(connection: &mut Conn, table: &Name) -> Vec<Column> {
-    let rows: Vec<(String, String, u32)> = connection
+    let rows: Vec<(String, String, String, u32)> = connection
         .exec(
-            // After a RENAME of several tables this TiDB lists some twice.
-            "SELECT DISTINCT column_name, data_type, ordinal_position FROM information_schema.columns \
+            // After a RENAME of several tables this TiDB lists some columns twice.
+            "SELECT DISTINCT column_name, data_type, extra, ordinal_position FROM information_schema.columns \
              WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
             (&table.0, &table.1),
         )
         .await
         .unwrap();
-    rows.into_iter().map(|(name, data_type, _)| Column { name, kind: Kind::of(&data_type) }).collect()
+    rows.into_iter()
+        .map(|(name, data_type, extra, _)| {
+            let generated =
+                ["VIRTUAL", "STORED", "PERSISTENT"].iter().any(|word| extra.to_uppercase().contains(word));
+            Column { name, kind: Kind::of(&data_type), generated }
+        })
+        .collect()
 }
 
 /// All rows, each as one text, sorted.
@@ -91,10 +98,30 @@ fn only_in<'a>(left: &'a [String], right: &[String]) -> Vec<&'a String> {
         .collect()
 }
 
+/// Is this the stand-in for AnalyticDB?
+pub async fn is_adb(connection: &mut Conn) -> bool {
+    connection.query_first::<String, _>("SELECT adb_version()").await.is_ok()
+}
+
+/// The source's columns as the target holds them: a BIT that became text is read as text, everything else keeps the source's spelling.
+pub fn as_on(columns: &[Column], target: &[Column]) -> Vec<Column> {
+    let on_target = |name: &str| target.iter().find(|column| column.name.eq_ignore_ascii_case(name));
+    columns
+        .iter()
+        .map(|column| match on_target(&column.name) {
+            Some(other) if column.kind == Kind::Bit && other.kind == Kind::Text => other.clone(),
+            _ => column.clone(),
+        })
+        .collect()
+}
+
 /// Compares a table of the source with one of the target; None when they hold the same.
 pub async fn table(source: &mut Conn, from: &Name, target: &mut Conn, to: &Name) -> Option<String> {
-    let expected_columns = columns(source, from).await;
+    let mut expected_columns = columns(source, from).await;
     let found_columns = columns(target, to).await;
+    if is_adb(target).await {
+        expected_columns.retain(|column| !column.generated);
+    }
     let names = |columns: &[Column]| {
         let mut names: Vec<_> = columns.iter().map(|column| column.name.to_lowercase()).collect();
         names.sort_unstable();
@@ -110,7 +137,7 @@ pub async fn table(source: &mut Conn, from: &Name, target: &mut Conn, to: &Name)
     }
     let expected =
         rows(source, from, &expected_columns).await.unwrap_or_else(|error| panic!("{what}: {error}"));
-    let found = match rows(target, to, &expected_columns).await {
+    let found = match rows(target, to, &as_on(&expected_columns, &found_columns)).await {
         Ok(rows) => rows,
         Err(error) => return Some(format!("{what}: the target cannot be read: {error}")),
     };

@@ -62,9 +62,10 @@ impl History {
         let columns: Vec<_> = header
             .split('\t')
             .map(|name| {
-                let data_type = types.iter().find(|(column, _)| column == name);
-                let (_, data_type) = data_type.unwrap_or_else(|| panic!("{schema}: no type of {name}"));
-                Column { name: name.to_owned(), kind: Kind::of(data_type) }
+                let found = types.iter().find(|(column, ..)| column == name);
+                let (_, data_type, generated) =
+                    found.unwrap_or_else(|| panic!("{schema}: no type of {name}"));
+                Column { name: name.to_owned(), kind: Kind::of(data_type), generated: *generated }
             })
             .collect();
         let mut rows: Vec<_> = lines
@@ -78,12 +79,12 @@ impl History {
     }
 }
 
-/// Name and first word of the type of each column of a SHOW CREATE TABLE.
-fn column_types(create: &str) -> Vec<(String, String)> {
+/// Name and first word of the type of each column of a SHOW CREATE TABLE, and whether it is generated.
+fn column_types(create: &str) -> Vec<(String, String, bool)> {
     let column = regex::Regex::new(r"^  `((?:[^`]|``)+)` ([a-z]+)").unwrap();
     create
         .lines()
-        .filter_map(|line| column.captures(line))
-        .map(|found| (found[1].replace("``", "`"), found[2].to_owned()))
+        .filter_map(|line| Some((column.captures(line)?, line.contains(" GENERATED ALWAYS AS "))))
+        .map(|(found, generated)| (found[1].replace("``", "`"), found[2].to_owned(), generated))
         .collect()
 }

@@ -4,6 +4,9 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+#[macro_use]
+pub mod both;
+
 pub mod api;
 pub mod cell;
 pub mod compare;

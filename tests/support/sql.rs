@@ -3,7 +3,7 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
-use super::stack::Stack;
+use super::stack::{Dialect, Stack};
 
 async fn connect(port: u16) -> Conn {
     let options = OptsBuilder::default()
@@ -28,6 +28,11 @@ pub async fn adb(stack: &Stack) -> Conn {
     connect(stack.adb_port).await
 }
 
+/// The target of the tests on this stack.
+pub async fn target(stack: &Stack) -> Conn {
+    connect(stack.target().1).await
+}
+
 pub fn quote(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
@@ -50,9 +55,10 @@ pub async fn current_tso(tidb: &mut Conn) -> u64 {
 
 /// Drops the schemas on both sides, so that a test starts from nothing.
 pub async fn drop_schemas(stack: &Stack, schemas: &[&str]) {
-    for mut connection in [tidb(stack).await, mariadb(stack).await] {
+    let cascade = if stack.dialect == Dialect::Adb { " CASCADE" } else { "" };
+    for (mut connection, how) in [(tidb(stack).await, ""), (target(stack).await, cascade)] {
         for schema in schemas {
-            run(&mut connection, &[&format!("DROP DATABASE IF EXISTS {}", quote(schema))]).await;
+            run(&mut connection, &[&format!("DROP DATABASE IF EXISTS {}{how}", quote(schema))]).await;
         }
     }
 }

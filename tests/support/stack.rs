@@ -13,8 +13,17 @@ use super::sql;
 /// How long the Drainer stage may take to send what is committed.
 const SETTLE: Duration = Duration::from_secs(60);
 
+/// The kind of the target connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Mysql,
+    Adb,
+}
+
 #[derive(Debug, Clone)]
 pub struct Stack {
+    /// Which of its targets a test writes to: MariaDB, unless it says [`Stack::on_adb`].
+    pub dialect: Dialect,
     pub kafka: String,
     pub mariadb_port: u16,
     pub tidb_port: u16,
@@ -47,6 +56,19 @@ impl Stack {
         Self::find("TIDEGATE_STACK_ENV_SHANGHAI", test)
     }
 
+    /// The same with the stand-in for AnalyticDB as the target.
+    pub fn on_adb(self) -> Self {
+        Self { dialect: Dialect::Adb, ..self }
+    }
+
+    /// Kind and port of the target.
+    pub fn target(&self) -> (&'static str, u16) {
+        match self.dialect {
+            Dialect::Mysql => ("mysql", self.mariadb_port),
+            Dialect::Adb => ("adb", self.adb_port),
+        }
+    }
+
     fn find(variable: &str, test: &str) -> Option<Self> {
         let Some(path) = std::env::var_os(variable) else {
             assert!(
@@ -68,6 +90,7 @@ impl Stack {
         };
         let port = |name: &str| setting(name).parse().unwrap_or_else(|_| panic!("{name} is not a port"));
         Some(Self {
+            dialect: Dialect::Mysql,
             kafka: setting("KAFKA"),
             mariadb_port: port("MARIADB_PORT"),
             tidb_port: port("TIDB_PORT"),

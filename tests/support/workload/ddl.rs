@@ -10,14 +10,15 @@ use std::time::Duration;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
 use super::model::{Column, Model, Table};
 use super::rows;
-use super::template::{ADDITIONS, TEMPLATES};
+use super::template::{ADDITIONS, templates};
 use crate::support::sql::quote;
+use crate::support::stack::Dialect;
 
 /// Tables that live at least and at most.
 const FEWEST: usize = 16;
@@ -31,6 +32,8 @@ pub struct Ddl {
     /// No rows of the table are written during a DROP COLUMN: a Drainer that restarts inside such a stretch exits
     /// (source-drainer.md 10.10).
     pub calm_drops: bool,
+    /// What the target cannot follow is left out: AnalyticDB moves no table to another database.
+    pub dialect: Dialect,
     counter: u32,
     done: BTreeMap<&'static str, u32>,
 }
@@ -41,10 +44,11 @@ impl Ddl {
         model: Arc<Model>,
         schemas: [String; 2],
         seed: u64,
+        dialect: Dialect,
         calm_drops: bool,
     ) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self { connection, model, schemas, rng, calm_drops, counter: 0, done: BTreeMap::new() }
+        Self { connection, model, schemas, rng, calm_drops, dialect, counter: 0, done: BTreeMap::new() }
     }
 
     /// Runs statements at random until it is stopped; gives how many of each kind were done.
@@ -109,7 +113,7 @@ impl Ddl {
             self.execute("CREATE TABLE LIKE", &format!("CREATE TABLE {target} LIKE {}", like.quoted())).await;
             self.model.add(&schema, &name, like.template, Some(like.columns))
         } else {
-            let template = TEMPLATES.choose(&mut self.rng).unwrap();
+            let template = templates(self.dialect).choose(&mut self.rng).unwrap();
             if self.rng.random() {
                 self.use_schema(&schema).await;
                 self.execute(
@@ -150,7 +154,10 @@ impl Ddl {
 
     async fn rename(&mut self) {
         let table = self.model.any(&mut self.rng);
-        let schema = self.any_schema();
+        let schema = match self.dialect {
+            Dialect::Mysql => self.any_schema(),
+            Dialect::Adb => table.schema.clone(),
+        };
         let name = self.free_name(&schema);
         let target = format!("{}.{}", quote(&schema), quote(&name));
         // Without its schema a name says little in the stream; only where it says enough.

@@ -72,7 +72,7 @@ impl Workload {
         for schema in &schemas {
             run(&mut tidb, &[&format!("CREATE DATABASE {}", quote(schema))]).await;
         }
-        for (index, template) in template::TEMPLATES.iter().enumerate() {
+        for (index, template) in template::templates(stack.dialect).enumerate() {
             let schema = &schemas[usize::from(index % 3 == 2)];
             let create =
                 format!("CREATE TABLE {}.{} {}", quote(schema), quote(template.name), template.definition);
@@ -129,8 +129,9 @@ impl Workload {
         let ddl = match options.ddl_pace {
             Some(pace) => {
                 let (model, schemas) = (Arc::clone(&self.model), self.schemas.clone());
-                let ddl =
-                    ddl::Ddl::new(session(&self.stack).await, model, schemas, self.seed, options.calm_drops);
+                let dialect = self.stack.dialect;
+                let connection = session(&self.stack).await;
+                let ddl = ddl::Ddl::new(connection, model, schemas, self.seed, dialect, options.calm_drops);
                 Some(tokio::spawn(ddl.run(pace, stop.clone())))
             }
             None => None,

@@ -6,6 +6,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use crate::support::stack::Dialect;
+
 /// Makes a SQL literal.
 pub type Generate = fn(&mut StdRng) -> String;
 
@@ -195,7 +197,7 @@ pub const BULK: &str = "bulk";
 pub const BULK_ROWS: u32 = 60_000;
 
 /// The tables that the workload starts with.
-pub static TEMPLATES: &[Template] = &[
+static TEMPLATES: &[Template] = &[
     Template {
         name: "ints",
         definition: "(id INT AUTO_INCREMENT PRIMARY KEY, b BOOL, t TINYINT, tu TINYINT UNSIGNED, s SMALLINT, su SMALLINT UNSIGNED, \
@@ -508,6 +510,11 @@ pub static TEMPLATES: &[Template] = &[
         spare: &["a`b"],
     },
 ];
+
+/// The tables that a target of this kind can hold: AnalyticDB knows rows by their key alone.
+pub fn templates(dialect: Dialect) -> impl Iterator<Item = &'static Template> {
+    TEMPLATES.iter().filter(move |template| dialect == Dialect::Mysql || template.key > 0)
+}
 
 /// A column that ALTER TABLE adds.
 pub struct Addition {
