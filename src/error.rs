@@ -149,6 +149,56 @@ impl Error {
     pub fn policy(&self) -> Policy {
         policy(self.kind)
     }
+
+    /// What a person can do: the hint of who knew more, else what is true of every error of its kind there.
+    pub fn cure(&self) -> String {
+        self.hint.clone().unwrap_or_else(|| general_cure(self.kind, self.endpoint).to_owned())
+    }
+}
+
+fn general_cure(kind: ErrorKind, endpoint: Option<Endpoint>) -> &'static str {
+    match kind {
+        ErrorKind::Unreachable => {
+            "see that the server runs and can be reached from here; the task goes on by itself when it can"
+        }
+        ErrorKind::AccessDenied => {
+            "check the connection's user, password and privileges, then resume the task"
+        }
+        ErrorKind::Missing => {
+            "look whether it was dropped or renamed by somebody else; bring it back, then resume the task"
+        }
+        ErrorKind::Contention => {
+            "the server is busy or a lock is held; if it lasts, look what else runs there"
+        }
+        ErrorKind::TargetLocked => {
+            "free space on the target, or enlarge its disk, until it takes writes; the task goes on by itself then"
+        }
+        ErrorKind::ValueRefused => {
+            "compare the column with the source's; widen it on the target, then resume the task"
+        }
+        ErrorKind::StatementRefused => {
+            "see why the server refuses the statement; make the change there by hand, then resume the task"
+        }
+        ErrorKind::PositionLost | ErrorKind::SnapshotLost => {
+            "copy the tables anew: what is missing cannot be read any more"
+        }
+        ErrorKind::CorruptMessage => {
+            "see who else writes to the topic; what is behind this message cannot be applied without it"
+        }
+        ErrorKind::SchemaMismatch => {
+            "compare the table on both sides; make the target's as the source's, then resume the task"
+        }
+        ErrorKind::Configuration => "change the spec or the setting, then start the task again",
+        ErrorKind::Fenced | ErrorKind::Cancelled => "nothing: another run or a command took over",
+        ErrorKind::Internal => match endpoint {
+            None | Some(Endpoint::Store) => {
+                "resume the task; if it comes again, report it with the server's log"
+            }
+            Some(Endpoint::Source | Endpoint::Kafka | Endpoint::Target) => {
+                "look up the server's message, remove its cause, then resume the task: it repeats what was refused"
+            }
+        },
+    }
 }
 
 impl fmt::Display for Error {

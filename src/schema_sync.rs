@@ -97,6 +97,7 @@ pub fn plan(dialect: Dialect, wanted: &[Wanted], state: &TargetState, policy: Ex
     for wanted in wanted {
         places.entry(wanted.target.key()).or_default().push(&wanted.source);
     }
+    let all = wanted;
     let tables: Vec<_> = wanted
         .iter()
         .map(|wanted| {
@@ -107,7 +108,13 @@ pub fn plan(dialect: Dialect, wanted: &[Wanted], state: &TargetState, policy: Ex
                 .filter(|source| **source != &wanted.source)
                 .map(ToString::to_string)
                 .collect::<Vec<_>>();
-            plan_table(dialect, wanted, state, policy, &rivals)
+            // Of merged tables the first is created; the others go into it.
+            let first = places.get(&wanted.target.key()).and_then(|places| places.first());
+            let first = first.filter(|first| **first != &wanted.source).and_then(|first| {
+                let first = all.iter().find(|wanted| wanted.source == **first)?;
+                first.table.as_ref().ok().filter(|table| table.constant().is_some())
+            });
+            plan_table(dialect, wanted, state, policy, &rivals, first)
         })
         .collect();
     let mut databases: Vec<TargetStatement> = Vec::new();
@@ -135,6 +142,7 @@ fn plan_table(
     state: &TargetState,
     policy: ExistingTables,
     rivals: &[String],
+    merged_into: Option<&TargetTable>,
 ) -> TablePlan {
     let name = &wanted.source;
     let mut plan = TablePlan {
@@ -145,7 +153,8 @@ fn plan_table(
         problems: Vec::new(),
         table: None,
     };
-    if !rivals.is_empty() {
+    let merged = wanted.table.as_ref().is_ok_and(|table| table.constant().is_some());
+    if !rivals.is_empty() && !merged {
         plan.problems.push(Problem::refuse(
             name,
             format!("{} also goes to {}", rivals.join(", "), wanted.target),
@@ -160,7 +169,15 @@ fn plan_table(
         Ok(table) => {
             let mut table = table.clone();
             plan.problems.extend(table.warnings.iter().cloned());
+            if let Some(misfit) = merged_into.and_then(|first| first.misfit(&table)) {
+                plan.problems.push(Problem::refuse(
+                    name,
+                    format!("cannot be merged into {}: {misfit}", wanted.target),
+                    "make the tables alike, by columns.exclude and columns.rename for example, or exclude one",
+                ));
+            }
             match state.table(&wanted.target) {
+                None if merged_into.is_some() => plan.action = Action::Use,
                 None => plan.statements.push(create_table(&table)),
                 Some(existing) => {
                     plan.action = Action::Use;

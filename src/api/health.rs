@@ -98,7 +98,7 @@ pub fn conditions(row: &TaskRow, progress: Option<&Progress>) -> Vec<Condition> 
             ..plain(
                 if locked { "target_locked" } else { "retrying" },
                 error.message.clone(),
-                error.hint.clone(),
+                Some(error.cure()),
             )
         });
     }

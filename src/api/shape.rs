@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::task::fault::{Fault, child};
-use crate::task::validate::{is_later_field, not_supported};
 
 const REF: &str = "#/components/schemas/";
 
@@ -51,7 +50,7 @@ impl<T> Checked<T> {
 pub fn check<T: DeserializeOwned + ToSchema>(mut body: Value) -> Result<Checked<T>, Vec<Fault>> {
     let mut faults = Vec::new();
     let schema = serde_json::json!({ "$ref": format!("{REF}{}", T::name()) });
-    walk(&schema, "", &mut body, "", &mut faults);
+    walk(&schema, &mut body, "", &mut faults);
     match serde_json::from_value(body) {
         Ok(value) => Ok(Checked { value, faults }),
         Err(error) if faults.is_empty() => Err(vec![Fault::new("", "invalid", error.to_string())]),
@@ -59,11 +58,11 @@ pub fn check<T: DeserializeOwned + ToSchema>(mut body: Value) -> Result<Checked<
     }
 }
 
-/// Follows `$ref`; gives the name of the schema too.
-fn resolve<'a>(schema: &'a Value, name: &'a str) -> (&'a Value, &'a str) {
+/// Follows `$ref`.
+fn resolve(schema: &Value) -> &Value {
     match schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix(REF)) {
-        Some(target) => SCHEMAS.get(target).map_or((schema, name), |found| resolve(found, target)),
-        None => (schema, name),
+        Some(target) => SCHEMAS.get(target).map_or(schema, resolve),
+        None => schema,
     }
 }
 
@@ -100,7 +99,7 @@ fn branches(schema: &Value) -> &[Value] {
 
 /// What a schema takes, in words.
 fn expected(schema: &Value) -> String {
-    let (schema, _) = resolve(schema, "");
+    let schema = resolve(schema);
     let words = list(schema, "enum");
     if !words.is_empty() {
         let words: Vec<_> = words.iter().map(ToString::to_string).collect();
@@ -125,7 +124,7 @@ fn expected(schema: &Value) -> String {
 
 /// The smallest value that the schema takes, to go on with.
 fn smallest(schema: &Value) -> Value {
-    let (schema, _) = resolve(schema, "");
+    let schema = resolve(schema);
     if let Some(word) = list(schema, "enum").first() {
         return word.clone();
     }
@@ -156,15 +155,15 @@ fn smallest(schema: &Value) -> Value {
     }
 }
 
-fn walk(schema: &Value, name: &str, value: &mut Value, pointer: &str, faults: &mut Vec<Fault>) {
-    let (schema, name) = resolve(schema, name);
+fn walk(schema: &Value, value: &mut Value, pointer: &str, faults: &mut Vec<Fault>) {
+    let schema = resolve(schema);
     for part in list(schema, "allOf") {
-        walk(part, name, value, pointer, faults);
+        walk(part, value, pointer, faults);
     }
     let choice = branches(schema);
     if !choice.is_empty() {
         return match choose(choice, value) {
-            Some(branch) => walk(branch, name, value, pointer, faults),
+            Some(branch) => walk(branch, value, pointer, faults),
             None => {
                 faults.push(Fault::new(pointer, "invalid", format!("must be {}", expected(schema))));
                 *value = smallest(schema);
@@ -192,37 +191,27 @@ fn walk(schema: &Value, name: &str, value: &mut Value, pointer: &str, faults: &m
         Value::Array(items) => {
             if let Some(item_schema) = schema.get("items") {
                 for (index, item) in items.iter_mut().enumerate() {
-                    walk(item_schema, "", item, &child(pointer, index), faults);
+                    walk(item_schema, item, &child(pointer, index), faults);
                 }
             }
         }
-        Value::Object(fields) => walk_object(schema, name, fields, pointer, faults),
+        Value::Object(fields) => walk_object(schema, fields, pointer, faults),
         _ => {}
     }
 }
 
-fn walk_object(
-    schema: &Value,
-    name: &str,
-    fields: &mut Map<String, Value>,
-    pointer: &str,
-    faults: &mut Vec<Fault>,
-) {
+fn walk_object(schema: &Value, fields: &mut Map<String, Value>, pointer: &str, faults: &mut Vec<Fault>) {
     let properties = schema.get("properties");
     let others = schema.get("additionalProperties");
     let mut surplus = Vec::new();
     for (key, value) in fields.iter_mut() {
         let place = child(pointer, key);
         if let Some(property) = properties.and_then(|known| known.get(key)) {
-            walk(property, "", value, &place, faults);
+            walk(property, value, &place, faults);
         } else if let Some(other) = others.filter(|other| other.is_object()) {
-            walk(other, "", value, &place, faults);
+            walk(other, value, &place, faults);
         } else if others == Some(&Value::Bool(false)) {
-            match is_later_field(name, key, value) {
-                Some(true) => {}
-                Some(false) => faults.push(not_supported(&place)),
-                None => faults.push(Fault::new(place, "unknown_field", unknown(key, properties))),
-            }
+            faults.push(Fault::new(place, "unknown_field", unknown(key, properties)));
             surplus.push(key.clone());
         }
     }
@@ -253,7 +242,7 @@ fn choose<'a>(choice: &'a [Value], value: &Value) -> Option<&'a Value> {
     let of_type: Vec<_> = choice
         .iter()
         .filter(|branch| {
-            let (schema, _) = resolve(branch, "");
+            let schema = resolve(branch);
             let types = types(schema);
             let words = list(schema, "enum");
             if branches(schema).is_empty() {
@@ -273,14 +262,14 @@ fn choose<'a>(choice: &'a [Value], value: &Value) -> Option<&'a Value> {
         });
     }
     let constants_match = |branch: &&&Value| {
-        let properties = resolve(branch, "").0.get("properties").and_then(Value::as_object);
+        let properties = resolve(branch).get("properties").and_then(Value::as_object);
         properties.into_iter().flatten().all(|(key, property)| {
-            let words = list(resolve(property, "").0, "enum");
+            let words = list(resolve(property), "enum");
             words.is_empty() || value.get(key).is_none_or(|given| words.contains(given))
         })
     };
     let known_fields = |branch: &&Value| {
-        let properties = resolve(branch, "").0.get("properties").and_then(Value::as_object);
+        let properties = resolve(branch).get("properties").and_then(Value::as_object);
         properties.into_iter().flatten().filter(|(key, _)| value.get(key.as_str()).is_some()).count()
     };
     let fitting: Vec<_> = of_type.iter().filter(constants_match).copied().collect();

@@ -161,7 +161,7 @@ impl ErrorView {
             endpoint: word(serde_json::to_value(error.endpoint)),
             object: error.object.clone(),
             message: error.message.clone(),
-            hint: error.hint.clone(),
+            hint: Some(error.cure()),
             server_code: error.code,
             at: at_ms.map(rfc3339),
         }

@@ -227,7 +227,7 @@ impl Supervisor {
         };
         match &error {
             Some(error) => {
-                tracing::error!(task.id = %worker.task, error = %error, kind = ?error.kind, hint = error.hint, "task failed");
+                tracing::error!(task.id = %worker.task, error = %error, kind = ?error.kind, hint = error.cure(), "task failed");
             }
             None => tracing::info!(task.id = %worker.task, status = status.map(Status::as_str), "run ended"),
         }

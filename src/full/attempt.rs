@@ -67,6 +67,7 @@ pub struct Ticket {
     open: AtomicUsize,
     rows: AtomicU64,
     bytes: AtomicU64,
+    left_out: AtomicU64,
     /// What its rows have lost; known once it is read to its end.
     lossy: OnceLock<LossyCounts>,
     abandoned: AtomicBool,
@@ -85,6 +86,7 @@ impl Ticket {
             open: AtomicUsize::new(1),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
             lossy: OnceLock::new(),
             abandoned: AtomicBool::new(false),
             counting: Mutex::new(()),
@@ -112,6 +114,15 @@ impl Ticket {
         }
     }
 
+    /// A row was read that the table's filter does not take.
+    pub fn leave_out(&self) {
+        let _counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.abandoned.load(Ordering::Relaxed) {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            self.table.leave_out(1);
+        }
+    }
+
     pub fn set_lossy(&self, lossy: LossyCounts) {
         // Read once.
         let _ = self.lossy.set(lossy);
@@ -127,10 +138,12 @@ impl Ticket {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// A statement was acknowledged, or the reader is through. Gives the chunk's rows and bytes to the one that was last.
-    pub fn closed(&self) -> Option<(u64, u64)> {
+    /// A statement was acknowledged, or the reader is through. Gives the chunk's rows and bytes, and the rows left
+    /// out, to the one that was last.
+    pub fn closed(&self) -> Option<(u64, u64, u64)> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (self.open.fetch_sub(1, Ordering::AcqRel) == 1)
-            .then(|| (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed)))
+            .then(|| (count(&self.rows), count(&self.bytes), count(&self.left_out)))
     }
 
     /// The chunk will be read again, or not at all: its rows do not count. It is never finished, since the reader's own share stays.
@@ -140,6 +153,7 @@ impl Ticket {
             let rows = self.rows.load(Ordering::Relaxed).cast_signed();
             let bytes = self.bytes.load(Ordering::Relaxed).cast_signed();
             self.table.count(&self.progress, -rows, -bytes);
+            self.table.leave_out(-self.left_out.load(Ordering::Relaxed).cast_signed());
         }
     }
 }

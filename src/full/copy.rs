@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use crate::adb::dialect::{empty_table, own_rows};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::attempt::{Attempt, ChunkJob, Hold};
 use crate::full::chunk::{Chunk, Handle};
@@ -70,7 +71,7 @@ async fn start_again(run: &Run, table: &TableJob, had_rows: bool) -> Result<()> 
     if !had_rows {
         let mut session = run.target_session().await?;
         session
-            .execute(format!("TRUNCATE TABLE {}", literal::table_name(&table.target.name)))
+            .execute(empty_table(&table.target))
             .await
             .map_err(|error| error.object(&table.target.name))?;
         session.close().await;
@@ -258,11 +259,12 @@ async fn count_rows(run: &Run, name: &TableName, attempt: &Attempt) -> Result<u6
 async fn finish(run: &Run, table: &TableJob, expected: u64) -> Result<()> {
     let name = &table.table.name;
     let (rows, bytes) = table.counted();
-    if rows != expected {
+    let left_out = table.left_out();
+    if rows + left_out != expected {
         return Err(Error::new(
             ErrorKind::Internal,
             format!(
-                "{rows} rows were copied where the source has {expected} at snapshot {}",
+                "{rows} rows were copied and {left_out} left out by the filter, where the source has {expected} at snapshot {}",
                 run.job.snapshot
             ),
         )
@@ -273,12 +275,13 @@ async fn finish(run: &Run, table: &TableJob, expected: u64) -> Result<()> {
         ));
     }
     run.job.store.end_copy(&run.job.task, run.job.epoch, name, Ok((rows, bytes))).await?;
-    tracing::info!(task.id = %run.job.task, phase = "full", table = %name, rows, bytes, "table copied");
+    tracing::info!(task.id = %run.job.task, phase = "full", table = %name, rows, left_out, bytes, "table copied");
     Ok(())
 }
 
 async fn target_has_rows(run: &Run, table: &TableJob) -> Result<bool> {
-    let sql = format!("SELECT 1 FROM {} LIMIT 1", literal::table_name(&table.target.name));
+    let own = own_rows(&table.target).map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
+    let sql = format!("SELECT 1 FROM {}{own} LIMIT 1", literal::table_name(&table.target.name));
     let mut clock = run.retry.clock();
     loop {
         let asked = async {

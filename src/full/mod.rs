@@ -167,6 +167,7 @@ async fn seeded_tables(job: &FullSync, tuning: &Tuning) -> Result<Vec<Arc<TableJ
             saved.snapshot == job.snapshot && (!table.is_unit() || saved.state == CopyState::Done)
         }) {
             table.count(&job.progress, saved.rows_copied.cast_signed(), saved.bytes_copied.cast_signed());
+            table.leave_out(saved.rows_left_out.cast_signed());
             job.progress.table(name, |counters| {
                 counters.rows_estimated = saved.rows_expected.or(saved.rows_estimated);
             });

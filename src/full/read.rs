@@ -92,7 +92,10 @@ struct Sink<'a> {
 impl RowSink for Sink<'_> {
     async fn take(&mut self, row: Row) -> Result<()> {
         self.row.clear();
-        let relaxed = self.encoder.push(row, &mut self.row)?;
+        let Some(relaxed) = self.encoder.push(row, &mut self.row)? else {
+            self.ticket.leave_out();
+            return Ok(());
+        };
         let full =
             if relaxed == 0 { self.strict.push(&self.row, 0) } else { self.relaxed.push(&self.row, relaxed) };
         match full {

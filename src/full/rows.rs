@@ -1,39 +1,54 @@
 //! Rows of the source's binary protocol as rows of a target statement.
 //!
 //! ENUM and SET are read as numbers, as the stream carries them; everything else in its own type. Generated columns are not
-//! among the target's columns.
+//! among the target's columns. Behind the target's columns come those that only the filter reads.
 
 use mysql_async::{Row, Value as Cell};
 
-use crate::adb::dialect::TargetTable;
+use crate::adb::dialect::{TargetTable, unjudged};
 use crate::adb::encode::{Encoder, Pushed};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::text;
 use crate::model::{Column, LossyCounts, Table, TypeName, Value, Zone};
+use crate::sql::filter::Filter;
 use crate::sql::literal;
 
-/// Select expressions for the target's columns, in their order.
+/// Select expressions for the target's columns, in their order, and for the filter's that are not among them.
 pub fn select(table: &Table, target: &TargetTable) -> Result<String> {
-    let expressions: Vec<String> =
-        columns(table, target)?.into_iter().map(|(column, _)| expression(column)).collect();
+    let mut expressions = target
+        .columns
+        .iter()
+        .map(|column| match &column.constant {
+            Some(value) => Ok(literal::string(value)),
+            None => Ok(expression(source_column(table, column.source_index)?)),
+        })
+        .collect::<Result<Vec<String>>>()?;
+    for place in more_columns(target) {
+        expressions.push(expression(source_column(table, place)?));
+    }
     Ok(expressions.join(", "))
 }
 
-fn columns<'a>(table: &'a Table, target: &'a TargetTable) -> Result<Vec<(&'a Column, &'a Encoder)>> {
-    target
-        .columns
-        .iter()
-        .map(|column| {
-            let source = table.columns.get(column.source_index).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::SchemaMismatch,
-                    "the target's plan has a column that the source has not",
-                )
-                .object(&table.name)
-            })?;
-            Ok((source, &column.encoder))
-        })
-        .collect()
+fn source_column(table: &Table, place: usize) -> Result<&Column> {
+    table.columns.get(place).ok_or_else(|| {
+        Error::new(ErrorKind::SchemaMismatch, "the target's plan has a column that the source has not")
+            .object(&table.name)
+    })
+}
+
+fn place_in_target(target: &TargetTable, place: usize) -> Option<usize> {
+    target.columns.iter().position(|column| column.constant.is_none() && column.source_index == place)
+}
+
+/// Columns that the filter reads and the target does not get, each once.
+fn more_columns(target: &TargetTable) -> Vec<usize> {
+    let mut more = Vec::new();
+    for (place, _) in target.filter.iter().flat_map(Filter::columns) {
+        if place_in_target(target, *place).is_none() && !more.contains(place) {
+            more.push(*place);
+        }
+    }
+    more
 }
 
 fn expression(column: &Column) -> String {
@@ -45,31 +60,70 @@ fn expression(column: &Column) -> String {
     }
 }
 
-struct CellEncoder<'a> {
-    ty: TypeName,
+/// How a cell is read.
+#[derive(Clone, Copy)]
+struct CellType {
+    name: TypeName,
     /// Fractional digits of temporal types.
     fsp: u32,
+}
+
+impl CellType {
+    fn of(column: &Column) -> Self {
+        Self { name: column.ty.name, fsp: column.ty.length.unwrap_or(0) }
+    }
+}
+
+struct CellEncoder<'a> {
+    ty: CellType,
     encoder: &'a Encoder,
+}
+
+/// The table's filter over the cells of a row.
+struct RowFilter<'a> {
+    filter: &'a Filter,
+    /// Which cell each of the filter's columns is, and memory to print it in.
+    cells: Vec<(usize, CellType, Vec<u8>)>,
 }
 
 /// Writes rows of one query.
 pub struct RowEncoder<'a> {
     columns: Vec<CellEncoder<'a>>,
     text: Vec<u8>,
+    filter: Option<RowFilter<'a>>,
+    /// Cells of a row: those of the target's columns, and those that only the filter reads.
+    cells: usize,
     lossy: LossyCounts,
 }
 
 impl<'a> RowEncoder<'a> {
     pub fn new(table: &'a Table, target: &'a TargetTable) -> Result<Self> {
-        let columns = columns(table, target)?
-            .into_iter()
-            .map(|(column, encoder)| CellEncoder {
-                ty: column.ty.name,
-                fsp: column.ty.length.unwrap_or(0),
-                encoder,
+        let columns = target
+            .columns
+            .iter()
+            .map(|column| {
+                let ty = match column.constant {
+                    Some(_) => CellType { name: TypeName::VarChar, fsp: 0 },
+                    None => CellType::of(source_column(table, column.source_index)?),
+                };
+                Ok(CellEncoder { ty, encoder: &column.encoder })
             })
-            .collect();
-        Ok(Self { columns, text: Vec::with_capacity(32), lossy: LossyCounts::default() })
+            .collect::<Result<Vec<_>>>()?;
+        let more = more_columns(target);
+        let cells = columns.len() + more.len();
+        let filter = match &target.filter {
+            None => None,
+            Some(filter) => {
+                let mut cells = Vec::new();
+                for (place, _) in filter.columns() {
+                    let behind = || more.iter().position(|other| other == place).map(|at| columns.len() + at);
+                    let cell = place_in_target(target, *place).or_else(behind).unwrap_or(usize::MAX);
+                    cells.push((cell, CellType::of(source_column(table, *place)?), Vec::new()));
+                }
+                Some(RowFilter { filter, cells })
+            }
+        };
+        Ok(Self { columns, text: Vec::with_capacity(32), filter, cells, lossy: LossyCounts::default() })
     }
 
     /// What the rows so far have lost.
@@ -77,12 +131,18 @@ impl<'a> RowEncoder<'a> {
         self.lossy
     }
 
-    /// Appends `(1,'a',NULL)`. Gives the number of values that strict mode refuses.
-    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<u64> {
+    /// Appends `(1,'a',NULL)`. Gives the number of values that strict mode refuses; None, and nothing appended, for a row that
+    /// the filter does not take.
+    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<Option<u64>> {
         let cells = row.unwrap();
-        if cells.len() != self.columns.len() {
+        if cells.len() != self.cells {
             return Err(Error::new(ErrorKind::SchemaMismatch, "the source sent another number of columns")
                 .endpoint(Endpoint::Source));
+        }
+        if let Some(filter) = &mut self.filter
+            && !filter.takes(&cells)?
+        {
+            return Ok(None);
         }
         let mut relaxed = 0;
         out.push(b'(');
@@ -90,18 +150,30 @@ impl<'a> RowEncoder<'a> {
             if at > 0 {
                 out.push(b',');
             }
-            let value = value(cell, column.ty, column.fsp, &mut self.text);
+            let value = value(cell, column.ty, &mut self.text);
             let pushed = column.encoder.push(value, &Zone::Utc, out)?;
             relaxed += u64::from(pushed.contains(Pushed::RELAXED));
             column.encoder.count(pushed, &mut self.lossy);
         }
         out.push(b')');
-        Ok(relaxed)
+        Ok(Some(relaxed))
+    }
+}
+
+impl RowFilter<'_> {
+    fn takes(&mut self, cells: &[Cell]) -> Result<bool> {
+        let values: Vec<Value<'_>> = self
+            .cells
+            .iter_mut()
+            .map(|(at, ty, text)| cells.get(*at).map_or(Value::Null, |cell| value(cell, *ty, text)))
+            .collect();
+        self.filter.matches(&values, &Zone::Utc).map_err(|fault| unjudged(self.filter, fault.column))
     }
 }
 
 /// The cell as the stream would carry it; `text` holds it where it has to be printed.
-fn value<'a>(cell: &'a Cell, ty: TypeName, fsp: u32, text: &'a mut Vec<u8>) -> Value<'a> {
+fn value<'a>(cell: &'a Cell, ty: CellType, text: &'a mut Vec<u8>) -> Value<'a> {
+    let CellType { name: ty, fsp } = ty;
     match cell {
         Cell::NULL => Value::Null,
         Cell::Bytes(bytes) if ty.is_binary() || matches!(ty, TypeName::Json | TypeName::Bit) => {

@@ -37,6 +37,8 @@ pub struct TableJob {
     /// In the target, of this snapshot.
     rows: AtomicI64,
     bytes: AtomicI64,
+    /// Read, and not taken by the filter.
+    left_out: AtomicI64,
 }
 
 impl TableJob {
@@ -53,7 +55,16 @@ impl TableJob {
         };
         let select = rows::select(&table, &target)?;
         let frame = frame(&target, mode, tuning);
-        Ok(Self { table, target, mode, select, frame, rows: AtomicI64::new(0), bytes: AtomicI64::new(0) })
+        Ok(Self {
+            table,
+            target,
+            mode,
+            select,
+            frame,
+            rows: AtomicI64::new(0),
+            bytes: AtomicI64::new(0),
+            left_out: AtomicI64::new(0),
+        })
     }
 
     /// Copied as one unit: no chunk of it is finished before all are.
@@ -84,9 +95,20 @@ impl TableJob {
         });
     }
 
+    /// Counts rows that the filter does not take.
+    pub fn leave_out(&self, rows: i64) {
+        self.left_out.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Rows that were read and not sent.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed).max(0).cast_unsigned()
+    }
+
     /// Forgets what was counted: the copy of the table starts again.
     pub fn forget(&self, progress: &Progress) {
         self.count(progress, -self.rows.load(Ordering::Relaxed), -self.bytes.load(Ordering::Relaxed));
+        self.left_out.store(0, Ordering::Relaxed);
     }
 
     /// Rows and bytes in the target.

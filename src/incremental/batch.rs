@@ -102,7 +102,8 @@ impl Batch {
             if Arc::ptr_eq(&table.layout, layout) {
                 return Some(slot);
             }
-            if table.layout.target == layout.target {
+            // Tables that go into one have keys of their own there.
+            if table.layout.source == layout.source {
                 return None;
             }
         }
@@ -134,6 +135,14 @@ impl Batch {
         table.changes += 1;
         table.last_commit_ms = commit_ms;
         self.changes += 1;
+        let sent = match mutation.kind {
+            MutationKind::Insert => layout.operations.insert,
+            MutationKind::Update => layout.operations.update,
+            MutationKind::Delete => layout.operations.delete,
+        };
+        if !sent {
+            return Ok(());
+        }
         let folded = if layout.keyless {
             table.fold_keyless(&layout, mutation, place)
         } else {
@@ -155,7 +164,7 @@ impl TableBatch {
         hasher: &RandomState,
     ) -> Result<()> {
         match mutation.kind {
-            MutationKind::Insert => self.upsert(layout, &mutation.row, hasher),
+            MutationKind::Insert => self.keep(layout, &mutation.row, hasher),
             MutationKind::Delete => self.delete(layout, &mutation.row, hasher),
             MutationKind::Update => {
                 let old = mutation.old.as_ref().ok_or_else(missing_old)?;
@@ -165,11 +174,22 @@ impl TableBatch {
                 self.push_key(layout, &mutation.row)?;
                 let moved = self.arena.get(start..middle) != self.arena.get(middle..);
                 self.arena.truncate(start);
-                if moved {
+                if moved && layout.operations.delete {
                     self.delete(layout, old, hasher)?;
                 }
-                self.upsert(layout, &mutation.row, hasher)
+                self.keep(layout, &mutation.row, hasher)
             }
+        }
+    }
+
+    /// A row as it is now: in the target, or not. What it was before does not matter (design.md 10.16).
+    fn keep(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState) -> Result<()> {
+        if layout.takes(row)? {
+            self.upsert(layout, row, hasher)
+        } else if layout.operations.delete {
+            self.delete(layout, row, hasher)
+        } else {
+            Ok(())
         }
     }
 
@@ -189,7 +209,7 @@ impl TableBatch {
         let from = self.arena.len();
         layout.each_key_value(row, |column, value| {
             let separator = if column.key_place == Some(0) {
-                if layout.key_width > 1 { &b"("[..] } else { b"" }
+                if layout.key_is_tuple() { &b"("[..] } else { b"" }
             } else {
                 b","
             };
@@ -198,7 +218,11 @@ impl TableBatch {
             column.push(value, &mut self.arena)?;
             Ok(())
         })?;
-        if layout.key_width > 1 {
+        if let Some(constant) = &layout.constant {
+            self.arena.push(b',');
+            self.arena.extend_from_slice(constant);
+        }
+        if layout.key_is_tuple() {
             self.arena.push(b')');
         }
         self.put(Entry { key, tuple: from..self.arena.len(), delete: true, relaxed: false }, hasher);
@@ -221,6 +245,10 @@ impl TableBatch {
             self.arena.push(b',');
             Ok(())
         })?;
+        if let Some(constant) = &layout.constant {
+            self.arena.extend_from_slice(constant);
+            self.arena.push(b',');
+        }
         if let Some(last) = self.arena.last_mut() {
             *last = b')';
         }
@@ -255,14 +283,23 @@ impl TableBatch {
             MutationKind::Update => Some(mutation.old.as_ref().ok_or_else(missing_old)?),
             MutationKind::Delete => Some(&mutation.row),
         };
+        // Such a row is in the target exactly when its values are taken.
+        let old = match old {
+            Some(old) if layout.takes(old)? => Some(old),
+            _ => None,
+        };
         let matches = old.map(|old| self.push_match(layout, old)).transpose()?;
         let (tuple, relaxed) = match mutation.kind {
             MutationKind::Delete => (None, false),
+            MutationKind::Insert | MutationKind::Update if !layout.takes(&mutation.row)? => (None, false),
             MutationKind::Insert | MutationKind::Update => {
                 let (tuple, relaxed) = self.push_tuple(layout, &mutation.row)?;
                 (Some(tuple), relaxed)
             }
         };
+        if matches.is_none() && tuple.is_none() {
+            return Ok(());
+        }
         self.keyless.push(KeylessChange { place, matches, tuple, relaxed });
         Ok(())
     }

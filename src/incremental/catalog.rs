@@ -14,7 +14,7 @@ use crate::model::{Dialect, Table, TableName, Tso};
 use crate::schema_sync::Wanted;
 use crate::store::{CatalogSchema, CatalogVersion};
 use crate::task::selection::Selection;
-use crate::task::spec::{Spec, TablesWithoutKey};
+use crate::task::spec::{DdlPolicies, Spec, TablesWithoutKey};
 use crate::tidb::SourceCatalog;
 
 /// What is known of a name.
@@ -208,13 +208,19 @@ impl Catalog {
     /// The schema's defaults and the task's options for a table.
     pub fn options(&self, name: &TableName) -> TableOptions {
         let defaults = self.schema(&name.schema);
-        let spec = self.selection.options(name).cloned().unwrap_or_default();
         TableOptions {
             schema_charset: defaults.and_then(|schema| schema.charset.clone()),
             schema_collation: defaults.and_then(|schema| schema.collation.clone()),
             collations: self.collations.clone(),
-            ..TableOptions::new(&spec, self.spec.lossy)
+            ..TableOptions::new(&self.spec, self.selection.options(name), name)
         }
+    }
+
+    /// The DDL policies of a table.
+    pub fn ddl_policies(&self, name: &TableName) -> DdlPolicies {
+        let own = self.selection.options(name).map(|options| options.ddl).unwrap_or_default();
+        let policies = self.spec.ddl.overridden(&own);
+        if self.spec.merge.is_some() { policies.merged() } else { policies }
     }
 
     /// The target's table for a source table.
@@ -230,6 +236,14 @@ impl Catalog {
                 None => Error::new(ErrorKind::SchemaMismatch, "the target cannot hold this table")
                     .object(&table.name),
             }
+        })
+    }
+
+    /// Another table of the task that goes where this one goes.
+    pub fn sharing(&self, name: &TableName) -> Option<&TableEntry> {
+        let place = self.selection.target(name).key();
+        self.ours().find(|entry| {
+            entry.table.name.key() != name.key() && self.selection.target(&entry.table.name).key() == place
         })
     }
 

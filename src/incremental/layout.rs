@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use super::catalog::Tracked;
-use crate::adb::dialect::TargetColumn;
+use crate::adb::dialect::{TargetColumn, unjudged};
 use crate::adb::encode::{Encoder, Pushed};
 use crate::binlog::message::ColumnInfo;
 use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{TableName, Value, Zone};
-use crate::sql::literal::{push_name, table_name};
+use crate::sql::filter::Filter;
+use crate::sql::literal::{push_name, push_string, table_name};
+use crate::task::spec::Operations;
 
 #[derive(Debug)]
 pub struct LayoutColumn {
@@ -54,12 +56,26 @@ impl LayoutColumn {
     }
 }
 
+/// A row filter over the columns of a message.
+#[derive(Debug)]
+struct RowFilter {
+    filter: Filter,
+    /// By column of the message: where the filter wants its value.
+    slots: Vec<Vec<usize>>,
+    zone: Arc<Zone>,
+}
+
 #[derive(Debug)]
 pub struct Layout {
     pub source: TableName,
     pub target: TableName,
     /// By column of the message; None = left out.
     columns: Vec<Option<LayoutColumn>>,
+    filter: Option<RowFilter>,
+    pub operations: Operations,
+    /// Literal of the column that the source does not have, behind all others in rows and keys.
+    pub constant: Option<Vec<u8>>,
+    /// Key columns of the message.
     pub key_width: usize,
     /// No usable key: rows are matched by all their columns.
     pub keyless: bool,
@@ -83,7 +99,11 @@ impl Layout {
     pub fn new(tracked: &Tracked, columns: &[ColumnInfo<'_>], zone: &Arc<Zone>) -> Result<Self> {
         let (source, table) = (&tracked.table.name, &tracked.target);
         let source_column = |column: &TargetColumn| tracked.table.columns.get(column.source_index);
-        let identity = table.identity.as_deref().unwrap_or_default();
+        let is_constant =
+            |place: &usize| table.columns.get(*place).is_some_and(|column| column.constant.is_some());
+        let constant = table.columns.iter().find(|column| column.constant.is_some());
+        let mut identity = table.identity.clone().unwrap_or_default();
+        identity.retain(|place| !is_constant(place));
         let mut fitted: Vec<Option<LayoutColumn>> = Vec::with_capacity(columns.len());
         let mut names = Vec::new();
         for info in columns {
@@ -92,8 +112,7 @@ impl Layout {
                 source_column(column).is_some_and(|source| source.name.to_lowercase() == name)
             });
             fitted.push(found.map(|(place, column)| {
-                let mut quoted = Vec::new();
-                push_name(&mut quoted, &column.name);
+                let quoted = quoted(&column.name);
                 names.push(quoted.clone());
                 LayoutColumn {
                     encoder: column.encoder.clone(),
@@ -119,6 +138,9 @@ impl Layout {
             .object(source)
             .hint("the message's layout does not fit the table as we know it; resync the table"));
         }
+        if let Some(column) = constant {
+            names.push(quoted(&column.name));
+        }
         let whole = names.len() == table.columns.len() && !tracked.keep_other_columns;
         let target = table_name(&table.name);
         let list = names.join(&b","[..]);
@@ -134,11 +156,8 @@ impl Layout {
         let keys: Vec<Vec<u8>> = identity
             .iter()
             .filter_map(|key| table.columns.get(*key))
-            .map(|column| {
-                let mut quoted = Vec::new();
-                push_name(&mut quoted, &column.name);
-                quoted
-            })
+            .chain(constant)
+            .map(|column| quoted(&column.name))
             .collect();
         let key_list = keys.join(&b","[..]);
         let key_list = if keys.len() > 1 { [b"(", &key_list[..], b")"].concat() } else { key_list };
@@ -149,6 +168,13 @@ impl Layout {
             source: source.clone(),
             target: table.name.clone(),
             columns: fitted,
+            filter: filter(tracked, columns, zone)?,
+            operations: table.operations,
+            constant: constant.and_then(|column| column.constant.as_ref()).map(|value| {
+                let mut literal = Vec::new();
+                push_string(&mut literal, value.as_bytes());
+                literal
+            }),
             key_width: identity.len(),
             keyless: identity.is_empty(),
             deletes_first,
@@ -158,6 +184,26 @@ impl Layout {
             match_delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE "].concat(),
             insert_head: [b"INSERT INTO ", &into[..]].concat(),
         })
+    }
+
+    /// Whether the target gets this row.
+    pub fn takes(&self, row: &RowBytes<'_, '_>) -> Result<bool> {
+        let Some(RowFilter { filter, slots, zone }) = &self.filter else { return Ok(true) };
+        let mut values = vec![Value::Null; filter.columns().len()];
+        for (slots, value) in slots.iter().zip(row.values()) {
+            let value = value.map_err(|fault| Error::new(ErrorKind::CorruptMessage, fault.to_string()))?;
+            for slot in slots {
+                if let Some(place) = values.get_mut(*slot) {
+                    *place = value;
+                }
+            }
+        }
+        filter.matches(&values, zone).map_err(|fault| unjudged(filter, fault.column))
+    }
+
+    /// True when the deletion of a key is written as a tuple.
+    pub fn key_is_tuple(&self) -> bool {
+        self.key_width + usize::from(self.constant.is_some()) > 1
     }
 
     /// Calls `each` for every value that goes to the target, in the message's order.
@@ -196,4 +242,34 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+fn quoted(name: &str) -> Vec<u8> {
+    let mut quoted = Vec::new();
+    push_name(&mut quoted, name);
+    quoted
+}
+
+fn filter(tracked: &Tracked, columns: &[ColumnInfo<'_>], zone: &Arc<Zone>) -> Result<Option<RowFilter>> {
+    let Some(filter) = &tracked.target.filter else { return Ok(None) };
+    let mut slots = vec![Vec::new(); columns.len()];
+    for (slot, (_, name)) in filter.columns().iter().enumerate() {
+        let wanted = name.to_lowercase();
+        let found = columns
+            .iter()
+            .zip(&mut slots)
+            .find(|(info, _)| String::from_utf8_lossy(info.name).to_lowercase() == wanted);
+        match found {
+            Some((_, slots)) => slots.push(slot),
+            None => {
+                return Err(Error::new(
+                    ErrorKind::SchemaMismatch,
+                    format!("a row without `{name}`, a column of the table's filter"),
+                )
+                .object(&tracked.table.name)
+                .hint("the column was dropped or renamed at the source: copy the table with a new task whose filter does without it"));
+            }
+        }
+    }
+    Ok(Some(RowFilter { filter: filter.clone(), slots, zone: Arc::clone(zone) }))
 }

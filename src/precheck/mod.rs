@@ -12,6 +12,7 @@ mod grants;
 mod inventory;
 mod message;
 mod plans;
+mod rules;
 mod server;
 mod source;
 mod stream;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::finding::{Finding, counted};
 use super::inventory::{Inventory, SourceTable};
+use super::rules;
 use crate::adb::dialect::{Collations, Problem, TableOptions, TargetTable};
 use crate::model::{Dialect, Table, TableName};
 use crate::task::selection::Selection;
-use crate::task::spec::{Spec, TableSpec};
+use crate::task::spec::Spec;
 
 /// Different cures that one item names.
 const HINTS: usize = 5;
@@ -26,15 +27,14 @@ pub(super) fn plans<'a>(
     selection: Option<&Selection>,
     collations: Option<&Collations>,
 ) -> Vec<Plan<'a>> {
-    let ordinary = TableSpec::default();
     inventory
         .known()
         .map(|(source, table)| {
-            let rule = selection.and_then(|selection| selection.options(&source.name)).unwrap_or(&ordinary);
+            let rule = selection.and_then(|selection| selection.options(&source.name));
             let options = TableOptions {
                 bytewise: inventory.bytewise,
                 collations: collations.cloned().unwrap_or_default(),
-                ..TableOptions::new(rule, spec.lossy)
+                ..TableOptions::new(spec, rule, &source.name)
             };
             Plan { source, table, target: TargetTable::new(dialect, table, source.target.clone(), &options) }
         })
@@ -61,7 +61,7 @@ pub(super) fn types(inventory: &Inventory, plans: &[Plan<'_>], told: &BTreeSet<T
         .filter(fresh)
         .filter_map(|plan| plan.target.as_ref().err())
         .flatten()
-        .filter(|problem| problem.is_refusal())
+        .filter(|problem| problem.is_refusal() && !rules::is_of_filter(problem))
         .collect();
     if !refused.is_empty() {
         return Finding::fail(

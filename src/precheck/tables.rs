@@ -7,6 +7,7 @@ use super::existing::{self, Existing};
 use super::finding::{CHECK_TIMEOUT, Finding, bytes, counted};
 use super::inventory::{Inventory, SourceTable};
 use super::plans::{self, Plan};
+use super::rules;
 use super::server::Server;
 use super::{CheckOutcome, PrecheckInput};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -38,6 +39,10 @@ pub(super) async fn checks(
                 "tables.key",
                 "tables.generated_key",
                 "tables.types",
+                "tables.mapping",
+                "tables.filter",
+                "tables.primary_key",
+                "tables.merge",
                 "tables.names",
                 "tables.columns",
                 "tables.existing",
@@ -69,6 +74,10 @@ pub(super) async fn checks(
         ("tables.key", key),
         ("tables.generated_key", generated_key),
         ("tables.types", types),
+        ("tables.mapping", rules::mapping(&plans, selection)),
+        ("tables.filter", rules::filters(&plans)),
+        ("tables.primary_key", rules::primary_keys(&plans, selection)),
+        ("tables.merge", rules::merge(&plans, spec)),
         ("tables.names", names(inventory, spec, dialect, known)),
         ("tables.columns", columns),
         ("tables.existing", existing_tables(inventory, &plans, spec, &existing)),
@@ -385,7 +394,12 @@ fn compare(plans: &[Plan<'_>], existing: &Existing, count: &str) -> Finding {
                 lacking.push(format!("{name}.{}", column.name));
             }
         }
-        for column in there.columns.iter().filter(|column| plan.table.column(&column.name).is_none()) {
+        let known = |name: &str| {
+            target.column(name).is_some()
+                || plan.table.column(name).is_some_and(|column| column.generated.is_some())
+                || target.generated.iter().any(|column| column.name.to_lowercase() == name.to_lowercase())
+        };
+        for column in there.columns.iter().filter(|column| !known(&column.name)) {
             let full = format!("{name}.{}", column.name);
             if column.optional { extra.push(full) } else { mandatory.push(full) }
         }

@@ -9,7 +9,7 @@ use crate::store::tasks::TaskRow;
 use crate::task::change::{Effect, differences, judge, retyped};
 use crate::task::fault::Fault;
 use crate::task::selection::canonicalize;
-use crate::task::spec::Spec;
+use crate::task::spec::{Merge, Spec};
 use crate::task::status::Status;
 use crate::task::validate::{validate, validate_for_target};
 
@@ -86,6 +86,14 @@ impl Service {
         let retyped = retyped(&task.spec.lossy, &spec.lossy);
         if task.status != Status::Created && !retyped.is_empty() {
             return Err(Refusal::Locked { faults: retyped, status: task.status });
+        }
+        if spec.name != task.spec.name
+            && task.status != Status::Created
+            && task.spec.merge.as_ref().is_some_and(Merge::names_task)
+        {
+            let detail = "the rows on the target hold this name: merge.value has {task}";
+            let faults = vec![Fault::new("/name", "locked", detail)];
+            return Err(Refusal::Locked { faults, status: task.status });
         }
         if spec.name != task.spec.name && self.store.task(&spec.name).await?.is_some() {
             return Err(Refusal::NameTaken(format!("another task is called {}", spec.name)));

@@ -29,6 +29,8 @@ pub struct CopyTable {
     pub rows_estimated: Option<u64>,
     pub rows_expected: Option<u64>,
     pub rows_copied: u64,
+    /// By the table's filter.
+    pub rows_left_out: u64,
     pub bytes_copied: u64,
     pub error: Option<Error>,
 }
@@ -66,6 +68,7 @@ fn table(row: &SqliteRow) -> Result<CopyTable, Error> {
         rows_estimated: count("rows_estimated")?,
         rows_expected: count("rows_expected")?,
         rows_copied: count("rows_copied")?.unwrap_or(0),
+        rows_left_out: count("rows_left_out")?.unwrap_or(0),
         bytes_copied: count("bytes_copied")?.unwrap_or(0),
         error: error.map(|json| serde_json::from_str(&json)).transpose().map_err(broken)?,
     })
@@ -188,23 +191,24 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// The rows of a chunk are in the target.
+    /// The rows of a chunk are in the target, or left out by the filter.
     pub async fn finish_copy_chunk(
         &self,
         task: &TaskId,
         epoch: Epoch,
         name: &TableName,
         n: u32,
-        (rows, bytes): (u64, u64),
+        (rows, bytes, left_out): (u64, u64, u64),
         lossy: &LossyCounts,
     ) -> Result<(), Error> {
         let mut transaction = self.fenced(task, epoch).await?;
         let changed = sqlx::query(
-            "update copy_chunks set done = 1, rows = ?, bytes = ? \
+            "update copy_chunks set done = 1, rows = ?, bytes = ?, left_out = ? \
              where task_id = ? and schema_name = ? and table_name = ? and n = ? and done = 0",
         )
         .bind(rows.cast_signed())
         .bind(bytes.cast_signed())
+        .bind(left_out.cast_signed())
         .bind(&task.0)
         .bind(&name.schema)
         .bind(&name.table)
@@ -217,11 +221,12 @@ impl Store {
         }
         add_lossy(&mut transaction, task, name, lossy).await?;
         sqlx::query(
-            "update copy_tables set rows_copied = rows_copied + ?, bytes_copied = bytes_copied + ?, updated_at = ? \
-             where task_id = ? and schema_name = ? and table_name = ?",
+            "update copy_tables set rows_copied = rows_copied + ?, bytes_copied = bytes_copied + ?, \
+             rows_left_out = rows_left_out + ?, updated_at = ? where task_id = ? and schema_name = ? and table_name = ?",
         )
         .bind(rows.cast_signed())
         .bind(bytes.cast_signed())
+        .bind(left_out.cast_signed())
         .bind(now_ms())
         .bind(&task.0)
         .bind(&name.schema)

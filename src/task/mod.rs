@@ -3,8 +3,10 @@
 pub mod change;
 pub mod connection;
 pub mod fault;
+mod merge;
 pub mod pattern;
 pub mod selection;
 pub mod spec;
 pub mod status;
+mod table_spec;
 pub mod validate;

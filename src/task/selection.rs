@@ -102,7 +102,7 @@ impl Selection {
         };
         let names_compiled = faults.is_empty();
         selection.compile_schemas(spec, names_compiled, &mut faults);
-        selection.compile_tables(&objects.tables, names_compiled, &mut faults);
+        selection.compile_tables(&objects.tables, spec.merge.is_some(), names_compiled, &mut faults);
         if faults.is_empty() { Ok(selection) } else { Err(faults) }
     }
 
@@ -131,6 +131,7 @@ impl Selection {
     fn compile_tables(
         &mut self,
         tables: &BTreeMap<String, TableSpec>,
+        merged: bool,
         names_compiled: bool,
         faults: &mut Vec<Fault>,
     ) {
@@ -153,7 +154,7 @@ impl Selection {
                 faults.push(Fault::new(pointer.as_str(), "not_selected", detail));
             }
             if let Some(target) = &target
-                && let Some(other) = targets.insert(target.key(), text)
+                && let Some(other) = targets.insert(target.key(), text).filter(|_| !merged)
             {
                 let detail = format!("{other} goes to {target} already; many tables into one need `merge`");
                 faults.push(Fault::new(child(&pointer, "target"), "duplicate_target", detail));

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use super::table_spec::{ColumnRules, Operation, Operations, TableDdl, TableKind, TableSpec};
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -124,35 +126,6 @@ pub struct SchemaSpec {
     /// Name of the schema on the target.
     #[serde(default)]
     pub target: Option<String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TableSpec {
-    /// `schema.table` on the target.
-    #[serde(default)]
-    pub target: Option<String>,
-    #[serde(default)]
-    pub kind: TableKind,
-    /// Columns that identify a row on the target, where they are not the source's key.
-    #[serde(default)]
-    pub primary_key: Option<Vec<String>>,
-    #[serde(default)]
-    pub distribute_by: Option<Vec<String>>,
-    /// `column`, `DATE_FORMAT(column, '%Y%m')` or `FROM_UNIXTIME(column, '...')`.
-    #[serde(default)]
-    pub partition_by: Option<String>,
-    #[serde(default)]
-    #[schema(minimum = 1)]
-    pub lifecycle_partitions: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TableKind {
-    #[default]
-    Partitioned,
-    Dimension,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -3,12 +3,13 @@
 //! The shape (types, unknown fields, bounds) is checked against the document's own schema before (api/shape.rs); whether the
 //! connections exist is asked by the service.
 
-use serde_json::{Value, json};
+use std::collections::HashSet;
 
 use super::fault::{Fault, child};
 use super::selection::Selection;
 use super::spec::{Spec, StartAt, TableSpec, TablesWithoutKey};
 use crate::model::Zone;
+use crate::sql::filter::Condition;
 
 /// Every fault of a spec, with its place.
 pub fn validate(spec: &Spec) -> Vec<Fault> {
@@ -36,6 +37,10 @@ pub fn validate(spec: &Spec) -> Vec<Fault> {
     check_labels(spec, &mut faults);
     if let Err(found) = Selection::new(spec) {
         faults.extend(found);
+    }
+    check_merge(spec, &mut faults);
+    for (table, rule) in &spec.objects.tables {
+        check_table(&child("/objects/tables", table), rule, &mut faults);
     }
     check_supported(spec, &mut faults);
     faults
@@ -122,6 +127,61 @@ fn check_labels(spec: &Spec, faults: &mut Vec<Fault>) {
     }
 }
 
+fn check_merge(spec: &Spec, faults: &mut Vec<Fault>) {
+    let Some(merge) = &spec.merge else { return };
+    if merge.column.is_empty() || merge.column.chars().count() > 64 {
+        faults.push(Fault::new("/merge/column", "invalid", "a column's name has 1 to 64 characters"));
+    }
+    if let Some(detail) = merge.value_fault() {
+        faults.push(Fault::new("/merge/value", "invalid", detail));
+    }
+    if spec.tables_without_key != TablesWithoutKey::Refuse {
+        let detail = "tables without a key cannot be merged";
+        faults.push(Fault::new("/tables_without_key", "invalid", detail));
+    }
+}
+
+fn check_table(pointer: &str, rule: &TableSpec, faults: &mut Vec<Fault>) {
+    let mut fault = |pointer: String, detail: String| faults.push(Fault::new(pointer, "invalid", detail));
+    if let Some(Err(error)) = rule.filter.as_deref().map(Condition::parse) {
+        fault(child(pointer, "filter"), error.to_string());
+    }
+    for (at, operation) in rule.operations.iter().enumerate() {
+        if rule.operations.iter().take(at).any(|earlier| earlier == operation) {
+            fault(child(&child(pointer, "operations"), at), "is listed twice".to_owned());
+        }
+    }
+    if rule.operations.is_empty() {
+        let detail = "list at least one of insert, update, delete, or exclude the table";
+        fault(child(pointer, "operations"), detail.to_owned());
+    }
+    if rule.primary_key.as_ref().is_some_and(Vec::is_empty) {
+        fault(child(pointer, "primary_key"), "name at least one column".to_owned());
+    }
+    let Some(columns) = &rule.columns else { return };
+    let columns_pointer = child(pointer, "columns");
+    let mut names = HashSet::new();
+    for (at, name) in columns.exclude.iter().enumerate() {
+        if name.is_empty() || !names.insert(name.to_lowercase()) {
+            let detail = if name.is_empty() { "name a column" } else { "is listed twice" };
+            fault(child(&child(&columns_pointer, "exclude"), at), detail.to_owned());
+        }
+    }
+    let mut targets = HashSet::new();
+    for (from, to) in &columns.rename {
+        let detail = if from.is_empty() || !names.insert(from.to_lowercase()) {
+            "this column is excluded, or has a rule already"
+        } else if to.is_empty() || to.chars().count() > 64 {
+            "a column's name has 1 to 64 characters"
+        } else if !targets.insert(to.to_lowercase()) {
+            "another column gets this name too"
+        } else {
+            continue;
+        };
+        fault(child(&child(&columns_pointer, "rename"), from), detail.to_owned());
+    }
+}
+
 /// Parts of the contract that this build cannot honour: accepted at their default only. Take a line out when its part is built.
 fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
     use super::spec::{OnlineDdl, RowErrorPolicy, TableErrorPolicy, Throttle};
@@ -130,7 +190,6 @@ fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
             faults.push(not_supported(pointer));
         }
     };
-    refuse(spec.merge.is_some(), "/merge");
     refuse(spec.errors.row != RowErrorPolicy::Stop, "/errors/row");
     refuse(spec.errors.table != TableErrorPolicy::StopTask, "/errors/table");
     refuse(spec.online_ddl != OnlineDdl::default(), "/online_ddl");
@@ -144,25 +203,10 @@ fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
     refuse(full_bytes_per_second.is_some(), "/throttle/full_bytes_per_second");
     refuse(incremental_rows_per_second.is_some(), "/throttle/incremental_rows_per_second");
     refuse(incremental_bytes_per_second.is_some(), "/throttle/incremental_bytes_per_second");
-    for (table, TableSpec { primary_key, .. }) in &spec.objects.tables {
-        refuse(primary_key.is_some(), &child(&child("/objects/tables", table), "primary_key"));
-    }
 }
 
-pub fn not_supported(pointer: &str) -> Fault {
+fn not_supported(pointer: &str) -> Fault {
     Fault::new(pointer, "not_supported", "not supported yet by this build: leave it out, or send its default")
-}
-
-/// Fields of the contract that the spec does not have yet, by the schema they belong to: their default may be sent, and is
-/// passed over. None = not a field of the contract.
-pub fn is_later_field(schema: &str, field: &str, value: &Value) -> Option<bool> {
-    let default = match (schema, field) {
-        ("TableSpec", "columns" | "filter") => json!(null),
-        ("TableSpec", "operations") => json!(["insert", "update", "delete"]),
-        ("TableSpec", "ddl") => json!({}),
-        _ => return None,
-    };
-    Some(value.is_null() || *value == default)
 }
 
 /// Rules between a spec and the kind of its target.
@@ -177,6 +221,8 @@ pub fn validate_for_target(spec: &Spec, adb: bool) -> Vec<Fault> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn faults(change: impl FnOnce(&mut Value)) -> Vec<(String, &'static str)> {
@@ -242,11 +288,10 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_by_name() {
         let found = faults(|body| {
-            body["merge"] = json!({"column": "c", "value": "v"});
             body["throttle"] = json!({"full_rows_per_second": 5});
             body["errors"] = json!({"row": "dead_letter"});
         });
-        let expected = ["/merge", "/errors/row", "/throttle/full_rows_per_second"];
+        let expected = ["/errors/row", "/throttle/full_rows_per_second"];
         assert_eq!(found, expected.map(|pointer| (pointer.to_owned(), "not_supported")));
     }
 }

@@ -70,6 +70,7 @@ pub fn alter(
         }
         _ => {}
     }
+    let Some(clause) = &options.mapping.clause(clause, before)? else { return Ok(Vec::new()) };
     let plan = |table: &Table| {
         TargetTable::new(dialect, table, target.clone(), options).map_err(|problems| {
             problems.into_iter().find(Problem::is_refusal).unwrap_or_else(|| {
@@ -77,7 +78,8 @@ pub fn alter(
             })
         })
     };
-    let change = Change { dialect, source: after, old: plan(before)?, new: plan(after)?, target };
+    let source = &options.mapping.renamed(after);
+    let change = Change { dialect, source, old: plan(before)?, new: plan(after)?, target };
     if dialect == Dialect::Adb {
         change.identity_stays()?;
     }

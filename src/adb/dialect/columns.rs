@@ -130,6 +130,7 @@ impl Plan<'_> {
         TargetColumn {
             source_index,
             name: column.name.clone(),
+            constant: None,
             type_text,
             nullable,
             definition,

@@ -14,6 +14,7 @@ pub(crate) mod fixture;
 mod generated;
 mod keys;
 mod layout;
+mod mapping;
 mod mysql_limits;
 mod partition;
 mod plan;
@@ -28,11 +29,12 @@ mod types;
 pub use alter::{AlterContext, alter};
 pub use charset::Collations;
 pub use create::{create_database, create_table};
+pub use mapping::{CONSTANT_LENGTH, Constant, Mapping};
 pub use partition::{PartitionExpression, PartitionFunction};
 pub use problem::{Problem, Severity};
 pub use session::{RELAXED_MODE, STRICT_MODE, target_session_setup, verify};
 pub use statements::{
     Done, TargetStatement, create_database_statement, create_table_statement, drop_database, drop_table,
-    rename_tables, swap_tables, truncate_table,
+    empty_table, own_rows, rename_tables, swap_tables, truncate_table,
 };
-pub use table::{GeneratedColumn, TableOptions, TargetColumn, TargetKey, TargetTable};
+pub use table::{GeneratedColumn, TableOptions, TargetColumn, TargetKey, TargetTable, unjudged};

@@ -6,6 +6,7 @@ use super::problem::Problem;
 use super::table::{TableOptions, TargetTable};
 use crate::model::{ColumnType, Dialect, Table, TableName};
 use crate::sql::literal;
+use crate::task::spec::Operations;
 
 /// The work of [`TargetTable::new`]; problems name the object within the table.
 pub(super) struct Plan<'a> {
@@ -86,6 +87,8 @@ impl<'a> Plan<'a> {
             identity,
             keys,
             has_other_unique_keys,
+            filter: None,
+            operations: Operations::default(),
             warnings: Vec::new(),
             tail,
             comment,

@@ -12,6 +12,21 @@ use super::table::TargetTable;
 use crate::model::{Dialect, TableName};
 use crate::sql::literal;
 
+/// Takes away every row of the table's source: of a merged table, that are its own rows alone.
+pub fn empty_table(table: &TargetTable) -> String {
+    let name = literal::table_name(&table.name);
+    match own_rows(table) {
+        Some(condition) => format!("DELETE FROM {name} WHERE {condition}"),
+        None => format!("TRUNCATE TABLE {name}"),
+    }
+}
+
+/// The condition for the rows of one source in a merged table.
+pub fn own_rows(table: &TargetTable) -> Option<String> {
+    let (column, value) = table.constant()?;
+    Some(format!("{} = {}", literal::name(&column.name), literal::string(value)))
+}
+
 /// True on the target exactly when the statement took effect. [`crate::schema_sync::done`] asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "done", rename_all = "snake_case")]

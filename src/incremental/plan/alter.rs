@@ -59,7 +59,10 @@ impl Planner<'_> {
             }
             let before = entry.clone();
             let condition = partitions_of(clause)
-                .map(|partitions| partition_condition(&before.table, partitions))
+                .map(|partitions| {
+                    let mapping = self.catalog.options(&name).mapping;
+                    partition_condition(&mapping.renamed(&before.table), partitions)
+                })
                 .transpose();
             match apply::alter(&mut entry.table, clause) {
                 Ok(()) => {}
@@ -77,6 +80,11 @@ impl Planner<'_> {
             let mut allowed = true;
             for kind in clause.kinds() {
                 allowed &= self.allowed(*kind, &name)?;
+            }
+            if self.catalog.spec().merge.is_some() {
+                // Keys have no policy of their own, and the table is not this source's alone.
+                allowed = false;
+                self.same_key(&before, &entry)?;
             }
             if !allowed {
                 passed_over(&before, &mut entry, clause)?;

@@ -19,6 +19,7 @@ mod alter;
 mod names;
 mod policy;
 mod rename;
+mod rules;
 mod table;
 
 /// What the stream says of a DDL besides its text.

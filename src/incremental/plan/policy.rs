@@ -29,7 +29,7 @@ fn policy_of(policies: &DdlPolicies, kind: DdlKind) -> DdlPolicy {
 impl Planner<'_> {
     /// True when the policy says apply; notes what it passes over.
     pub(super) fn allowed(&mut self, kind: DdlKind, object: &TableName) -> Result<bool> {
-        match policy_of(&self.catalog.spec().ddl, kind) {
+        match policy_of(&self.catalog.ddl_policies(object), kind) {
             DdlPolicy::Apply => Ok(true),
             DdlPolicy::Ignore => {
                 self.steps.notes.push(format!("{}: ignored by policy", kind.as_str()));
@@ -37,7 +37,10 @@ impl Planner<'_> {
             }
             DdlPolicy::Stop => Err(refuse(
                 format!("the task stops at {} by policy", kind.as_str()),
-                format!("set ddl.{} to apply or ignore and resume the task", kind.as_str()),
+                format!(
+                    "set ddl.{} (the task's, or the table's own) to apply or ignore and resume the task",
+                    kind.as_str()
+                ),
             )
             .object(object)),
         }

@@ -37,6 +37,7 @@ impl Planner<'_> {
         let old_name = std::mem::replace(&mut entry.table.name, new_name.clone());
         if was && becomes {
             if self.allowed(DdlKind::RenameTable, &old_name)? {
+                self.renamed_in_place(&old_name, &new_name)?;
                 let from = self.catalog.selection().target(&old_name);
                 let to = self.catalog.selection().target(&new_name);
                 if from != to {

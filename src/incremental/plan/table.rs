@@ -105,7 +105,9 @@ impl Planner<'_> {
             if self.allowed(DdlKind::CreateTable, &name)? {
                 self.need_database(&name, &self.catalog.selection().target(&name).schema);
                 let target = self.catalog.target(&entry)?;
-                self.steps.statements.push(dialect::create_table_statement(&target));
+                if !self.joins(&name, &target)? {
+                    self.steps.statements.push(dialect::create_table_statement(&target));
+                }
             } else {
                 entry.ignored = true;
             }

@@ -10,7 +10,7 @@ use super::token::{self, Kind, Token};
 /// The expression with every reference to a column replaced by what `replace` gives for its name; None leaves it as it is.
 /// A word in front of `(` is a function, a name in front of `.` a qualifier, which is dropped when its column is replaced.
 /// None when the text cannot be cut into tokens.
-pub(super) fn replace_columns(text: &str, replace: impl Fn(&str) -> Option<String>) -> Option<String> {
+pub fn replace_columns(text: &str, replace: impl Fn(&str) -> Option<String>) -> Option<String> {
     let tokens = token::tokens(text).ok()?;
     let slice = |token: &Token| text.get(token.start..token.end).unwrap_or_default();
     let symbol = |at: Option<&Token>, symbol: &str| {

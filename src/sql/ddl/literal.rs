@@ -1,7 +1,7 @@
 //! The values behind quoted text, as MySQL and TiDB read it with backslash escapes on.
 
 /// Content of `` `name` ``, `'text'`, `"text"` or `N'text'` given with its quotes. None when the quotes do not match.
-pub(super) fn unquote(raw: &str) -> Option<String> {
+pub(in crate::sql) fn unquote(raw: &str) -> Option<String> {
     let quoted = raw.strip_prefix(['N', 'n']).unwrap_or(raw);
     let quote = quoted.chars().next().filter(|quote| matches!(quote, '\'' | '"' | '`'))?;
     let inner = quoted.strip_prefix(quote)?.strip_suffix(quote)?;
@@ -38,7 +38,7 @@ pub(super) fn unquote_bare(raw: &str) -> Option<String> {
 }
 
 /// Big-endian bytes of `b'101'`, `0b101`, `x'0f'` or `0xf`. None when a digit is wrong, or `x''` has an odd number of them.
-pub(super) fn bits(raw: &str) -> Option<Vec<u8>> {
+pub(in crate::sql) fn bits(raw: &str) -> Option<Vec<u8>> {
     let mut characters = raw.chars();
     let (digits, radix, pad) = match (characters.next()?, characters.next()?) {
         ('b' | 'B', '\'') => (characters.as_str().strip_suffix('\'')?, 2, true),

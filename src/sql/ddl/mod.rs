@@ -25,18 +25,19 @@ mod error;
 mod expression;
 mod key;
 pub mod kind;
-mod literal;
+pub(in crate::sql) mod literal;
 mod partition;
 mod statement;
 mod table_option;
 #[cfg(test)]
 mod tests;
-mod token;
+pub(in crate::sql) mod token;
 mod writer;
 
 pub use charset::default_collation;
 pub use condition::partition_condition;
 pub use error::DdlError;
+pub use expression::replace_columns;
 
 use ast::Statement;
 use cursor::Cursor;

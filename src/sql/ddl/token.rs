@@ -11,7 +11,7 @@ use sqlparser::tokenizer::{Token as Cut, Tokenizer, Whitespace};
 use super::error::DdlError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::sql) enum Kind {
     /// A keyword or an unquoted name.
     Word,
     /// `` `name` ``
@@ -26,14 +26,14 @@ pub(super) enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token {
+pub(in crate::sql) struct Token {
     pub kind: Kind,
     pub start: usize,
     pub end: usize,
 }
 
 /// Cuts a text whose comments are gone.
-pub(super) fn tokens(text: &str) -> Result<Vec<Token>, DdlError> {
+pub(in crate::sql) fn tokens(text: &str) -> Result<Vec<Token>, DdlError> {
     let dialect = MySqlDialect {};
     let mut cuts = Vec::new();
     let outcome =
