@@ -256,3 +256,108 @@ fn renamed_schemas_and_tables_go_where_the_spec_says() {
     );
     assert_eq!(stream.ok("shop", "orders", "TRUNCATE orders"), ["TRUNCATE TABLE `dw`.`all_orders`"]);
 }
+
+fn ruled(tables: serde_json::Value, extra: serde_json::Value) -> Follower {
+    let mut more = extra;
+    more["objects"] = serde_json::json!({"include": ["s.*", "r.*"], "tables": tables});
+    Follower::new(&["s.*", "r.*"], more)
+}
+
+#[test]
+fn ddl_of_columns_goes_by_their_rules() {
+    let rules = serde_json::json!({"s.t": {"columns": {"exclude": ["note"], "rename": {"uid": "user_id"}}}});
+    let mut stream = ruled(rules, serde_json::json!({}));
+    let create = stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY, uid INT, note TEXT, KEY (uid))");
+    let create = create.last().unwrap();
+    assert!(create.contains("`user_id` int") && create.contains("KEY `uid` (`user_id`)"), "{create}");
+    assert!(!create.contains("note"), "{create}");
+    let one = |stream: &mut Follower, text: &str| stream.ok("s", "t", text).join("; ");
+    assert_eq!(one(&mut stream, "ALTER TABLE t DROP COLUMN note"), "");
+    assert_eq!(one(&mut stream, "ALTER TABLE t ADD COLUMN note INT FIRST"), "");
+    assert!(one(&mut stream, "ALTER TABLE t MODIFY COLUMN uid BIGINT").contains("`user_id` bigint"));
+    assert!(one(&mut stream, "ALTER TABLE t ADD INDEX two (uid, id)").contains("(`user_id`, `id`)"));
+    assert!(one(&mut stream, "ALTER TABLE t ADD COLUMN b INT AFTER uid").ends_with("AFTER `user_id`"));
+    assert!(
+        one(&mut stream, "ALTER TABLE t RENAME COLUMN uid TO account")
+            .contains("RENAME COLUMN `user_id` TO `account`")
+    );
+    assert!(
+        one(&mut stream, "ALTER TABLE t CHANGE COLUMN account uid INT")
+            .contains("CHANGE COLUMN `account` `user_id`")
+    );
+    for (text, word) in [
+        ("ALTER TABLE t RENAME COLUMN note TO remark", "none of its values"),
+        ("ALTER TABLE t DROP COLUMN note, RENAME COLUMN b TO note", "has its values"),
+        ("ALTER TABLE t ADD COLUMN user_id INT", "two columns"),
+    ] {
+        let error = stream.follow("s", "t", text).unwrap_err();
+        assert!(error.contains(word), "{text}: {error}");
+    }
+    assert!(one(&mut stream, "ALTER TABLE t DROP COLUMN uid").contains("DROP COLUMN `user_id`"));
+}
+
+#[test]
+fn two_tables_never_go_into_one_without_a_merge() {
+    let rules = serde_json::json!({"s.a": {"target": "s.b"}});
+    let mut stream = ruled(rules, serde_json::json!({}));
+    stream.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    let error = stream.follow("s", "b", "CREATE TABLE b (id INT PRIMARY KEY)").unwrap_err();
+    assert!(error.contains("s.b") && error.contains("s.a"), "{error}");
+    stream.ok("s", "c", "CREATE TABLE c LIKE a");
+    let error = stream.follow("s", "B", "RENAME TABLE c TO B").unwrap_err();
+    assert!(error.contains("s.a"), "{error}");
+    let mut lower = Follower::new(&["*.*"], serde_json::json!({"names": "lower"}));
+    lower.ok("S", "T", "CREATE TABLE S.T (id INT PRIMARY KEY)");
+    assert_eq!(lower.ok("S", "t", "RENAME TABLE S.T TO S.t"), Vec::<String>::new());
+    assert!(lower.ok("S", "U", "CREATE TABLE S.U LIKE S.t").join("").contains("`s`.`u`"));
+    assert_eq!(lower.ok("S", "V", "RENAME TABLE S.U TO S.V"), ["RENAME TABLE `s`.`u` TO `s`.`v`"]);
+}
+
+#[test]
+fn a_renamed_table_keeps_the_rules_by_which_its_rows_were_written() {
+    let rules = serde_json::json!({"s.a": {"filter": "id > 5"}, "s.b": {"filter": "id > 5"}});
+    let mut stream = ruled(rules, serde_json::json!({}));
+    stream.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    assert_eq!(stream.ok("s", "b", "RENAME TABLE a TO b"), ["RENAME TABLE `s`.`a` TO `s`.`b`"]);
+    let error = stream.follow("s", "c", "RENAME TABLE b TO c").unwrap_err();
+    assert!(error.contains("filter"), "{error}");
+    let error = stream.follow("s", "b", "ALTER TABLE b CHANGE COLUMN id number INT").unwrap_err();
+    assert!(error.contains("filter"), "{error}");
+}
+
+#[test]
+fn a_table_has_ddl_policies_of_its_own() {
+    let rules = serde_json::json!({"s.a": {"ddl": {"truncate_table": "ignore", "drop_table": "stop"}}});
+    let mut stream = ruled(rules, serde_json::json!({}));
+    for table in ["a", "b"] {
+        stream.ok("s", table, &format!("CREATE TABLE {table} (id INT PRIMARY KEY)"));
+    }
+    assert!(stream.ok("s", "a", "TRUNCATE TABLE a").is_empty());
+    assert_eq!(stream.ok("s", "b", "TRUNCATE TABLE b"), ["TRUNCATE TABLE `s`.`b`"]);
+    assert!(stream.follow("s", "a", "DROP TABLE a").is_err());
+}
+
+#[test]
+fn ddl_is_off_for_merged_tables_but_others_may_join() {
+    let rules =
+        serde_json::json!({"s.a": {"target": "m.t"}, "r.a": {"target": "m.t"}, "r.b": {"target": "m.t"}});
+    let merge = serde_json::json!({"merge": {"column": "src", "value": "{schema}.{table}"}, "tables_without_key": "refuse"});
+    let mut stream = ruled(rules, merge);
+    let made = stream.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY, v INT)");
+    assert!(made.last().unwrap().contains("PRIMARY KEY (`id`, `src`)"), "{made:?}");
+    assert!(stream.ok("r", "a", "CREATE TABLE a (id INT PRIMARY KEY, v INT)").is_empty());
+    for text in
+        ["TRUNCATE TABLE a", "ALTER TABLE a ADD COLUMN w INT", "ALTER TABLE a ADD INDEX (v)", "DROP TABLE a"]
+    {
+        assert!(stream.ok("r", "a", text).is_empty(), "{text}");
+    }
+    let error = stream.follow("r", "b", "CREATE TABLE b (id INT PRIMARY KEY, v BIGINT)").unwrap_err();
+    assert!(error.contains("r.b") && error.contains("`v`"), "{error}");
+    for text in [
+        "ALTER TABLE a DROP PRIMARY KEY, ADD PRIMARY KEY (v)",
+        "ALTER TABLE a RENAME COLUMN v TO w",
+        "RENAME TABLE a TO c",
+    ] {
+        assert!(stream.follow("s", "a", text).is_err(), "{text}");
+    }
+}

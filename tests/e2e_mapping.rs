@@ -11,7 +11,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value as Cell};
 use serde_json::{Value, json};
 use support::server::Server;
-use support::stack::Stack;
+use support::stack::{Dialect, Stack};
 use support::{api, sql};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -76,12 +76,18 @@ fn rules() -> Value {
 }
 
 /// What the target must hold of the tables with a filter, by the source's own judgement.
-async fn assert_filtered(source: &mut Conn, target: &mut Conn, uid: &str) {
-    let wanted =
-        format!("SELECT id, {uid}, state, amount, created FROM mp.orders WHERE {FILTER} ORDER BY id");
+async fn assert_filtered(adb: bool, source: &mut Conn, target: &mut Conn, uid: &str) {
+    let wanted = format!(
+        "SELECT id, {uid}, state, amount, DATE_FORMAT(created, '%Y-%m-%d %H:%i:%s.%f') FROM mp.orders WHERE {FILTER} ORDER BY id"
+    );
     let name = if uid == "uid" { "user_id" } else { uid };
-    let found = format!("SELECT id, {name}, state, amount, created FROM mq.facts ORDER BY id");
+    let found = format!(
+        "SELECT id, {name}, state, amount, DATE_FORMAT(created, '%Y-%m-%d %H:%i:%s.%f') FROM mq.facts ORDER BY id"
+    );
     assert_eq!(rows(target, &found).await, rows(source, &wanted).await);
+    if adb {
+        return;
+    }
     let wanted = "SELECT a, b FROM mp.loose WHERE b > 5 ORDER BY a, b";
     let found = "SELECT a, b FROM mp.loose ORDER BY a, b";
     assert_eq!(rows(target, found).await, rows(source, wanted).await);
@@ -90,13 +96,30 @@ async fn assert_filtered(source: &mut Conn, target: &mut Conn, uid: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_of_single_tables_hold_through_both_phases() {
     let Some(stack) = Stack::utc("rules_of_single_tables_hold_through_both_phases") else { return };
-    sql::drop_schemas(&stack, &["mp", "mq"]).await;
-    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    rules_hold(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_of_single_tables_hold_on_analyticdb() {
+    let Some(stack) = Stack::shanghai("rules_of_single_tables_hold_on_analyticdb") else { return };
+    rules_hold(&stack.on_adb()).await;
+}
+
+async fn rules_hold(stack: &Stack) {
+    let adb = stack.dialect == Dialect::Adb;
+    sql::drop_schemas(stack, &["mp", "mq"]).await;
+    let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     sql::run(&mut source, TABLES).await;
     let mut server = Server::start().await;
-    server.api.connect(&stack).await;
-    let more = json!({"objects": {"tables": rules()}, "tables_without_key": "match_row", "tuning": {"chunk_rows": 2}});
-    server.api.create_task(&api::spec("rules", &stack, &["mp.*"], &more)).await;
+    server.api.connect(stack).await;
+    let mut more = json!({"objects": {"tables": rules()}, "tables_without_key": "match_row", "tuning": {"chunk_rows": 2}});
+    if adb {
+        // AnalyticDB holds no table without a key.
+        more["tables_without_key"] = json!("refuse");
+        more["objects"]["exclude"] = json!(["mp.loose"]);
+        more["objects"]["tables"].as_object_mut().unwrap().remove("mp.loose");
+    }
+    server.api.create_task(&api::spec("rules", stack, &["mp.*"], &more)).await;
     let precheck = server.api.post("/tasks/rules/precheck", &json!({})).await;
     let warned = api::items(&precheck, &["warn"]);
     assert!(
@@ -104,9 +127,12 @@ async fn rules_of_single_tables_hold_through_both_phases() {
         "{warned:#?}"
     );
     follow(&server, "rules").await;
-    assert_filtered(&mut source, &mut target, "uid").await;
+    assert_filtered(adb, &mut source, &mut target, "uid").await;
     assert_eq!(columns(&mut target, "mq", "facts").await, ["id", "user_id", "state", "amount", "created"]);
-    assert_eq!(rows(&mut target, "SELECT * FROM mp.parted ORDER BY 1").await, ["1|2|1", "101|202|2"]);
+    assert_eq!(rows(&mut target, "SELECT v, id FROM mp.parted ORDER BY 1").await, ["1|1", "101|2"]);
+    if !adb {
+        assert_eq!(rows(&mut target, "SELECT c FROM mp.parted ORDER BY 1").await, ["2", "202"]);
+    }
 
     // Each on its own, so that no two of them fold into one.
     for statement in [
@@ -127,8 +153,8 @@ async fn rules_of_single_tables_hold_through_both_phases() {
     }
     server.kill9();
     server.restart().await;
-    server.api.wait_caught_up("rules", &stack, PATIENCE).await;
-    assert_filtered(&mut source, &mut target, "uid").await;
+    server.api.wait_caught_up("rules", stack, PATIENCE).await;
+    assert_filtered(adb, &mut source, &mut target, "uid").await;
 
     sql::run(
         &mut source,
@@ -147,7 +173,7 @@ async fn rules_of_single_tables_hold_through_both_phases() {
             "ALTER TABLE mp.orders DROP COLUMN note",
             "ALTER TABLE mp.orders ADD COLUMN note VARCHAR(20) DEFAULT 'back' AFTER id",
             "ALTER TABLE mp.orders ADD COLUMN plus INT NOT NULL DEFAULT 3",
-            "ALTER TABLE mp.orders MODIFY COLUMN uid BIGINT UNSIGNED NOT NULL DEFAULT 5",
+            "ALTER TABLE mp.orders MODIFY COLUMN uid BIGINT NOT NULL DEFAULT 5",
             "INSERT INTO mp.orders (id, state, amount) VALUES (11, 'new', 500)",
             "ALTER TABLE mp.orders DROP COLUMN plus",
             "ALTER TABLE mp.orders RENAME COLUMN uid TO account",
@@ -161,17 +187,14 @@ async fn rules_of_single_tables_hold_through_both_phases() {
         ],
     )
     .await;
-    server.api.wait_caught_up("rules", &stack, PATIENCE).await;
-    assert_filtered(&mut source, &mut target, "account").await;
+    server.api.wait_caught_up("rules", stack, PATIENCE).await;
+    assert_filtered(adb, &mut source, &mut target, "account").await;
     assert_eq!(columns(&mut target, "mq", "facts").await, ["id", "account", "state", "amount", "created"]);
     let all = |table: &str| format!("SELECT * FROM mp.{table} ORDER BY 1, 2");
     assert_eq!(rows(&mut target, &all("once")).await, ["1|1", "2|2", "3|3"]);
     assert_eq!(rows(&mut target, &all("kept")).await, ["1|1", "2|2", "3|30", "10|1"]);
     assert_eq!(rows(&mut target, &all("keyed")).await, ["1|10", "3|NULL", "20|2"]);
-    assert_eq!(
-        rows(&mut target, "SELECT v, c, id FROM mp.parted ORDER BY 1").await,
-        ["101|202|2", "102|204|6"]
-    );
+    assert_eq!(rows(&mut target, "SELECT v, id FROM mp.parted ORDER BY 1").await, ["101|2", "102|6"]);
     assert_eq!(rows(&mut target, "SELECT * FROM mp.ownddl ORDER BY 1").await, ["1", "2"]);
 
     sql::run(
@@ -184,22 +207,36 @@ async fn rules_of_single_tables_hold_through_both_phases() {
     .await;
     server.stop().await;
     server.restart().await;
-    server.api.wait_caught_up("rules", &stack, PATIENCE).await;
-    assert_filtered(&mut source, &mut target, "account").await;
+    server.api.wait_caught_up("rules", stack, PATIENCE).await;
+    assert_filtered(adb, &mut source, &mut target, "account").await;
 
     // A name that is left out comes to be a name that is not: the target has none of its values.
     sql::run(&mut source, &["ALTER TABLE mp.orders RENAME COLUMN note TO remark"]).await;
     let task = server.api.wait_for_status("rules", "failed", PATIENCE).await;
     let error = task["last_error"].to_string();
     assert!(error.contains("remark") && error.contains("exclude"), "{error}");
-    sql::drop_schemas(&stack, &["mp", "mq"]).await;
+    if adb {
+        let refused = stack.adb_refused("mp|mq").await;
+        assert!(refused.is_empty(), "AnalyticDB would refuse: {refused:#?}");
+    }
+    sql::drop_schemas(stack, &["mp", "mq"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_merged_into_one_and_kept_apart_in_it() {
     let Some(stack) = Stack::utc("tables_are_merged_into_one_and_kept_apart_in_it") else { return };
-    sql::drop_schemas(&stack, &["ma", "mb", "mz"]).await;
-    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    merged(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_merged_into_one_on_analyticdb() {
+    let Some(stack) = Stack::shanghai("tables_are_merged_into_one_on_analyticdb") else { return };
+    merged(&stack.on_adb()).await;
+}
+
+async fn merged(stack: &Stack) {
+    sql::drop_schemas(stack, &["ma", "mb", "mz"]).await;
+    let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     for schema in ["ma", "mb"] {
         let create =
             format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, v VARCHAR(20), u INT, UNIQUE KEY (u))");
@@ -207,12 +244,12 @@ async fn tables_are_merged_into_one_and_kept_apart_in_it() {
         sql::run(&mut source, &[&format!("CREATE DATABASE {schema}"), &create, &insert]).await;
     }
     let mut server = Server::start().await;
-    server.api.connect(&stack).await;
+    server.api.connect(stack).await;
     let more = json!({
         "objects": {"schemas": {"ma": {"target": "mz"}, "mb": {"target": "mz"}}},
         "merge": {"column": "__source", "value": "{task}:{schema}.{table}"},
     });
-    server.api.create_task(&api::spec("merge", &stack, &["ma.*", "mb.*"], &more)).await;
+    server.api.create_task(&api::spec("merge", stack, &["ma.*", "mb.*"], &more)).await;
     let plan = server.api.post("/tasks/merge/plan", &json!({})).await;
     let actions: Vec<_> = plan["tables"].as_array().unwrap().iter().map(|table| &table["action"]).collect();
     assert_eq!(actions, ["create", "use"], "{plan:#}");
@@ -233,7 +270,7 @@ async fn tables_are_merged_into_one_and_kept_apart_in_it() {
     .await;
     server.kill9();
     server.restart().await;
-    server.api.wait_caught_up("merge", &stack, PATIENCE).await;
+    server.api.wait_caught_up("merge", stack, PATIENCE).await;
     let expected = ["merge:ma.t|1|new", "merge:ma.t|2|ma", "merge:ma.t|3|three", "merge:mb.t|3|mb"];
     assert_eq!(rows(&mut target, all).await, expected);
 
@@ -251,7 +288,7 @@ async fn tables_are_merged_into_one_and_kept_apart_in_it() {
         ],
     )
     .await;
-    server.api.wait_caught_up("merge", &stack, PATIENCE).await;
+    server.api.wait_caught_up("merge", stack, PATIENCE).await;
     let expected = [
         "merge:ma.t|1|new",
         "merge:ma.t|2|ma",
@@ -271,5 +308,5 @@ async fn tables_are_merged_into_one_and_kept_apart_in_it() {
     let task = server.api.wait_for_status("merge", "failed", PATIENCE).await;
     let error = task["last_error"].to_string();
     assert!(error.contains("mb.t") && error.contains("bigint"), "{error}");
-    sql::drop_schemas(&stack, &["ma", "mb", "mz"]).await;
+    sql::drop_schemas(stack, &["ma", "mb", "mz"]).await;
 }

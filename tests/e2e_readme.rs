@@ -34,8 +34,6 @@ fn shell_blocks(page: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_walk_through_of_the_readme_works() {
     let Some(stack) = Stack::utc("the_walk_through_of_the_readme_works") else { return };
-    let blocks = shell_blocks(&std::fs::read_to_string(root().join("README.md")).unwrap());
-    assert!(blocks.len() >= 6, "the README shows one task from connections to delete");
     sql::drop_schemas(&stack, &["shop", "shop_copy"]).await;
     let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
     let create = "CREATE TABLE shop.orders (id INT PRIMARY KEY, state VARCHAR(9))";
@@ -45,6 +43,53 @@ async fn the_walk_through_of_the_readme_works() {
     )
     .await;
     let server = Server::start().await;
+    let blocks = blocks("README.md");
+    assert!(blocks.len() >= 6, "the README shows one task from connections to delete");
+    walk(&stack, &server, &blocks).await;
+    let rows: Vec<(i32, String, String)> =
+        target.query("SELECT id, state, note FROM shop_copy.orders ORDER BY id").await.unwrap();
+    let row = |id, state: &str| (id, state.to_owned(), "none".to_owned());
+    assert_eq!(rows, [row(1, "new"), row(2, "sent"), row(3, "new")]);
+    sql::drop_schemas(&stack, &["shop", "shop_copy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_on_rules_for_tables_works() {
+    let Some(stack) = Stack::utc("the_page_on_rules_for_tables_works") else { return };
+    sql::drop_schemas(&stack, &["parts", "parts_copy"]).await;
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    sql::run(
+        &mut source,
+        &[
+            "CREATE DATABASE parts",
+            "CREATE TABLE parts.orders (id INT PRIMARY KEY, uid INT, state VARCHAR(9), amount DECIMAL(9,2), created_at DATETIME, note TEXT)",
+            "CREATE TABLE parts.log (id INT NOT NULL, v INT)",
+            "CREATE TABLE parts.shard_1 (id INT PRIMARY KEY)",
+            "CREATE TABLE parts.shard_2 (id INT PRIMARY KEY)",
+            "INSERT INTO parts.orders VALUES (1, 7, 'paid', 11, '2024-05-01', 'x'), (2, 7, 'new', 11, '2024-05-01', 'x')",
+            "INSERT INTO parts.shard_1 VALUES (1)",
+            "INSERT INTO parts.shard_2 VALUES (1)",
+        ],
+    )
+    .await;
+    let server = Server::start().await;
+    let connections = blocks("README.md").swap_remove(0);
+    walk(&stack, &server, &[&[connections][..], &blocks("docs/tables.md")].concat()).await;
+    let facts: Vec<(i32, i32, String)> =
+        target.query("SELECT id, user_id, state FROM parts_copy.facts").await.unwrap();
+    assert_eq!(facts, [(1, 7, "paid".to_owned())]);
+    let shards: Vec<(String, i32)> =
+        target.query("SELECT __source, id FROM parts_copy.shards ORDER BY 1").await.unwrap();
+    assert_eq!(shards, [("merged:parts.shard_1".to_owned(), 1), ("merged:parts.shard_2".to_owned(), 1)]);
+    sql::drop_schemas(&stack, &["parts", "parts_copy"]).await;
+}
+
+fn blocks(page: &str) -> Vec<String> {
+    shell_blocks(&std::fs::read_to_string(root().join(page)).unwrap())
+}
+
+/// Runs the blocks one after the other.
+async fn walk(stack: &Stack, server: &Server, blocks: &[String]) {
     let script = format!("set -euo pipefail\n{}", blocks.join("\n"));
     let ended = output(
         Command::new("timeout")
@@ -57,12 +102,7 @@ async fn the_walk_through_of_the_readme_works() {
             .env("MARIADB_PORT", stack.mariadb_port.to_string()),
     )
     .await;
-    assert!(ended.status.success(), "the README's commands fail: {}", words(&ended));
-    let rows: Vec<(i32, String, String)> =
-        target.query("SELECT id, state, note FROM shop_copy.orders ORDER BY id").await.unwrap();
-    let row = |id, state: &str| (id, state.to_owned(), "none".to_owned());
-    assert_eq!(rows, [row(1, "new"), row(2, "sent"), row(3, "new")]);
-    sql::drop_schemas(&stack, &["shop", "shop_copy"]).await;
+    assert!(ended.status.success(), "the page's commands fail: {}", words(&ended));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::keys::key_names;
 use super::problem::Problem;
 use crate::model::{Column, ColumnType, Key, KeyKind, KeyPart, Partitioning, Table, TypeName};
 use crate::sql::ddl::ast::AlterClause;
@@ -113,7 +114,13 @@ impl Mapping {
         }
         let table = Table {
             columns,
-            keys: source.keys.iter().map(|key| self.key(key)).collect(),
+            // A key without a name got it from the source's columns.
+            keys: source
+                .keys
+                .iter()
+                .zip(key_names(&source.keys))
+                .map(|(key, name)| self.key(key, name))
+                .collect(),
             partitioning: source.partitioning.as_ref().map(|parts| self.partitioning(parts, source)),
             ..source.clone()
         };
@@ -150,8 +157,8 @@ impl Mapping {
         (!excluded.get()).then_some(replaced)
     }
 
-    fn key(&self, key: &Key) -> Key {
-        let mut mapped = key.clone();
+    fn key(&self, key: &Key, name: String) -> Key {
+        let mut mapped = Key { name: Some(name), ..key.clone() };
         for part in &mut mapped.parts {
             if let KeyPart::Column { name, .. } = part {
                 // An excluded name may be the new name of another column.

@@ -2,7 +2,7 @@
 //! incremental sync cannot disagree about a row.
 //!
 //! [`Condition::parse`] reads the text; [`Condition::bind`] fits it to a table and refuses every comparison whose outcome on the source
-//! it could not repeat exactly; [`Filter::matches`] judges a row by three-valued logic. Docs: docs/filters.md.
+//! it could not repeat exactly; [`Filter::matches`] judges a row by three-valued logic. Docs: docs/tables.md.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
