@@ -107,6 +107,23 @@ fn names_that_cannot_be_told_apart_stop_only_a_task_that_has_them() {
 }
 
 #[test]
+fn a_table_does_not_go_for_a_rename_in_schemas_never_heard_of() {
+    let mut stream = Follower::new(&["shop.*"], serde_json::json!({}));
+    stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)");
+    let error = stream.follow("other", "o2", "ALTER TABLE orders RENAME other.o2").unwrap_err();
+    assert!(error.contains("shop.orders"), "{error}");
+    assert_eq!(stream.rows_go_to("shop", "orders"), "shop.orders");
+}
+
+#[test]
+fn the_year_0_as_a_default_is_2000_as_in_tidb() {
+    let mut stream = all();
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    let statements = stream.ok("s", "t", "ALTER TABLE t ADD COLUMN y YEAR DEFAULT 0");
+    assert!(statements[0].ends_with("DEFAULT 2000"), "{statements:?}");
+}
+
+#[test]
 fn a_rename_spelled_in_other_letters_finds_the_table_as_it_is_called() {
     let mut stream = all();
     stream.ok("s", "Orders", "CREATE TABLE Orders (id INT PRIMARY KEY)");

@@ -2,6 +2,9 @@
 
 use super::history::History;
 
+/// A DDL that the Drainer stage sent late (/drainer/reorder): nothing can be said of the rows between.
+const LATE: &str = "comes after newer transactions";
+
 /// Mark of the statement, a part of the error's text, the reason.
 const STOPS: &[(&str, &str, &str)] = &[
     (
@@ -13,6 +16,9 @@ const STOPS: &[(&str, &str, &str)] = &[
 ];
 
 pub fn of_stop(error: &str, history: &History) -> Option<&'static str> {
+    if error.contains(LATE) {
+        return Some("a DDL that came late");
+    }
     STOPS
         .iter()
         .find(|(mark, text, _)| history.marks.contains(mark) && error.contains(text))

@@ -209,7 +209,8 @@ async fn reach(api: &Api, task: &str, end: i64, history: &History) -> Result<Opt
     let deadline = Instant::now() + PATIENCE;
     loop {
         let state = api.task(task).await;
-        if state["status"] == "running" && api::next_offset(&state).is_some_and(|next| next >= end) {
+        let reached = api::next_offset(&state).is_some_and(|next| next >= end);
+        if state["status"] == "running" && state["phase"] == "incremental" && reached {
             return Ok(None);
         }
         let late = Instant::now() > deadline;

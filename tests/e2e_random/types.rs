@@ -96,7 +96,7 @@ pub fn default_for(rng: &mut StdRng, column_type: &str) -> String {
     if rng.random_ratio(1, 6) {
         return "DEFAULT NULL".to_owned();
     }
-    let text = if starts(&["DATETIME", "TIMESTAMP"]) {
+    if starts(&["DATETIME", "TIMESTAMP"]) {
         let digits = upper.split(['(', ')']).nth(1).filter(|digits| digits.len() == 1).unwrap_or("0");
         match rng.random_range(0..4) {
             0 => format!("DEFAULT CURRENT_TIMESTAMP({digits})"),
@@ -123,8 +123,7 @@ pub fn default_for(rng: &mut StdRng, column_type: &str) -> String {
         format!("DEFAULT {}", pick(rng, &["1.5", "0", "1e3", "'2'"]))
     } else {
         format!("DEFAULT {}", pick(rng, &["0", "1", "'1'", "7"]))
-    };
-    text
+    }
 }
 
 /// A value for the column as a literal. Those of key columns come from few, so that rows are met again.
