@@ -2,12 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate::adb::dialect::Collations;
 use tidegate::incremental::catalog::{Catalog, Resolved};
-use tidegate::incremental::plan::{Event, Plan, plan, texts};
+use tidegate::incremental::plan::{Event, Facts, Plan, plan, texts};
 use tidegate::model::{Dialect, TableName};
 use tidegate::sql::ddl;
 use tidegate::task::selection::Selection;
@@ -37,7 +36,7 @@ impl Follower {
     /// Plans the event, takes its change in and gives its statements.
     fn follow(&mut self, schema: &str, table: &str, text: &str) -> Result<Vec<String>, String> {
         let statements = ddl::parse(text.as_bytes()).map_err(|fault| fault.to_string())?;
-        let planned = plan(Event { schema, table }, &statements, &self.catalog, &HashMap::new())
+        let planned = plan(Event { schema, table }, &statements, &self.catalog, &Facts::default())
             .map_err(|error| format!("{error}"))?;
         let Plan::Do(steps) = planned else { return Err("asks the source".to_owned()) };
         self.catalog.apply(&steps.change);

@@ -26,6 +26,7 @@ struct Bench {
 impl Bench {
     async fn new(test: &str, schema: &str, tables: &[&str]) -> Option<Self> {
         let stack = Stack::utc(test)?.on_adb();
+        stack.adb_clear_all(schema).await;
         sql::drop_schemas(&stack, &[schema]).await;
         let mut source = sql::tidb(&stack).await;
         sql::run(&mut source, &[&format!("CREATE DATABASE {schema}"), &format!("USE {schema}")]).await;
@@ -209,6 +210,7 @@ async fn a_connection_cut_in_the_middle_of_a_statement_loses_and_doubles_nothing
 async fn statements_that_run_twice_do_no_harm() {
     let Some(stack) = Stack::utc("statements_that_run_twice_do_no_harm") else { return };
     let stack = stack.on_adb();
+    stack.adb_clear_all("adb_twice").await;
     let workload = Workload::prepare(&stack, "adb_twice", workload::seed("adb_twice")).await;
     let server = Server::start().await;
     server.api.connect(&stack).await;

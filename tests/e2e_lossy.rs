@@ -251,8 +251,8 @@ async fn a_row_larger_than_a_statement_of_analyticdb_stops_the_task_with_its_tab
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_timestamp_in_an_hour_that_the_drainer_repeats_is_counted() {
-    let Some(stack) = Stack::shanghai("a_timestamp_in_an_hour_that_the_drainer_repeats_is_counted") else {
+async fn a_timestamp_in_an_hour_that_the_drainer_repeats_is_counted_and_refused_in_a_key() {
+    let Some(stack) = Stack::shanghai("a_timestamp_in_an_hour_that_the_drainer_repeats") else {
         return;
     };
     let server = Server::start().await;
@@ -266,10 +266,12 @@ async fn a_timestamp_in_an_hour_that_the_drainer_repeats_is_counted() {
             "CREATE DATABASE el_hour",
             "CREATE TABLE el_hour.t (id INT PRIMARY KEY, at TIMESTAMP NULL)",
             "INSERT INTO el_hour.t VALUES (1, '1991-09-14 17:30:00')",
+            "CREATE TABLE el_hour.k (at TIMESTAMP PRIMARY KEY)",
         ],
     )
     .await;
-    let task = follow(api, &stack, &api::spec("hour", &stack, &["el_hour.*"], &json!({}))).await;
+    let task = follow(api, &stack, &api::spec("hour", &stack, &["el_hour.t"], &json!({}))).await;
+    let keyed = follow(api, &stack, &api::spec("key", &stack, &["el_hour.k"], &json!({}))).await;
     assert_eq!(lossy(api, &task, "el_hour/t").await, json!([]), "full sync reads instants");
     sql::run(
         &mut source,
@@ -287,5 +289,13 @@ async fn a_timestamp_in_an_hour_that_the_drainer_repeats_is_counted() {
         ["1991-09-14 17:30:00", "1991-09-14 16:30:00", "1991-09-14 16:30:00", "2024-01-01 00:00:00"],
         "the stream's are the earlier of the two"
     );
+
+    // As a key, both would be one row.
+    sql::run(&mut source, &["INSERT INTO el_hour.k VALUES ('1991-09-14 16:30:00'), ('1991-09-14 17:30:00')"])
+        .await;
+    let failed = api.wait_for(&keyed, "stopped", PATIENCE, |task| task["status"] == "failed").await;
+    let error = &failed["last_error"];
+    assert!(error["object"].as_str().unwrap().contains("el_hour.k"), "{error}");
+    assert!(error["hint"].as_str().unwrap().contains("UTC"), "{error}");
     sql::drop_schemas(&stack, &["el_hour"]).await;
 }

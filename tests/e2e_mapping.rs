@@ -40,12 +40,13 @@ async fn follow(server: &Server, task: &str) {
     server.api.wait_for(task, "in incremental sync", PATIENCE, |task| task["phase"] == "incremental").await;
 }
 
-const FILTER: &str = "state <> 'draft' AND amount >= 10.5 AND (created >= '2024-01-01' OR created IS NULL)";
+const FILTER: &str = "state <> 'draft' AND amount >= 10.5 AND (created >= '2024-01-01' OR created IS NULL) AND \
+     (seen < '2024-06-01 00:00:00' OR seen IS NULL)";
 
 const TABLES: &[&str] = &[
     "CREATE DATABASE mp",
     "CREATE TABLE mp.orders (id INT PRIMARY KEY, uid BIGINT NOT NULL, note TEXT, state VARCHAR(10) COLLATE utf8mb4_bin NOT NULL, \
-     amount DECIMAL(10,2), created DATETIME(3), hidden INT, KEY (uid), KEY (hidden))",
+     amount DECIMAL(10,2), created DATETIME(3), hidden INT, seen TIMESTAMP NULL, KEY (uid), KEY (hidden))",
     "CREATE TABLE mp.once (id INT PRIMARY KEY, v INT)",
     "CREATE TABLE mp.kept (id INT PRIMARY KEY, v INT)",
     "CREATE TABLE mp.keyed (a INT NOT NULL, b INT)",
@@ -53,9 +54,11 @@ const TABLES: &[&str] = &[
     "CREATE TABLE mp.parted (id INT PRIMARY KEY, c INT AS (id * 2) VIRTUAL, v INT) PARTITION BY RANGE (id) \
      (PARTITION p0 VALUES LESS THAN (100), PARTITION p1 VALUES LESS THAN (200))",
     "CREATE TABLE mp.ownddl (id INT PRIMARY KEY)",
-    "INSERT INTO mp.orders VALUES (1, 10, 'a', 'paid', 20, '2024-02-01', 1), (2, 11, 'b', 'draft', 20, NULL, 2), \
+    "INSERT INTO mp.orders (id, uid, note, state, amount, created, hidden) VALUES (1, 10, 'a', 'paid', 20, '2024-02-01', 1), (2, 11, 'b', 'draft', 20, NULL, 2), \
      (3, 12, 'c', 'paid', 10.49, NULL, 3), (4, 13, 'd', 'new', 10.5, NULL, 4), (5, 14, 'e', 'paid', NULL, NULL, 5), \
      (6, 15, NULL, 'paid ', 99, '2023-12-31 23:59:59.999', 6), (7, 16, 'g', 'Draft', 99, '2024-01-01', 7)",
+    // An hour before and after the border, whatever the zone of the one who sends it.
+    "INSERT INTO mp.orders (id, uid, state, amount, seen) VALUES (20, 1, 'x', 11, '2024-05-31 23:00:00'), (21, 1, 'x', 11, '2024-06-01 01:00:00')",
     "INSERT INTO mp.once VALUES (1, 1), (2, 2)",
     "INSERT INTO mp.kept VALUES (1, 1), (2, 2)",
     "INSERT INTO mp.keyed VALUES (1, 1), (2, 2)",
@@ -128,7 +131,10 @@ async fn rules_hold(stack: &Stack) {
     );
     follow(&server, "rules").await;
     assert_filtered(adb, &mut source, &mut target, "uid").await;
-    assert_eq!(columns(&mut target, "mq", "facts").await, ["id", "user_id", "state", "amount", "created"]);
+    assert_eq!(
+        columns(&mut target, "mq", "facts").await,
+        ["id", "user_id", "state", "amount", "created", "seen"]
+    );
     assert_eq!(rows(&mut target, "SELECT v, id FROM mp.parted ORDER BY 1").await, ["1|1", "101|2"]);
     if !adb {
         assert_eq!(rows(&mut target, "SELECT c FROM mp.parted ORDER BY 1").await, ["2", "202"]);
@@ -142,8 +148,9 @@ async fn rules_hold(stack: &Stack) {
         "UPDATE mp.orders SET id = 40 WHERE id = 4",
         "UPDATE mp.orders SET id = 70, state = 'draft' WHERE id = 7",
         "UPDATE mp.orders SET id = 30, amount = 11 WHERE id = 3",
-        "INSERT INTO mp.orders VALUES (8, 17, 'h', 'new', 10.499, NULL, 1), (9, 18, 'i', 'new', 11, NULL, 1)",
+        "INSERT INTO mp.orders (id, uid, note, state, amount, created, hidden) VALUES (8, 17, 'h', 'new', 10.499, NULL, 1), (9, 18, 'i', 'new', 11, NULL, 1)",
         "DELETE FROM mp.orders WHERE id IN (5, 40)",
+        "INSERT INTO mp.orders (id, uid, state, amount, seen) VALUES (22, 1, 'x', 11, '2024-05-31 23:00:00'), (23, 1, 'x', 11, '2024-06-01 01:00:00')",
         "INSERT INTO mp.loose VALUES (3, 6), (3, 5)",
         "UPDATE mp.loose SET b = 3 WHERE a = 1 AND b = 9 LIMIT 1",
         "UPDATE mp.loose SET b = 7 WHERE a = 2",
@@ -189,7 +196,10 @@ async fn rules_hold(stack: &Stack) {
     .await;
     server.api.wait_caught_up("rules", stack, PATIENCE).await;
     assert_filtered(adb, &mut source, &mut target, "account").await;
-    assert_eq!(columns(&mut target, "mq", "facts").await, ["id", "account", "state", "amount", "created"]);
+    assert_eq!(
+        columns(&mut target, "mq", "facts").await,
+        ["id", "account", "state", "amount", "created", "seen"]
+    );
     let all = |table: &str| format!("SELECT * FROM mp.{table} ORDER BY 1, 2");
     assert_eq!(rows(&mut target, &all("once")).await, ["1|1", "2|2", "3|3"]);
     assert_eq!(rows(&mut target, &all("kept")).await, ["1|1", "2|2", "3|30", "10|1"]);

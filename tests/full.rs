@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use support::{Bench, connect};
+use tidegate::adb::dialect::{Constant, Mapping, TableOptions, TargetTable};
 use tidegate::error::ErrorKind;
-use tidegate::model::{Offset, Tso};
+use tidegate::model::{Dialect, Offset, Table, TableName, Tso};
 use tidegate::task::spec::ExistingTables;
 use tidegate::tidb::{Source, hand_over};
 
@@ -178,6 +179,47 @@ async fn a_new_snapshot_leaves_no_ghosts() {
     assert_eq!(summary.rows, 3);
     bench.assert_equal(&tables, second).await;
     assert_eq!(bench.progress.rows_copied.load(std::sync::atomic::Ordering::Relaxed), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merged_copy_that_begins_again_removes_the_rows_of_its_own_source_alone() {
+    let Some(bench) = Bench::new("merged").await else { return };
+    let fill = |table: &str| {
+        format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY, v int);\nINSERT INTO {table} VALUES (0,0),(1,1),(2,2);\n"
+        )
+    };
+    bench.on_source(&[fill("a"), fill("b")].concat()).await;
+    let merged = |tables: Vec<(Table, TargetTable)>| -> Vec<(Table, TargetTable)> {
+        let merge = |(table, _): (Table, TargetTable)| {
+            let constant = Constant { column: "src".to_owned(), value: table.name.table.clone() };
+            let options = TableOptions {
+                mapping: Mapping::new(None, Some(constant)),
+                filter: Some("id > 0".to_owned()),
+                ..TableOptions::default()
+            };
+            let place = TableName::new(bench.database.clone(), "all_of_them");
+            let target = TargetTable::new(Dialect::Mysql, &table, place, &options).unwrap();
+            (table, target)
+        };
+        tables.into_iter().map(merge).collect()
+    };
+    let first = bench.now().await;
+    let tables = merged(bench.tables(first).await);
+    bench.create(&tables[..1]).await;
+    assert_eq!(bench.run(bench.job(tables, first)).await.unwrap().rows, 4);
+    bench.on_target("INSERT INTO all_of_them VALUES (1, 9, 'of another task')").await;
+    bench.on_source("DELETE FROM a WHERE id = 1;\n").await;
+    let second = bench.now().await;
+    let tables = merged(bench.tables(second).await);
+    assert_eq!(bench.run(bench.job(tables, second)).await.unwrap().rows, 3);
+    let mut target = connect(&bench.target).await;
+    let rows: Vec<(String, i32)> = target
+        .query(format!("SELECT src, id FROM `{}`.all_of_them ORDER BY src, id", bench.database))
+        .await
+        .unwrap();
+    let row = |source: &str, id| (source.to_owned(), id);
+    assert_eq!(rows, [row("a", 2), row("b", 1), row("b", 2), row("of another task", 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,7 @@ fn checkpoint() -> Checkpoint {
         watermark: Tso(0),
         schema_done: false,
         full_done: false,
+        bytewise: true,
         updated_at_ms: 0,
     }
 }

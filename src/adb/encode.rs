@@ -176,6 +176,8 @@ pub(crate) enum Form {
 pub struct Encoder {
     column: Box<str>,
     form: Form,
+    /// The target would take a value that ends in a space for the one without it.
+    refuses_trailing_spaces: bool,
 }
 
 /// From here on `_binary'..'` is the better literal: x'..' takes two bytes of packet for each byte.
@@ -183,7 +185,12 @@ const LONG_BINARY: usize = 256;
 
 impl Encoder {
     pub(crate) fn new(column: &str, form: Form) -> Self {
-        Self { column: column.into(), form }
+        Self { column: column.into(), form, refuses_trailing_spaces: false }
+    }
+
+    /// For a key column of text whose target ignores trailing spaces and whose source does not.
+    pub(crate) fn refusing_trailing_spaces(self, refuses: bool) -> Self {
+        Self { refuses_trailing_spaces: refuses, ..self }
     }
 
     /// Appends the literal of a value; `zone` is that of TIMESTAMP text. After a fault `out` is as before.
@@ -196,6 +203,10 @@ impl Encoder {
             out.truncate(start);
             self.fault(reason)
         })
+    }
+
+    pub fn column(&self) -> &str {
+        &self.column
     }
 
     /// Counts what a rule changed about a value that was pushed.
@@ -251,7 +262,15 @@ impl Encoder {
             }
             Form::Year => push_display(out, number::year(value)?),
             Form::Temporal(temporal) => return temporal.push(bytes(value)?, zone, out),
-            Form::Text { latin1 } => return push_text(out, bytes(value)?, *latin1),
+            Form::Text { latin1 } => {
+                let text = bytes(value)?;
+                if self.refuses_trailing_spaces && text.ends_with(b" ") {
+                    return Err(
+                        "a key that ends in a space: the target takes it for the one without, the source does not",
+                    );
+                }
+                return push_text(out, text, *latin1);
+            }
             Form::Binary { long_as_string } => {
                 let bytes = bytes(value)?;
                 if *long_as_string && bytes.len() >= LONG_BINARY {

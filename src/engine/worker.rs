@@ -194,7 +194,8 @@ impl Attempt<'_> {
             collations
         };
         let mut catalog =
-            Catalog::new(Arc::clone(&context.spec), Arc::clone(&selection), context.dialect, collations);
+            Catalog::new(Arc::clone(&context.spec), Arc::clone(&selection), context.dialect, collations)
+                .bytewise(checkpoint.bytewise);
         if checkpoint.schema_done {
             let (schemas, tables) = context.store.catalog(&context.task).await?;
             catalog.load(schemas, tables)?;
@@ -252,8 +253,12 @@ impl Attempt<'_> {
             watermark: Tso(0),
             schema_done: !(phases.schema || phases.full),
             full_done: !phases.full,
+            bytewise: false,
             updated_at_ms: 0,
         };
+        if let Some(endpoint) = &context.source {
+            checkpoint.bytewise = Source::new(endpoint.clone()).compares_bytes().await?;
+        }
         let topic = if phases.incremental { Some(self.topic()?) } else { None };
         if let Some(topic) = &topic {
             topic.verify().await?;

@@ -215,7 +215,7 @@ impl TableBatch {
             };
             self.arena.extend_from_slice(separator);
             // What the key has lost was counted with its row.
-            column.push(value, &mut self.arena)?;
+            column.push_in_list(value, &mut self.arena)?;
             Ok(())
         })?;
         if let Some(constant) = &layout.constant {
@@ -249,9 +249,10 @@ impl TableBatch {
             self.arena.extend_from_slice(constant);
             self.arena.push(b',');
         }
-        if let Some(last) = self.arena.last_mut() {
-            *last = b')';
-        }
+        // The last comma.
+        self.arena.pop();
+        self.arena.extend_from_slice(&layout.filler);
+        self.arena.push(b')');
         Ok((from..self.arena.len(), relaxed))
     }
 

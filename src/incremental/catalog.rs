@@ -100,6 +100,8 @@ pub struct Catalog {
     dialect: Dialect,
     /// Of the target.
     collations: Collations,
+    /// The source compares text by its bytes.
+    bytewise: bool,
     schemas: HashMap<String, SchemaDefaults>,
     entries: HashMap<TableName, Entry>,
     tracked: HashMap<TableName, Arc<Tracked>>,
@@ -125,10 +127,16 @@ impl Catalog {
             selection,
             dialect,
             collations,
+            bytewise: false,
             schemas: HashMap::new(),
             entries: HashMap::new(),
             tracked: HashMap::new(),
         }
+    }
+
+    /// Whether the source compares text by its bytes, whatever its collations say.
+    pub fn bytewise(self, bytewise: bool) -> Self {
+        Self { bytewise, ..self }
     }
 
     /// Fills the catalog from the store.
@@ -212,6 +220,7 @@ impl Catalog {
             schema_charset: defaults.and_then(|schema| schema.charset.clone()),
             schema_collation: defaults.and_then(|schema| schema.collation.clone()),
             collations: self.collations.clone(),
+            bytewise: self.bytewise,
             ..TableOptions::new(&self.spec, self.selection.options(name), name)
         }
     }

@@ -4,14 +4,12 @@
 //! catalog, the end of the record and the position after the event become durable together. After a crash the one statement
 //! in doubt is judged by looking at the target. DDL is recognised for ever by its commit_ts.
 
-use std::collections::HashMap;
-
-use super::plan::{self, Event, Plan, Steps};
+use super::plan::{self, Ask, Event, Existing, Facts, Plan, Steps};
 use super::stream::Stream;
 use crate::adb::dialect::Done;
 use crate::binlog::{ChangeSource, Ddl};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Offset, Position, Table, TableName, Tso};
+use crate::model::{MysqlEndpoint, Offset, Position, Tso};
 use crate::mysql::Session;
 use crate::schema_sync;
 use crate::sql::{ddl, literal};
@@ -134,12 +132,24 @@ impl<S: ChangeSource> Stream<S> {
             }
             Err(error) => return Err(error),
         };
-        let mut facts: HashMap<TableName, Table> = HashMap::new();
+        let mut facts = Facts::default();
         let names = Event { schema: &record.schema_name, table: &record.table_name };
         loop {
             match plan::plan(names, &statements, &self.catalog, &facts)? {
                 Plan::Do(steps) => return Ok(steps),
-                Plan::Ask(name) => {
+                Plan::Ask(Ask::Defaults(name)) => {
+                    let known = self.answer(|source| tidb::table_at(source, record.commit_ts, &name)).await?;
+                    facts.defaults.insert(name.key(), known.flatten());
+                }
+                Plan::Ask(Ask::Existing { table, column }) => {
+                    let known = self
+                        .answer(|source| tidb::value_at(source, record.commit_ts, &table, &column))
+                        .await?
+                        .map(|value| value.map_or(Existing::Nothing, Existing::Value))
+                        .unwrap_or_else(|| Existing::Assumed(commit_time(record.commit_ts)));
+                    facts.existing.insert((table.key(), column.to_lowercase()), known);
+                }
+                Plan::Ask(Ask::Definition(name)) => {
                     let unknown = || {
                         Error::new(
                             ErrorKind::SchemaMismatch,
@@ -152,11 +162,32 @@ impl<S: ChangeSource> Stream<S> {
                     };
                     let source = self.context.source.as_ref().ok_or_else(unknown)?;
                     let table = tidb::table_at(source, record.commit_ts, &name).await?.ok_or_else(unknown)?;
-                    facts.insert(name.key(), table);
+                    facts.tables.insert(name.key(), table);
                 }
             }
         }
     }
+
+    /// The source's answer; None when it cannot be asked: no connection, or its history no longer reaches back.
+    async fn answer<'a, T, F: Future<Output = Result<T>>>(
+        &'a self,
+        ask: impl FnOnce(&'a MysqlEndpoint) -> F,
+    ) -> Result<Option<T>> {
+        let Some(source) = &self.context.source else { return Ok(None) };
+        match ask(source).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if matches!(error.kind, ErrorKind::SnapshotLost | ErrorKind::Missing) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `2024-01-02 03:04:05`, in UTC
+fn commit_time(commit_ts: Tso) -> String {
+    chrono::DateTime::from_timestamp_millis(commit_ts.physical_ms())
+        .unwrap_or_default()
+        .format("%Y-%m-%d %H:%M:%S")
+        .to_string()
 }
 
 /// Whether a statement in doubt ran. A table that we made at a barrier is empty: one that holds rows is somebody else's, and the

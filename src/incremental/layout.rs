@@ -27,12 +27,37 @@ pub struct LayoutColumn {
     as_text: Vec<u8>,
     zone: Arc<Zone>,
     text: bool,
+    gbk: bool,
 }
 
 impl LayoutColumn {
     /// Appends the value as a literal.
+    ///
+    /// # Errors
+    /// The target cannot hold it; in a key also when it may stand for two values: two rows would become one.
     pub fn push(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
-        Ok(self.encoder.push(value, &self.zone, out)?)
+        let pushed = self.encoder.push(value, &self.zone, out)?;
+        if self.key_place.is_some() && pushed.contains(Pushed::AMBIGUOUS) {
+            let column = self.encoder.column();
+            return Err(Error::new(
+                ErrorKind::ValueRefused,
+                format!("column `{column}`: a TIMESTAMP of the key in the hour that the Drainer's zone repeats: it may be either of two"),
+            )
+            .hint("run the Drainer with TZ=UTC, set source.time_zone to UTC and copy the tables again; or exclude the table"));
+        }
+        Ok(pushed)
+    }
+
+    /// Appends the value as it stands in a list of keys: in the column's own character set, or MariaDB finds no row by a list of
+    /// several tuples.
+    pub fn push_in_list(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<Pushed> {
+        if !self.gbk {
+            return self.push(value, out);
+        }
+        out.extend_from_slice(b"CONVERT(");
+        let pushed = self.push(value, out)?;
+        out.extend_from_slice(b" USING gbk)");
+        Ok(pushed)
     }
 
     /// Appends a condition that holds for exactly this value.
@@ -82,6 +107,8 @@ pub struct Layout {
     /// The key holds text: bytes that differ may be one key for the target.
     pub deletes_first: bool,
     pub upsert_head: Vec<u8>,
+    /// What follows the message's values in a row: those of columns that must have one and that the message lacks.
+    pub filler: Vec<u8>,
     pub upsert_tail: Vec<u8>,
     /// Up to and with the opening parenthesis of the key list.
     pub delete_head: Vec<u8>,
@@ -121,6 +148,7 @@ impl Layout {
                     quoted,
                     zone: Arc::clone(zone),
                     text: source_column(column).is_some_and(|source| source.ty.name.is_text()),
+                    gbk: column.type_text.contains(" CHARACTER SET gbk "),
                 }
             }));
         }
@@ -142,17 +170,33 @@ impl Layout {
             names.push(quoted(&column.name));
         }
         let whole = names.len() == table.columns.len() && !tracked.keep_other_columns;
+        // ON DUPLICATE KEY UPDATE changes whichever row has one of the unique values. Where there are several unique keys a row is
+        // replaced: a column that the message lacks is about to go, or has its default.
+        let replace = whole || (table.has_other_unique_keys && !tracked.keep_other_columns);
+        let (mut filled, mut filler) = (names.clone(), Vec::new());
+        if !whole {
+            for column in &table.columns {
+                let mut quoted = Vec::new();
+                push_name(&mut quoted, &column.name);
+                if let Some(value) = column.required_value()
+                    && !names.contains(&quoted)
+                {
+                    filled.push(quoted);
+                    filler.push(b',');
+                    filler.extend_from_slice(value.as_bytes());
+                }
+            }
+        }
         let target = table_name(&table.name);
-        let list = names.join(&b","[..]);
-        let into = [target.as_bytes(), b" (", &list, b") VALUES "].concat();
-        let upsert_tail = if whole {
+        let into = [target.as_bytes(), b" (", &filled.join(&b","[..]), b") VALUES "].concat();
+        let upsert_tail = if replace {
             Vec::new()
         } else {
             let sets: Vec<Vec<u8>> =
                 names.iter().map(|name| [&name[..], b"=VALUES(", &name[..], b")"].concat()).collect();
             [b" ON DUPLICATE KEY UPDATE ".to_vec(), sets.join(&b","[..])].concat()
         };
-        let verb: &[u8] = if whole { b"REPLACE INTO " } else { b"INSERT INTO " };
+        let verb: &[u8] = if replace { b"REPLACE INTO " } else { b"INSERT INTO " };
         let keys: Vec<Vec<u8>> = identity
             .iter()
             .filter_map(|key| table.columns.get(*key))
@@ -180,6 +224,7 @@ impl Layout {
             deletes_first,
             upsert_head: [verb, &into].concat(),
             upsert_tail,
+            filler,
             delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE ", &key_list, b" IN ("].concat(),
             match_delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE "].concat(),
             insert_head: [b"INSERT INTO ", &into[..]].concat(),

@@ -12,6 +12,7 @@ use crate::model::{MysqlEndpoint, Table, TableName};
 use crate::sql::ddl::{self, ast::Statement};
 use crate::sql::literal;
 use crate::task::selection::Selection;
+use crate::tidb;
 
 /// Sessions that read definitions.
 const SESSIONS: usize = 4;
@@ -29,7 +30,7 @@ pub(super) struct Inventory {
     pub others: Vec<TableName>,
     /// Foreign keys of the selected tables.
     pub foreign_keys: Vec<String>,
-    /// `new_collation_enabled = False`: the source compares bytes.
+    /// The source compares text by its bytes, whatever its collations say.
     pub bytewise: bool,
 }
 
@@ -127,12 +128,7 @@ async fn names(server: &mut Server, selection: &Selection) -> Result<Inventory> 
             .map(|(table, key)| format!("{table} {key}"))
             .collect();
     }
-    // Good to know; mysql.tidb may be hidden.
-    let collation = server
-        .value("SELECT VARIABLE_VALUE FROM mysql.tidb WHERE VARIABLE_NAME = 'new_collation_enabled'")
-        .await;
-    inventory.bytewise =
-        collation.ok().flatten().is_some_and(|enabled| enabled.eq_ignore_ascii_case("false"));
+    inventory.bytewise = server.value(tidb::COMPARES_TEXT).await?.as_deref() == Some("0");
     let seen = |name: &TableName| {
         inventory
             .tables

@@ -144,12 +144,14 @@ async fn plan_tables(task: &TaskRow, endpoints: &Endpoints) -> Answer<Vec<PlanTa
         .map_err(|faults| Error::internal(format!("a stored spec does not compile: {faults:?}")))?;
     let source = Source::new(source.clone());
     let now = source.current_tso().await?;
+    let bytewise = source.compares_bytes().await?;
     let found = source.catalog_at(now, |name| selection.selects(name)).await?;
     let mut session = adb::connect(&endpoints.target, endpoints.dialect).await?;
     let collations = schema_sync::collations(&mut session, endpoints.dialect).await?;
     let change = Change::from_source(found, &selection);
     let mut catalog =
-        Catalog::new(Arc::new(task.spec.clone()), Arc::new(selection), endpoints.dialect, collations);
+        Catalog::new(Arc::new(task.spec.clone()), Arc::new(selection), endpoints.dialect, collations)
+            .bytewise(bytewise);
     catalog.apply(&change);
     let wanted = catalog.wanted();
     let names: Vec<TableName> = wanted.iter().map(|wanted| wanted.target.clone()).collect();

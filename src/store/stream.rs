@@ -23,6 +23,8 @@ pub struct Checkpoint {
     pub watermark: Tso,
     pub schema_done: bool,
     pub full_done: bool,
+    /// The source compares text by its bytes ([`crate::tidb::Source::compares_bytes`]).
+    pub bytewise: bool,
     pub updated_at_ms: i64,
 }
 
@@ -135,6 +137,7 @@ impl Store {
                 watermark: tso(row.try_get("watermark_tso")?),
                 schema_done: row.try_get("schema_done")?,
                 full_done: row.try_get("full_done")?,
+                bytewise: row.try_get("bytewise")?,
                 updated_at_ms: row.try_get("updated_at")?,
             })
         })
@@ -152,7 +155,7 @@ impl Store {
         }
         sqlx::query(
             "insert into checkpoints (task_id, snapshot_tso, start_offset, next_offset, commit_ts, cluster_id, topic,
-                 watermark_tso, schema_done, full_done, updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 watermark_tso, schema_done, full_done, bytewise, updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&task.0)
         .bind(checkpoint.snapshot.0 as i64)
@@ -164,6 +167,7 @@ impl Store {
         .bind(checkpoint.watermark.0 as i64)
         .bind(checkpoint.schema_done)
         .bind(checkpoint.full_done)
+        .bind(checkpoint.bytewise)
         .bind(now_ms())
         .execute(&mut *transaction)
         .await?;

@@ -225,18 +225,23 @@ pub enum OnlineDdlMode {
 pub enum LossyPolicy {
     /// Precheck fails; a value met later stops the task.
     Refuse,
-    /// The nearest value that fits, counted.
+    /// The nearest value that fits, counted; never in a key, distribution or partition column.
     Clamp,
-    /// The column becomes VARCHAR on the target.
+    /// The column becomes VARCHAR on the target and holds the source's text.
     Varchar,
 }
 
+/// What becomes of values that AnalyticDB does not have (docs/fidelity.md); on mysql every value is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossyPolicies {
+    /// TIME outside 00:00:00 to 23:59:59.
     pub time: LossyPolicy,
+    /// Dates that no calendar has: `0000-00-00`, a zero month or day, the 31st of February.
     pub zero_date: LossyPolicy,
+    /// DECIMAL of more than 38 digits.
     pub decimal: LossyPolicy,
+    /// Times finer than milliseconds.
     pub fraction: LossyPolicy,
 }
 

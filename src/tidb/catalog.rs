@@ -118,6 +118,22 @@ pub async fn table_at(source: &MysqlEndpoint, at: Tso, name: &TableName) -> Resu
     Ok(found)
 }
 
+/// What any row of the table holds in a column as of `at`, as text in zone +00:00: an ADD COLUMN gives all rows one value. None when it
+/// is NULL, or when there are no rows.
+pub async fn value_at(
+    source: &MysqlEndpoint,
+    at: Tso,
+    name: &TableName,
+    column: &str,
+) -> Result<Option<String>> {
+    let mut session = Source::new(source.clone()).snapshot_session(at).await?;
+    let (table, column) = (literal::table_name(name), literal::name(column));
+    let value: Option<Option<String>> =
+        session.first(&format!("SELECT CAST({column} AS CHAR) FROM {table} LIMIT 1")).await?;
+    session.close().await;
+    Ok(value.flatten())
+}
+
 async fn schemas(session: &mut Session) -> Result<Vec<SourceSchema>> {
     let rows: Vec<(String, String, String)> = session
         .query(

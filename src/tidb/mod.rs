@@ -8,7 +8,7 @@ pub mod classify;
 mod guard;
 mod status;
 
-pub use catalog::{Estimate, SourceCatalog, SourceSchema, table_at};
+pub use catalog::{Estimate, SourceCatalog, SourceSchema, table_at, value_at};
 pub use classify::classify;
 pub use guard::{Guards, HandOver, hand_over};
 pub use status::{DrainerStatus, max_commit_ts};
@@ -36,6 +36,10 @@ const SETUP_WHERE_KNOWN: [&str; 2] = [
 ];
 
 const UNKNOWN_VARIABLE: u16 = 1193;
+
+/// 1 where collations are alive, 0 where the cluster compares bytes: `new_collation_enabled = False` (chosen once, when a cluster is
+/// made; the default before 6.0), and all versions before 4.0. A comparison shows it without a privilege on mysql.tidb.
+pub const COMPARES_TEXT: &str = "SELECT _utf8mb4'a' = _utf8mb4'A' COLLATE utf8mb4_general_ci";
 
 /// A TiDB cluster to read from.
 #[derive(Debug, Clone)]
@@ -74,6 +78,14 @@ impl Source {
             }
         })?;
         Ok(session)
+    }
+
+    /// Whether the cluster compares text by its bytes, whatever collation a column says.
+    pub async fn compares_bytes(&self) -> Result<bool> {
+        let mut session = self.session().await?;
+        let equal: Option<bool> = session.first(COMPARES_TEXT).await?;
+        session.close().await;
+        Ok(equal == Some(false))
     }
 
     /// A timestamp that the cluster gives now.

@@ -15,8 +15,21 @@ pub struct FinalTable {
     pub schema: String,
     pub name: String,
     pub columns: Vec<Column>,
-    /// As [`super::compare::rows`] gives them.
-    pub rows: Vec<String>,
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+impl FinalTable {
+    /// The rows in these of its columns, as [`super::compare::rows`] gives them.
+    pub fn texts(&self, columns: &[Column]) -> Vec<String> {
+        let place = |column: &Column| {
+            self.columns.iter().position(|own| own.name == column.name).expect("its column")
+        };
+        let places: Vec<_> = columns.iter().map(place).collect();
+        let mut texts: Vec<_> =
+            self.rows.iter().map(|row| row_text(places.iter().map(|place| row[*place].clone()))).collect();
+        texts.sort_unstable();
+        texts
+    }
 }
 
 impl History {
@@ -68,13 +81,12 @@ impl History {
                 Column { name: name.to_owned(), kind: Kind::of(data_type), generated: *generated }
             })
             .collect();
-        let mut rows: Vec<_> = lines
+        let rows = lines
             .map(|line| {
                 let cells = line.split(|byte| *byte == b'\t').zip(&columns);
-                row_text(cells.map(|(text, column)| cell::from_tsv(column.kind, text)))
+                cells.map(|(text, column)| cell::from_tsv(column.kind, text)).collect()
             })
             .collect();
-        rows.sort_unstable();
         Some(FinalTable { schema: schema.to_owned(), name: name.to_owned(), columns, rows })
     }
 }

@@ -170,6 +170,11 @@ impl Stack {
         self.adb(reqwest::Method::POST, &format!("/adb/clear?id={fault}")).await;
     }
 
+    /// Ends the faults that name a word: a test that failed leaves them.
+    pub async fn adb_clear_all(&self, word: &str) {
+        self.adb(reqwest::Method::POST, &format!("/adb/clear?match={word}")).await;
+    }
+
     /// How often a fault has happened.
     pub async fn adb_happened(&self, fault: u64) -> u64 {
         let status = self.adb(reqwest::Method::GET, "/adb/status").await;

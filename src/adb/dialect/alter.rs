@@ -8,7 +8,7 @@ use super::create::key_clause;
 use super::default;
 use super::problem::Problem;
 use super::statements::{Done, TargetStatement, rename_tables, truncate_table};
-use super::table::{TableOptions, TargetKey, TargetTable};
+use super::table::{TableOptions, TargetColumn, TargetKey, TargetTable};
 use crate::model::{ColumnDefault, Dialect, KeyKind, Table, TableName, TypeName};
 use crate::sql::ddl::ast::{AlterClause, ColumnPosition};
 use crate::sql::literal;
@@ -98,7 +98,12 @@ pub fn alter(
         }
         AlterClause::RenameColumn { old, new } => change.rename_column(old, new),
         AlterClause::SetDefault { column, .. } => change.set_default(column),
-        AlterClause::AddKey { .. } => change.added_keys(),
+        AlterClause::AddKey { .. } => {
+            // Columns of unique keys may need another collation.
+            let mut statements = change.recollated();
+            statements.extend(change.added_keys()?);
+            Ok(statements)
+        }
         AlterClause::DropPrimaryKey => change.drop_key("PRIMARY"),
         AlterClause::DropKey { name, .. } => change.drop_key(name),
         AlterClause::RenameKey { old, new } => change.rename_key(old, new),
@@ -187,12 +192,7 @@ impl Change<'_> {
                 && !column.type_text.starts_with("var")
                 && self.old.column(&column.name).is_some_and(|old| old.type_text.starts_with("var"))
         });
-        moves
-            .map(|column| {
-                let action = format!("MODIFY COLUMN {} {}", literal::name(&column.name), column.definition);
-                self.statement(action, Done::Rerun)
-            })
-            .collect()
+        moves.map(|column| self.modify(column)).collect()
     }
 
     fn add_column(
@@ -238,6 +238,15 @@ impl Change<'_> {
             let dropped = source.is_some_and(|column| {
                 matches!(column.default, Some(ColumnDefault::Expression(_))) && column.generated.is_none()
             });
+            // TiDB fills in JSON's null, MariaDB an empty text, which is no JSON.
+            let json = source.is_some_and(|column| {
+                column.ty.name == TypeName::Json && !column.nullable && column.generated.is_none()
+            });
+            if json && self.dialect == Dialect::Mysql {
+                let table = literal::table_name(self.target);
+                let sql = format!("UPDATE {table} SET {quoted} = 'null' WHERE CAST({quoted} AS CHAR) = ''");
+                return Ok(vec![statement, TargetStatement::new(sql, Done::Rerun)]);
+            }
             if dropped {
                 statement.warning =
                     Some(format!("existing rows get no value in `{name}`: the source computed one"));
@@ -408,7 +417,10 @@ impl Change<'_> {
             KeyKind::Primary => "DROP PRIMARY KEY".to_owned(),
             _ => format!("DROP INDEX {}", literal::name(&key.name)),
         };
-        Ok(vec![self.statement(action, Done::IndexAbsent { table: self.table(), index: key.name.clone() })])
+        let done = Done::IndexAbsent { table: self.table(), index: key.name.clone() };
+        let mut statements = vec![self.statement(action, done)];
+        statements.extend(self.recollated());
+        Ok(statements)
     }
 
     fn rename_key(&self, old: &str, new: &str) -> Result<Vec<TargetStatement>, Problem> {
@@ -418,6 +430,22 @@ impl Change<'_> {
         let done = Done::IndexExists { table: self.table(), index: new.to_owned() };
         let action = format!("RENAME INDEX {} TO {}", literal::name(old), literal::name(new));
         Ok(vec![self.statement(action, done)])
+    }
+
+    /// Columns whose type is another one although the source's is the same.
+    fn recollated(&self) -> Vec<TargetStatement> {
+        if self.dialect == Dialect::Adb {
+            return Vec::new();
+        }
+        let changed = self.new.columns.iter().filter(|column| {
+            self.old.column(&column.name).is_some_and(|old| old.type_text != column.type_text)
+        });
+        changed.map(|column| self.modify(column)).collect()
+    }
+
+    fn modify(&self, column: &TargetColumn) -> TargetStatement {
+        let action = format!("MODIFY COLUMN {} {}", literal::name(&column.name), column.definition);
+        self.statement(action, Done::Rerun)
     }
 
     fn convert_charset(&self) -> Vec<TargetStatement> {
@@ -431,6 +459,12 @@ impl Change<'_> {
         statements.push(
             self.statement(format!("CONVERT TO CHARACTER SET {charset} COLLATE {collation}"), Done::Rerun),
         );
+        // Columns of unique keys may have a collation of their own.
+        let apart = self.new.columns.iter().filter(|column| {
+            let name = column.type_text.rsplit_once(" COLLATE ").map(|(_, name)| name);
+            name.is_some_and(|name| name != collation)
+        });
+        statements.extend(apart.map(|column| self.modify(column)));
         statements
     }
 

@@ -9,8 +9,8 @@
 //! | utf8mb4_0900_ai_ci, utf8mb4_0900_bin | the nearest that the target has, NO PAD before PAD SPACE | MariaDB lacks them |
 //! | any, under `new_collation_enabled = False` | a NO PAD binary collation | TiDB then compares bytes |
 //!
-//! Which collations a target has is read from it ([`Collations`]). A PAD SPACE stand-in of a NO PAD collation makes `'a'` and `'a '` one
-//! key; the caller warns.
+//! Which collations a target has is read from it ([`Collations`]). A column of a unique key never gets a collation that may call two
+//! keys of the source one ([`map_key`]): a finer one does no harm to rows, because they are deleted under their old spelling.
 
 use std::collections::BTreeSet;
 
@@ -114,6 +114,8 @@ pub(super) struct TargetText {
     pub(super) latin1: bool,
     /// How equality differs from the source's; None when it does not.
     pub(super) differs: Option<&'static str>,
+    /// The target ignores trailing spaces where the source does not: in a key, a value that ends in one is refused.
+    pub(super) pads: bool,
 }
 
 impl TargetText {
@@ -130,6 +132,31 @@ impl TargetText {
 
 const PAD: &str = "the target ignores trailing spaces in comparisons, the source does not: values of a key that differ only there would become one row";
 const NEAR: &str = "the target lacks this collation; its nearest compares some values differently";
+const FINER: &str = "the target lacks the source's collation, and one that is only near could take two keys for one; this one compares bytes, so queries tell more values apart";
+
+/// For a column of a unique key: as [`map`] where that is exact, else a binary collation.
+pub(super) fn map_key(source: &SourceText, bytewise: bool, available: &Collations) -> TargetText {
+    let mapped = map(source, bytewise, available);
+    if mapped.differs.is_none() {
+        return mapped;
+    }
+    let unpadded = bytewise || source.collation.contains("0900");
+    let exact = unpadded_binary(mapped.charset).iter().find(|name| available.has(name));
+    let collation = match exact {
+        Some(name) => (*name).to_owned(),
+        None => format!("{}_bin", mapped.charset),
+    };
+    let pads = unpadded && exact.is_none();
+    TargetText { collation, differs: Some(if pads { PAD } else { FINER }), pads, ..mapped }
+}
+
+fn unpadded_binary(charset: &str) -> &'static [&'static str] {
+    match charset {
+        "utf8" => &["utf8_nopad_bin"],
+        "gbk" => &["gbk_nopad_bin"],
+        _ => &["utf8mb4_0900_bin", "utf8mb4_nopad_bin"],
+    }
+}
 
 /// `bytewise`: TiDB runs with `new_collation_enabled = False`.
 pub(super) fn map(source: &SourceText, bytewise: bool, available: &Collations) -> TargetText {
@@ -145,6 +172,7 @@ pub(super) fn map(source: &SourceText, bytewise: bool, available: &Collations) -
         collation: collation.to_owned(),
         latin1,
         differs,
+        pads: false,
     };
     let nearest = |candidates: &[&str], last: &str, differs: &'static str| {
         candidates
@@ -157,15 +185,11 @@ pub(super) fn map(source: &SourceText, bytewise: bool, available: &Collations) -
         return found("binary", None);
     }
     if bytewise {
-        return match charset {
-            "utf8" => nearest(&["utf8_nopad_bin"], "utf8_bin", PAD),
-            "gbk" => nearest(&["gbk_nopad_bin"], "gbk_bin", PAD),
-            _ => nearest(&["utf8mb4_0900_bin", "utf8mb4_nopad_bin"], "utf8mb4_bin", PAD),
-        };
+        return nearest(unpadded_binary(charset), &format!("{charset}_bin"), PAD);
     }
     match source.collation.as_str() {
         "latin1_bin" | "ascii_bin" => found("utf8mb4_bin", None),
-        "utf8mb4_0900_bin" => nearest(&["utf8mb4_0900_bin", "utf8mb4_nopad_bin"], "utf8mb4_bin", PAD),
+        "utf8mb4_0900_bin" => nearest(unpadded_binary(charset), "utf8mb4_bin", PAD),
         "utf8mb4_0900_ai_ci" => {
             if available.has("utf8mb4_0900_ai_ci") {
                 return found("utf8mb4_0900_ai_ci", None);
@@ -260,6 +284,31 @@ mod tests {
         ] {
             let found = mapped(collation, bytewise, available);
             assert_eq!((found.0.as_str(), found.1), expected, "{collation}, bytewise {bytewise}");
+        }
+    }
+
+    #[test]
+    fn a_key_gets_no_collation_that_may_take_two_keys_for_one() {
+        let portable = Collations::default();
+        let maria = Collations::new(
+            ["utf8mb4_nopad_bin", "uca1400_nopad_ai_ci", "utf8_nopad_bin"].map(str::to_owned),
+        );
+        let mysql = Collations::new(["utf8mb4_0900_bin", "utf8mb4_0900_ai_ci"].map(str::to_owned));
+        for (collation, bytewise, available, expected) in [
+            ("utf8mb4_general_ci", false, &portable, ("utf8mb4_general_ci", true, false)),
+            ("utf8mb4_0900_ai_ci", false, &mysql, ("utf8mb4_0900_ai_ci", true, false)),
+            ("utf8mb4_0900_ai_ci", false, &maria, ("utf8mb4_nopad_bin", false, false)),
+            ("utf8mb4_0900_ai_ci", false, &portable, ("utf8mb4_bin", false, true)),
+            ("utf8mb4_0900_bin", false, &maria, ("utf8mb4_nopad_bin", true, false)),
+            ("utf8mb4_0900_bin", false, &portable, ("utf8mb4_bin", false, true)),
+            ("utf8mb4_icelandic_ci", false, &portable, ("utf8mb4_bin", false, false)),
+            ("utf8_general_ci", true, &maria, ("utf8_nopad_bin", true, false)),
+            ("utf8_general_ci", true, &portable, ("utf8_bin", false, true)),
+        ] {
+            let source = SourceText::said(None, Some(collation)).unwrap();
+            let target = map_key(&source, bytewise, available);
+            let found = (target.collation.as_str(), target.differs.is_none(), target.pads);
+            assert_eq!(found, expected, "{collation}, bytewise {bytewise}");
         }
     }
 

@@ -8,21 +8,39 @@ use super::plan::Plan;
 use super::table::{GeneratedColumn, TargetColumn};
 use super::{default, generated, mysql_limits, types};
 use crate::adb::encode::{Encoder, Form};
-use crate::model::{Column, ColumnType, Dialect, KeyPart, TypeName};
+use crate::model::{Column, ColumnType, Dialect, KeyKind, KeyPart, TypeName};
 use crate::sql::literal;
 use crate::task::spec::LossyPolicy;
 
 impl Plan<'_> {
     /// The source's types with their text, as the target needs them before they are mapped.
     pub(super) fn column_types(&mut self, layout: &Layout) -> Vec<(ColumnType, TargetText)> {
+        let in_unique_key: BTreeSet<usize> = self
+            .source
+            .keys
+            .iter()
+            .filter(|key| matches!(key.kind, KeyKind::Primary | KeyKind::Unique))
+            .flat_map(|key| &key.parts)
+            .filter_map(|part| match part {
+                KeyPart::Column { name, .. } => self.source.column_index(name),
+                KeyPart::Expression(_) => None,
+            })
+            .chain(layout.identity.iter().flatten().copied())
+            .collect();
         let mut texts: Vec<_> = self
             .source
             .columns
             .iter()
-            .map(|column| {
+            .enumerate()
+            .map(|(index, column)| {
                 let said =
                     charset::of_column(&column.ty, self.table_text.as_ref(), self.schema_text.as_ref());
-                let text = self.map_text(&said);
+                let (bytewise, collations) = (self.options.bytewise, &self.options.collations);
+                let text = if in_unique_key.contains(&index) {
+                    charset::map_key(&said, bytewise, collations)
+                } else {
+                    charset::map(&said, bytewise, collations)
+                };
                 let mut ty = column.ty.clone();
                 if text.charset == "binary" {
                     ty.name = charset::binary_twin(ty.name);
@@ -82,7 +100,7 @@ impl Plan<'_> {
             self.warn(
                 &names.join(", "),
                 format!("gets the collation {collation}: {differs}"),
-                "check that no key depends on it, or use a target that has the source's collation",
+                "use a target that has the source's collation if it matters",
             );
         }
     }
@@ -136,6 +154,7 @@ impl Plan<'_> {
             definition,
             encoder: Encoder::new(&column.name, form),
             default,
+            implicit: default::implicit_value(self.dialect, column.ty.name),
         }
     }
 
@@ -161,7 +180,9 @@ impl Plan<'_> {
                 // An override makes the primary key of the target.
                 let identity = self.options.primary_key.is_some() && layout.is_identity(source_index);
                 column.nullable &= !identity;
-                columns.push(self.written(source_index, &column, mapped.text, mapped.form));
+                let mut column = self.written(source_index, &column, mapped.text, mapped.form);
+                column.encoder = column.encoder.refusing_trailing_spaces(text.pads && ty.name.is_text());
+                columns.push(column);
                 continue;
             };
             if let Err(reason) = generated::check(&expression.expression, source) {

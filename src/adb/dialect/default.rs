@@ -31,6 +31,23 @@ fn implicit(dialect: Dialect, column: &Column) -> Option<String> {
         .then(|| "DEFAULT '0000-00-00 00:00:00'".to_owned())
 }
 
+/// The value of a NOT NULL column that has no default and is given none.
+pub(super) fn implicit_value(dialect: Dialect, ty: TypeName) -> &'static str {
+    match ty {
+        TypeName::Bit if dialect == Dialect::Adb => "'0'",
+        ty if ty.is_integer() => "0",
+        TypeName::Float | TypeName::Double | TypeName::Decimal | TypeName::Bit | TypeName::Year => "0",
+        TypeName::Enum if dialect == Dialect::Mysql => "1",
+        TypeName::Date if dialect == Dialect::Mysql => "'0000-00-00'",
+        TypeName::DateTime | TypeName::Timestamp if dialect == Dialect::Mysql => "'0000-00-00 00:00:00'",
+        TypeName::Date => "'0001-01-01'",
+        TypeName::DateTime | TypeName::Timestamp => "'1970-01-01 00:00:01'",
+        TypeName::Time => "'00:00:00'",
+        TypeName::Json => "'null'",
+        _ => "''",
+    }
+}
+
 /// What stands behind DEFAULT.
 pub(super) fn value(
     dialect: Dialect,

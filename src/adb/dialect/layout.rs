@@ -132,12 +132,15 @@ impl Plan<'_> {
             return None;
         };
         self.check_key_column("partition_by", index);
-        let ty = self.source.columns.get(index).map(|column| column.ty.name)?;
+        let column = self.source.columns.get(index)?;
+        let ty = column.ty.name;
         let dated = matches!(ty, TypeName::Date | TypeName::DateTime | TypeName::Timestamp);
+        let lossy = &self.options.lossy;
+        let fine = ty != TypeName::Date && column.ty.length.unwrap_or(0) > 3;
+        let text =
+            lossy.zero_date == LossyPolicy::Varchar || (fine && lossy.fraction == LossyPolicy::Varchar);
         let fits = match &expression.function {
-            Some(PartitionFunction::DateFormat(_)) => {
-                dated && self.options.lossy.zero_date != LossyPolicy::Varchar
-            }
+            Some(PartitionFunction::DateFormat(_)) => dated && !text,
             Some(PartitionFunction::FromUnixtime(_)) => ty.is_integer(),
             None => ty.is_integer() || dated || matches!(ty, TypeName::Char | TypeName::VarChar),
         };
@@ -145,7 +148,7 @@ impl Plan<'_> {
             self.refuse(
                 &expression.column,
                 "partition_by does not fit the column's type on the target",
-                "DATE_FORMAT takes dates, FROM_UNIXTIME integers, a bare column integers, dates and text",
+                "DATE_FORMAT takes dates (that no lossy policy turns into text), FROM_UNIXTIME integers, a bare column integers, dates and text",
             );
         }
         Some((index, expression))

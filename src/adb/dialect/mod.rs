@@ -34,7 +34,7 @@ pub use partition::{PartitionExpression, PartitionFunction};
 pub use problem::{Problem, Severity};
 pub use session::{RELAXED_MODE, STRICT_MODE, target_session_setup, verify};
 pub use statements::{
-    Done, TargetStatement, create_database_statement, create_table_statement, drop_database, drop_table,
-    empty_table, own_rows, rename_tables, swap_tables, truncate_table,
+    Done, TargetStatement, allow_null, create_database_statement, create_table_statement, drop_database,
+    drop_table, empty_table, own_rows, rename_tables, swap_tables, truncate_table,
 };
 pub use table::{GeneratedColumn, TableOptions, TargetColumn, TargetKey, TargetTable, unjudged};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::create::{create_database, create_table};
 use super::problem::Problem;
-use super::table::TargetTable;
+use super::table::{TargetColumn, TargetTable};
 use crate::model::{Dialect, TableName};
 use crate::sql::literal;
 
@@ -117,6 +117,13 @@ pub fn drop_database(dialect: Dialect, name: &str) -> TargetStatement {
 pub fn drop_table(table: &TableName) -> TargetStatement {
     let sql = format!("DROP TABLE IF EXISTS {}", literal::table_name(table));
     TargetStatement::new(sql, Done::TableAbsent { table: table.clone() })
+}
+
+/// For a column that no row carries any more.
+pub fn allow_null(table: &TargetTable, column: &TargetColumn) -> TargetStatement {
+    let (table, name) = (literal::table_name(&table.name), literal::name(&column.name));
+    let sql = format!("ALTER TABLE {table} MODIFY COLUMN {name} {} NULL", column.type_text);
+    TargetStatement::new(sql, Done::Rerun)
 }
 
 /// At a barrier nothing is written between a first and a second run.

@@ -1,7 +1,8 @@
 //! The type of a column on the target, and how its values are written.
 //!
 //! mysql: the same type. Exceptions: latin1 TEXT one size larger (its characters may need three bytes here), TEXT(n) and BLOB(n) by
-//! their size, CHAR and TEXT with the character set `binary` as BINARY and BLOB, no display width but ZEROFILL's and `tinyint(1)`.
+//! their size, CHAR and TEXT with the character set `binary` as BINARY and BLOB, no display width but ZEROFILL's and `tinyint(1)`,
+//! DOUBLE(m,d) without its digits (the source has rounded; MariaDB rounds -0.001 to -0.0010000000000000009).
 //!
 //! adb (target-adb-and-dts.md 3.2), where the left side does not exist:
 //!
@@ -64,7 +65,7 @@ pub(super) fn mysql(ty: &ColumnType, text: &TargetText) -> Mapped {
             let double = ty.name == TypeName::Double || (ty.scale.is_none() && length(0) > 24);
             let name = if double { "double" } else { "float" };
             let digits = match (ty.length, ty.scale) {
-                (Some(digits), Some(scale)) => format!("({digits},{scale})"),
+                (Some(digits), Some(scale)) if !double => format!("({digits},{scale})"),
                 _ => String::new(),
             };
             let form = if double { Form::Double } else { Form::Float };

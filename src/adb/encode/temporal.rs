@@ -74,9 +74,8 @@ impl Temporal {
         let part = |from: usize, to: usize| date.get(from..to).unwrap_or_default();
         let (year, month, day) = (part(0, 4), part(5, 7), part(8, 10));
         let zero = (year == b"0000", month == b"00", day == b"00");
-        let last = last_day(year, month);
-        let real = zero == (false, false, false) && day <= last;
-        if self.zero_date == ZeroDate::Keep || real {
+        let real = || zero == (false, false, false) && day <= last_day(year, month);
+        if self.zero_date == ZeroDate::Keep || real() {
             out.push(b'\'');
             out.extend_from_slice(date);
             let pushed = self.push_clock(time, out)?;
@@ -100,7 +99,7 @@ impl Temporal {
             out.push(b'-');
             out.extend_from_slice(if zero.1 { b"01" } else { month });
             out.push(b'-');
-            out.extend_from_slice(if zero.2 { b"01" } else { day.min(last) });
+            out.extend_from_slice(if zero.2 { b"01" } else { day.min(last_day(year, month)) });
             self.push_clock(time, out)?;
             out.push(b'\'');
         }

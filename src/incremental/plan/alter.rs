@@ -1,5 +1,6 @@
 //! ALTER TABLE, clause by clause.
 
+use super::defaults::Existing;
 use super::policy::passed_over;
 use super::{Planner, refuse};
 use crate::adb::dialect::{self, AlterContext};
@@ -53,6 +54,11 @@ impl Planner<'_> {
     pub(super) fn alter_entry(&mut self, mut entry: TableEntry, clauses: &[AlterClause]) -> Result<()> {
         let name = entry.table.name.clone();
         let ours = self.catalog.selection().selects(&name) && !entry.ignored;
+        let renamed = clauses.iter().find_map(|clause| match clause {
+            AlterClause::Rename { to } => Some(to.or_schema(self.event.schema)),
+            _ => None,
+        });
+        let name_after = renamed.unwrap_or_else(|| name.clone());
         for clause in clauses {
             if matches!(clause, AlterClause::Rename { .. }) {
                 continue;
@@ -88,8 +94,24 @@ impl Planner<'_> {
             }
             if !allowed {
                 passed_over(&before, &mut entry, clause)?;
+                if let AlterClause::DropColumn { name: column, .. } = clause {
+                    self.keep_column(&before, column)?;
+                }
                 continue;
             }
+            let defaulted = match clause {
+                AlterClause::AddColumn { column, .. } | AlterClause::ChangeColumn { column, .. } => {
+                    Some(&column.name)
+                }
+                AlterClause::SetDefault { column, .. } => Some(column),
+                _ => None,
+            };
+            if let Some(column) = defaulted
+                && !self.settle_defaults(&mut entry.table, Some(column), &name_after)
+            {
+                return Ok(());
+            }
+            let Some(existing) = self.existing_rows(clause, &name_after) else { return Ok(()) };
             if matches!(clause, AlterClause::ExchangePartition { .. }) {
                 return Err(refuse(
                     "EXCHANGE PARTITION moves rows that the stream does not carry",
@@ -98,8 +120,14 @@ impl Planner<'_> {
                 .object(&name));
             }
             let condition = condition.map_err(|error| Error::from(error).object(&name))?;
-            let context =
-                AlterContext { partition_condition: condition.as_deref(), ..AlterContext::default() };
+            let context = AlterContext {
+                partition_condition: condition.as_deref(),
+                existing_rows: match &existing {
+                    Existing::Value(text) | Existing::Assumed(text) => Some(text),
+                    Existing::Nothing => None,
+                },
+                ..AlterContext::default()
+            };
             let statements = dialect::alter(
                 self.catalog.dialect(),
                 &before.visible(),
@@ -112,6 +140,22 @@ impl Planner<'_> {
             self.steps.statements.extend(statements);
         }
         self.change_entry(name, Entry::Table(Box::new(entry)));
+        Ok(())
+    }
+
+    /// Makes a column that the source drops, and the target keeps by policy, one that rows need not carry.
+    fn keep_column(&mut self, before: &TableEntry, column: &str) -> Result<()> {
+        let target = self.catalog.target(before)?;
+        if target.has_other_unique_keys {
+            return Err(refuse(
+                "a DROP COLUMN passed over by policy, in a table with several unique keys: rows would have to be replaced there, \
+                 and the column with them",
+                "set ddl.drop_column to apply",
+            )
+            .object(&before.table.name));
+        }
+        let required = target.column(column).filter(|column| column.required_value().is_some());
+        self.steps.statements.extend(required.map(|column| dialect::allow_null(&target, column)));
         Ok(())
     }
 }

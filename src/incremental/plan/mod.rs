@@ -16,6 +16,7 @@ use crate::sql::ddl::ast::{AlterClause, Statement};
 use crate::sql::ddl::kind::DdlKind;
 
 mod alter;
+mod defaults;
 mod names;
 mod policy;
 mod rename;
@@ -35,12 +36,34 @@ impl Event<'_> {
     }
 }
 
+pub use defaults::Existing;
+
 /// What to do for a DDL event.
 #[derive(Debug)]
 pub enum Plan {
     Do(Steps),
-    /// Plan again with the source's definition of this table right after the DDL.
-    Ask(TableName),
+    /// Plan again with the source's answer, as of right after the DDL.
+    Ask(Ask),
+}
+
+/// What the text and the catalog do not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// The table's definition: nothing can be planned without it.
+    Definition(TableName),
+    /// The table's definition for its TIMESTAMP defaults in UTC, if it can be had.
+    Defaults(TableName),
+    /// What any row of the table holds in the column, if it can be had.
+    Existing { table: TableName, column: String },
+}
+
+/// What the source has answered, by folded names.
+#[derive(Debug, Default)]
+pub struct Facts {
+    pub tables: HashMap<TableName, Table>,
+    /// None: nobody can say.
+    pub defaults: HashMap<TableName, Option<Table>>,
+    pub existing: HashMap<(TableName, String), Existing>,
 }
 
 #[derive(Debug, Default)]
@@ -62,12 +85,7 @@ pub struct Resync {
 }
 
 /// Plans the statements of one event in order.
-pub fn plan(
-    event: Event<'_>,
-    statements: &[Statement],
-    catalog: &Catalog,
-    facts: &HashMap<TableName, Table>,
-) -> Result<Plan> {
+pub fn plan(event: Event<'_>, statements: &[Statement], catalog: &Catalog, facts: &Facts) -> Result<Plan> {
     let mut planner = Planner { event, catalog: catalog.clone(), facts, steps: Steps::default(), ask: None };
     for statement in statements {
         planner.statement(statement)?;
@@ -82,9 +100,9 @@ struct Planner<'a> {
     event: Event<'a>,
     /// As it is after the statements planned so far.
     catalog: Catalog,
-    facts: &'a HashMap<TableName, Table>,
+    facts: &'a Facts,
     steps: Steps,
-    ask: Option<TableName>,
+    ask: Option<Ask>,
 }
 
 fn refuse(message: impl Into<String>, hint: impl Into<String>) -> Error {
@@ -115,6 +133,11 @@ impl Planner<'_> {
             Statement::CreateTable { name, table, .. } => {
                 let mut table = table.clone();
                 table.name = self.created_name(name);
+                let name = table.name.clone();
+                let ours = self.catalog.selection().selects(&name) && !table.temporary;
+                if ours && !self.settle_defaults(&mut table, None, &name) {
+                    return Ok(());
+                }
                 self.create_table(table)
             }
             Statement::CreateTableLike { name, source, .. } => {
@@ -122,13 +145,13 @@ impl Planner<'_> {
                 let unqualified_new =
                     matches!(statement, Statement::CreateTableLike { name, .. } if name.schema.is_none());
                 let Some(found) = self.other_table(source, unqualified_new, &name)? else { return Ok(()) };
-                let table = match self.facts.get(&name.key()) {
+                let table = match self.facts.tables.get(&name.key()) {
                     Some(table) => table.clone(),
                     None => match self.catalog.table(&found) {
                         Some(entry) => apply::create_like(&entry.table, name.clone()),
                         None => {
                             if self.catalog.selection().selects(&name) {
-                                self.ask = Some(name);
+                                self.ask = Some(Ask::Definition(name));
                             }
                             return Ok(());
                         }

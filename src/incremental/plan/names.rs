@@ -37,7 +37,7 @@ impl Planner<'_> {
             }
             Some(Entry::Dropped) => Ok(None),
             None if !self.catalog.selection().selects(name) => Ok(None),
-            None => match self.facts.get(&name.key()) {
+            None => match self.facts.tables.get(&name.key()) {
                 Some(table) => Ok(Some(TableEntry::new(table.clone()))),
                 None => Err(Error::new(
                     ErrorKind::SchemaMismatch,
@@ -63,7 +63,7 @@ impl Planner<'_> {
         if name.schema.is_some() || session_is_event {
             return Ok(Some(name.or_schema(self.event.schema)));
         }
-        if self.facts.contains_key(&asked.key()) {
+        if self.facts.tables.contains_key(&asked.key()) {
             return Ok(Some(name.or_schema(self.event.schema)));
         }
         let candidates: Vec<TableName> = self.catalog.tables_named(&name.name).cloned().collect();

@@ -70,6 +70,68 @@ fn spec(extra: serde_json::Value) -> Spec {
     serde_json::from_value(spec).unwrap()
 }
 
+#[test]
+fn rules_of_tables_are_judged_by_the_tables() {
+    let columns = || vec![column("id", false), column("a", false), column("b", true)];
+    let found = inventory(vec![
+        table("a.x", columns(), vec![key(KeyKind::Primary, &["id"])]),
+        table("a.y", columns(), vec![key(KeyKind::Primary, &["id"]), key(KeyKind::Unique, &["a"])]),
+    ]);
+    let judge = |tables: serde_json::Value| {
+        let spec = spec(serde_json::json!({"objects": {"include": ["a.*"], "tables": tables}}));
+        let selection = Selection::new(&spec).unwrap();
+        let plans = plans::plans(&found, &spec, Dialect::Mysql, Some(&selection), None);
+        [
+            rules::mapping(&plans, Some(&selection)),
+            rules::filters(&plans),
+            rules::primary_keys(&plans, Some(&selection)),
+            plans::types(&found, &plans, &BTreeSet::new()),
+        ]
+        .map(|finding| finding.outcome)
+    };
+    assert_eq!(judge(serde_json::json!({})), [Pass, Pass, Pass, Pass]);
+    let missing = serde_json::json!({"a.x": {"columns": {"exclude": ["none"]}}});
+    assert_eq!(judge(missing), [Warn, Pass, Pass, Pass]);
+    for filter in ["c = 1", "a = '1'", "a LIKE '1%'"] {
+        let filter = serde_json::json!({"a.x": {"filter": filter}});
+        assert_eq!(judge(filter), [Pass, Fail, Pass, Pass]);
+    }
+    let key = |table: &str, name: &str| {
+        let mut tables = serde_json::json!({});
+        tables[table] = serde_json::json!({"primary_key": [name]});
+        judge(tables)
+    };
+    assert_eq!(key("a.x", "a"), [Pass, Pass, Warn, Pass], "nothing makes it unique");
+    assert_eq!(key("a.y", "a"), [Pass, Pass, Pass, Pass]);
+    assert_eq!(key("a.y", "b"), [Pass, Pass, Pass, Fail], "it may be NULL");
+    let excluded = serde_json::json!({"a.y": {"columns": {"exclude": ["ID"]}}});
+    assert_eq!(judge(excluded), [Pass, Pass, Pass, Fail], "it is the key");
+    let other = serde_json::json!({"a.y": {"columns": {"exclude": ["id"]}, "primary_key": ["a"]}});
+    assert_eq!(judge(other), [Pass, Pass, Pass, Pass]);
+}
+
+#[test]
+fn merged_tables_must_be_alike() {
+    let merge = |second: SourceTable| {
+        let spec = spec(serde_json::json!({
+            "objects": {"include": ["*.*"], "schemas": {"a": {"target": "m"}, "b": {"target": "m"}}},
+            "merge": {"column": "src", "value": "{schema}.{table}"},
+        }));
+        let selection = Selection::new(&spec).unwrap();
+        let mut found = inventory(vec![ordinary("a.t"), second]);
+        for table in &mut found.tables {
+            table.target = selection.target(&table.name);
+        }
+        let plans = plans::plans(&found, &spec, Dialect::Mysql, Some(&selection), None);
+        rules::merge(&plans, &spec).into_item("x", &[])
+    };
+    assert_eq!(merge(ordinary("b.t")).outcome, Pass);
+    let wider = vec![column("id", false), column("a", true), column("more", true)];
+    let item = merge(table("b.t", wider, vec![key(KeyKind::Primary, &["id"])]));
+    assert_eq!(item.outcome, Fail);
+    assert!(item.objects[0].contains("`more`") && item.objects[0].contains("a.t"), "{item:?}");
+}
+
 fn there(columns: &[(&str, bool)]) -> ExistingTable {
     ExistingTable {
         columns: columns

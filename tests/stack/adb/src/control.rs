@@ -97,7 +97,12 @@ fn call(method: &str, target: &str, script: &Script) -> Result<String, String> {
         ("POST", "/adb/clear") => {
             let id = number("id", 0)?;
             let mut inner = script.lock();
-            inner.faults.retain(|fault| id != 0 && fault.id != id);
+            let words = matching(get("match"));
+            inner.faults.retain(|fault| match (id, words.as_slice()) {
+                (0, []) => false,
+                (0, words) => !words.iter().all(|word| fault.matching.contains(word)),
+                (id, _) => fault.id != id,
+            });
             Ok(format!("{{\"faults\":{}}}", inner.faults.len()))
         }
         _ => Err(format!("unknown: {method} {path}")),

@@ -1,0 +1,93 @@
+//! Defaults that a statement's text does not tell: the zone in which a TIMESTAMP literal was meant (source-drainer.md 10.3), and what
+//! the rows that were there got in a column that is new.
+//!
+//! The source is asked as of the statement's commit. Where nobody can answer (no TiDB connection, history gone), a literal is taken
+//! as UTC and CURRENT_TIMESTAMP as the time of the commit, and a note of the DDL says so.
+
+use super::{Ask, Planner};
+use crate::model::{Column, ColumnDefault, Table, TableName, TypeName};
+use crate::sql::ddl::ast::AlterClause;
+
+/// What the rows that were there hold in a new column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Existing {
+    /// As text, in zone +00:00.
+    Value(String),
+    /// NULL, or there were no rows.
+    Nothing,
+    /// The source cannot say; this is the time of the commit.
+    Assumed(String),
+}
+
+impl Planner<'_> {
+    /// Puts the TIMESTAMP defaults of the source's own definition, which are in UTC, in place of literals in an unknown zone;
+    /// `only` one column, or all. False when the source must be asked first; `asked` is the table's name after the statement.
+    pub(super) fn settle_defaults(
+        &mut self,
+        table: &mut Table,
+        only: Option<&str>,
+        asked: &TableName,
+    ) -> bool {
+        let open = |column: &Column| {
+            let literal =
+                matches!(&column.default, Some(ColumnDefault::Literal(text)) if !text.starts_with("0000"));
+            literal
+                && column.ty.name == TypeName::Timestamp
+                && only.is_none_or(|only| column.name.eq_ignore_ascii_case(only))
+        };
+        if !table.columns.iter().any(open) {
+            return true;
+        }
+        match self.facts.defaults.get(&asked.key()) {
+            None => {
+                self.ask = Some(Ask::Defaults(asked.clone()));
+                return false;
+            }
+            Some(None) => {
+                for column in table.columns.iter().filter(|column| open(column)) {
+                    self.steps.notes.push(format!(
+                        "`{}` has a TIMESTAMP default in the zone of a session that the stream does not tell: taken as UTC",
+                        column.name
+                    ));
+                }
+            }
+            Some(Some(known)) => {
+                for column in table.columns.iter_mut().filter(|column| open(column)) {
+                    if let Some(known) = known.column(&column.name) {
+                        column.default.clone_from(&known.default);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// What existing rows hold in a column that `clause` adds with a default that was computed; None when the source must be asked first.
+    pub(super) fn existing_rows(&mut self, clause: &AlterClause, asked: &TableName) -> Option<Existing> {
+        let AlterClause::AddColumn { column, .. } = clause else { return Some(Existing::Nothing) };
+        let computed = matches!(
+            column.default,
+            Some(ColumnDefault::CurrentTimestamp { .. } | ColumnDefault::Expression(_))
+        );
+        if !computed || column.generated.is_some() {
+            return Some(Existing::Nothing);
+        }
+        match self.facts.existing.get(&(asked.key(), column.name.to_lowercase())) {
+            Some(Existing::Assumed(time)) => {
+                if matches!(column.default, Some(ColumnDefault::Expression(_))) {
+                    return Some(Existing::Nothing);
+                }
+                self.steps.notes.push(format!(
+                    "existing rows get the time of this DDL's commit in `{}`: the source, whose own time may be a little earlier, cannot be asked",
+                    column.name
+                ));
+                Some(Existing::Value(time.clone()))
+            }
+            Some(known) => Some(known.clone()),
+            None => {
+                self.ask = Some(Ask::Existing { table: asked.clone(), column: column.name.clone() });
+                None
+            }
+        }
+    }
+}
