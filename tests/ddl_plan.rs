@@ -9,15 +9,22 @@ use tidegate::incremental::catalog::{Catalog, Resolved};
 use tidegate::incremental::plan::{Event, Facts, Plan, plan, texts};
 use tidegate::model::{Dialect, TableName};
 use tidegate::sql::ddl;
+use tidegate::sql::ddl::ast::Statement;
 use tidegate::task::selection::Selection;
 use tidegate::task::spec::Spec;
 
 struct Follower {
     catalog: Catalog,
+    /// What the source says when it is asked.
+    facts: Facts,
 }
 
 impl Follower {
     fn new(include: &[&str], extra: serde_json::Value) -> Self {
+        Self::on(Dialect::Mysql, include, extra)
+    }
+
+    fn on(dialect: Dialect, include: &[&str], extra: serde_json::Value) -> Self {
         let mut spec = serde_json::json!({
             "name": "t", "source": {"kafka": "k", "topic": "x"}, "target": "m",
             "objects": {"include": include}, "tables_without_key": "match_row",
@@ -29,18 +36,48 @@ impl Follower {
         let spec: Spec = serde_json::from_value(spec).unwrap();
         let selection = Selection::new(&spec).unwrap();
         Self {
-            catalog: Catalog::new(Arc::new(spec), Arc::new(selection), Dialect::Mysql, Collations::default()),
+            catalog: Catalog::new(Arc::new(spec), Arc::new(selection), dialect, Collations::default()),
+            facts: Facts::default(),
         }
     }
 
     /// Plans the event, takes its change in and gives its statements.
     fn follow(&mut self, schema: &str, table: &str, text: &str) -> Result<Vec<String>, String> {
         let statements = ddl::parse(text.as_bytes()).map_err(|fault| fault.to_string())?;
-        let planned = plan(Event { schema, table }, &statements, &self.catalog, &Facts::default())
+        let planned = plan(Event { schema, table }, &statements, &self.catalog, &self.facts)
             .map_err(|error| format!("{error}"))?;
         let Plan::Do(steps) = planned else { return Err("asks the source".to_owned()) };
         self.catalog.apply(&steps.change);
         Ok(texts(&steps.statements))
+    }
+
+    /// The statements of an event, the tables that are copied again, and the notes.
+    fn steps(&mut self, schema: &str, table: &str, text: &str) -> (Vec<String>, Vec<String>, String) {
+        let statements = ddl::parse(text.as_bytes()).unwrap();
+        let planned = plan(Event { schema, table }, &statements, &self.catalog, &self.facts)
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
+        let Plan::Do(steps) = planned else { panic!("{text}: {planned:?}") };
+        self.catalog.apply(&steps.change);
+        let again = steps.resync.iter().map(|resync| resync.table.to_string()).collect();
+        (texts(&steps.statements), again, steps.notes.join("; "))
+    }
+
+    /// The message and the hint of a refusal.
+    fn refused(&mut self, schema: &str, table: &str, text: &str) -> String {
+        let statements = ddl::parse(text.as_bytes()).unwrap();
+        let error = plan(Event { schema, table }, &statements, &self.catalog, &self.facts).unwrap_err();
+        format!("{error} {}", error.hint.clone().unwrap_or_default())
+    }
+
+    /// What the source will say of a table.
+    fn source_has(&mut self, schema: &str, table: &str, text: &str) {
+        let Some(Statement::CreateTable { table: mut definition, .. }) =
+            ddl::parse(text.as_bytes()).unwrap().pop()
+        else {
+            panic!("{text}")
+        };
+        definition.name = TableName::new(schema, table);
+        self.facts.tables.insert(definition.name.key(), definition);
     }
 
     fn ok(&mut self, schema: &str, table: &str, text: &str) -> Vec<String> {
@@ -273,6 +310,222 @@ fn renamed_schemas_and_tables_go_where_the_spec_says() {
     assert_eq!(stream.ok("shop", "orders", "TRUNCATE orders"), ["TRUNCATE TABLE `dw`.`all_orders`"]);
 }
 
+fn with_tidb(dialect: Dialect, include: &[&str], mut extra: serde_json::Value) -> Follower {
+    extra["source"] = serde_json::json!({"tidb": "db", "kafka": "k", "topic": "x"});
+    Follower::on(dialect, include, extra)
+}
+
+const TWO: [&str; 2] = ["CREATE TABLE sw1 (id INT PRIMARY KEY)", "CREATE TABLE sw2 (id INT PRIMARY KEY)"];
+
+#[test]
+fn swapped_tables_are_set_aside_until_the_source_tells_them_apart() {
+    for include in [&["s.*"][..], &["s.sw1", "s.sw2"]] {
+        let mut stream = with_tidb(Dialect::Mysql, include, serde_json::json!({}));
+        stream.ok("s", "sw1", TWO[0]);
+        stream.ok("s", "sw2", TWO[1]);
+        let (statements, again, notes) =
+            stream.steps("s", "sw2", "RENAME TABLE `sw1` TO `swt`, `sw2` TO `sw1`, `swt` TO `sw2`");
+        assert_eq!(
+            statements,
+            [
+                "RENAME TABLE `s`.`sw1` TO `s`.`swt`",
+                "RENAME TABLE `s`.`sw2` TO `s`.`sw1`",
+                "RENAME TABLE `s`.`swt` TO `s`.`sw2`"
+            ]
+        );
+        assert!(again.is_empty() && notes.contains("ALTER TABLE"), "{again:?} {notes}");
+        for table in ["sw1", "sw2"] {
+            assert_eq!(stream.rows_go_to("s", table), "Unselected");
+        }
+        // Drainer has learned the name of the one that it had wrong.
+        let (_, again, _) = stream.steps("s", "sw1", "ALTER TABLE sw1 COMMENT 'told'");
+        let mut again = again;
+        again.sort();
+        assert_eq!(again, ["s.sw1", "s.sw2"]);
+        assert_eq!(stream.rows_go_to("s", "sw1"), "s.sw1");
+        assert_eq!(stream.rows_go_to("s", "sw2"), "s.sw2");
+    }
+    let mut alone = all();
+    alone.ok("s", "sw1", TWO[0]);
+    alone.ok("s", "sw2", TWO[1]);
+    let text = alone.refused("s", "sw2", "RENAME TABLE sw1 TO swt, sw2 TO sw1, swt TO sw2");
+    assert!(text.contains("s.sw1") && text.contains("ALTER TABLE"), "{text}");
+}
+
+#[test]
+fn what_comes_into_the_selection_is_copied() {
+    let mut stream = with_tidb(Dialect::Mysql, &["s.t"], serde_json::json!({}));
+    stream.ok("s", "other", "CREATE TABLE other (id INT PRIMARY KEY)");
+    assert_eq!(stream.steps("s", "t", "RENAME TABLE other TO t").1, ["s.t"]);
+    assert_eq!(stream.rows_go_to("s", "t"), "s.t");
+    // From a schema of which the task knows nothing.
+    let mut stream = with_tidb(Dialect::Adb, &["s.t"], serde_json::json!({}));
+    assert!(stream.follow("s", "t", "RENAME TABLE x.u TO s.t").unwrap_err().contains("asks"));
+    stream.source_has("s", "t", "CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+    assert_eq!(stream.steps("s", "t", "RENAME TABLE x.u TO s.t").1, ["s.t"]);
+    assert_eq!(stream.rows_go_to("s", "t"), "s.t");
+}
+
+#[test]
+fn adb_copies_what_it_cannot_move_between_databases() {
+    let mut stream = with_tidb(Dialect::Adb, &["e1.*", "e2.*"], serde_json::json!({}));
+    stream.ok("e1", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    let (statements, again, _) = stream.steps("e2", "t", "RENAME TABLE e1.t TO e2.t");
+    assert_eq!(
+        (statements, again),
+        (
+            vec!["CREATE DATABASE IF NOT EXISTS `e2`".to_owned(), "DROP TABLE IF EXISTS `e1`.`t`".to_owned()],
+            vec!["e2.t".to_owned()]
+        )
+    );
+}
+
+#[test]
+fn rows_that_move_without_messages_are_copied_when_policy_applies() {
+    let create =
+        "CREATE TABLE p (id INT PRIMARY KEY) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10))";
+    let exchange = "ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE u";
+    let mut stream = with_tidb(Dialect::Mysql, &["s.*"], serde_json::json!({"ddl": {"other": "apply"}}));
+    stream.ok("s", "p", create);
+    stream.ok("s", "u", "CREATE TABLE u (id INT PRIMARY KEY)");
+    assert_eq!(stream.steps("s", "p", exchange).1, ["s.p", "s.u"]);
+    stream.ok("s", "u", "DROP TABLE u");
+    stream.source_has("s", "u2", "CREATE TABLE u2 (id INT PRIMARY KEY)");
+    assert_eq!(stream.steps("s", "u2", "FLASHBACK TABLE u TO u2").1, ["s.u2"]);
+    stream.source_has("s", "u", "CREATE TABLE u (id INT PRIMARY KEY)");
+    assert_eq!(stream.steps("s", "u", "RECOVER TABLE u").1, ["s.u"]);
+    assert!(stream.refused("s", "", "FLASHBACK DATABASE s").contains("new task"));
+    let mut stops = with_tidb(Dialect::Mysql, &["s.*"], serde_json::json!({}));
+    stops.ok("s", "p", create);
+    assert!(stops.refused("s", "p", exchange).contains("ddl.other"));
+    assert!(stops.refused("s", "u", "RECOVER TABLE u").contains("ddl.other"));
+}
+
+#[test]
+fn partitions_that_no_condition_tells_are_a_reason_to_copy() {
+    let mut stream = with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({}));
+    stream.ok("s", "k", "CREATE TABLE k (id INT PRIMARY KEY) PARTITION BY KEY (id) PARTITIONS 4");
+    assert_eq!(stream.steps("s", "k", "ALTER TABLE k TRUNCATE PARTITION p1").1, ["s.k"]);
+    let text = "CREATE TABLE c (v VARCHAR(9) COLLATE utf8mb4_general_ci PRIMARY KEY) PARTITION BY LIST COLUMNS (v) (PARTITION p0 VALUES IN ('a'), PARTITION p1 VALUES IN ('b'))";
+    stream.ok("s", "c", text);
+    assert_eq!(stream.steps("s", "c", "ALTER TABLE c DROP PARTITION p1").1, ["s.c"]);
+    stream.ok("s", "b", &text.replace("general_ci", "bin").replace(" c ", " b "));
+    let (statements, again, _) = stream.steps("s", "b", "ALTER TABLE b DROP PARTITION p1");
+    assert!(again.is_empty() && statements[0].starts_with("DELETE"), "{statements:?} {again:?}");
+}
+
+#[test]
+fn what_adb_cannot_alter_stops_with_the_way_or_is_rebuilt() {
+    let cases = [
+        ("ALTER TABLE t MODIFY COLUMN v VARCHAR(20)", "modify_column"),
+        ("ALTER TABLE t MODIFY COLUMN id BIGINT", "modify_column"),
+        ("ALTER TABLE t DROP PRIMARY KEY, ADD PRIMARY KEY (n)", "modify_column"),
+        ("ALTER TABLE t RENAME COLUMN id TO id2", "rename_column"),
+    ];
+    for (text, kind) in cases {
+        let create = "CREATE TABLE t (id INT, v INT, n INT, u INT NOT NULL, PRIMARY KEY (id) NONCLUSTERED)";
+        let mut stream = with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({}));
+        stream.ok("s", "t", create);
+        let told = stream.refused("s", "t", text);
+        assert!(told.contains(&format!("set ddl.{kind} to rebuild")), "{text}: {told}");
+        if kind == "modify_column" {
+            assert!(
+                told.contains("INSERT INTO `s`.`t_new`")
+                    && told.contains("ALTER TABLE `s`.`t_new` RENAME `s`.`t`"),
+                "{told}"
+            );
+        }
+        let mut stream = with_tidb(
+            Dialect::Adb,
+            &["s.*"],
+            serde_json::json!({"ddl": {"modify_column": "rebuild", "rename_column": "rebuild"}}),
+        );
+        stream.ok("s", "t", create);
+        assert_eq!(stream.steps("s", "t", text).1, ["s.t"], "{text}");
+    }
+}
+
+#[test]
+fn adb_gets_one_statement_per_column_and_a_note_for_what_is_dropped() {
+    let mut stream = with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({}));
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY, v INT)");
+    let (statements, again, notes) = stream.steps(
+        "s",
+        "t",
+        "ALTER TABLE t ADD COLUMN a INT FIRST, ADD UNIQUE KEY uk (a), ADD COLUMN b INT AFTER a, DROP COLUMN v, \
+         ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES p (id), DEFAULT CHARACTER SET utf8mb4",
+    );
+    assert_eq!(
+        statements,
+        [
+            "ALTER TABLE `s`.`t` ADD COLUMN `a` int NULL",
+            "ALTER TABLE `s`.`t` ADD COLUMN `b` int NULL",
+            "ALTER TABLE `s`.`t` DROP COLUMN `v`"
+        ]
+    );
+    assert!(again.is_empty());
+    for what in ["index uk", "place", "foreign key", "character set"] {
+        assert!(notes.contains(what), "{what}: {notes}");
+    }
+}
+
+#[test]
+fn the_shadow_tables_of_an_online_ddl_go_by_policy() {
+    let gh_ost = [
+        ("_t_gho", "create /* gh-ost */ table `s`.`_t_gho` like `s`.`t`"),
+        ("_t_gho", "alter /* gh-ost */ table `s`.`_t_gho` add column c int"),
+        ("_t_ghc", "create /* gh-ost */ table `s`.`_t_ghc` (id bigint auto_increment, primary key(id))"),
+        ("t", "rename /* gh-ost */ table `s`.`t` to `s`.`_t_del`, `s`.`_t_gho` to `s`.`t`"),
+    ];
+    for dialect in [Dialect::Mysql, Dialect::Adb] {
+        let follower = |mode: &str| {
+            let mut stream = with_tidb(dialect, &["s.*"], serde_json::json!({"online_ddl": {"mode": mode}}));
+            stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+            stream
+        };
+        let mut follow = follower("follow");
+        for (table, text) in gh_ost {
+            assert!(follow.steps("s", table, text).1.is_empty());
+        }
+        assert_eq!(follow.rows_go_to("s", "t"), "s.t");
+        // source-drainer.md 10.5: the event names the table that has the name now.
+        assert_eq!(follow.ok("s", "t", "drop table `s`.`_t_del`"), ["DROP TABLE IF EXISTS `s`.`_t_del`"]);
+        assert_eq!(follow.rows_go_to("s", "t"), "s.t");
+
+        let mut ignore = follower("ignore");
+        for (at, (table, text)) in gh_ost.into_iter().enumerate() {
+            let (statements, again, _) = ignore.steps("s", table, text);
+            assert!(statements.is_empty(), "{statements:?}");
+            assert_eq!(again, if at == 3 { vec!["s.t".to_owned()] } else { Vec::new() });
+        }
+        assert_eq!(ignore.rows_go_to("s", "t"), "s.t");
+        assert_eq!(ignore.rows_go_to("s", "_t_del"), "Unselected");
+        assert!(ignore.ok("s", "t", "drop table `s`.`_t_del`").is_empty());
+        assert_eq!(ignore.rows_go_to("s", "t"), "s.t");
+
+        let mut stop = follower("stop");
+        let told = stop.refused("s", "_t_new", "CREATE TABLE `s`.`_t_new` LIKE `s`.`t`");
+        assert!(told.contains("s.t") && told.contains("online_ddl.mode"), "{told}");
+    }
+}
+
+#[test]
+fn a_like_of_an_unqualified_table_asks_the_source() {
+    let mut stream = with_tidb(Dialect::Mysql, &["s.*"], serde_json::json!({}));
+    stream.ok("s", "u", "CREATE TABLE u (id INT PRIMARY KEY)");
+    assert!(stream.follow("s", "t", "CREATE TABLE s.t LIKE u").unwrap_err().contains("asks"));
+    stream.source_has("s", "t", "CREATE TABLE t (id BIGINT PRIMARY KEY)");
+    assert!(stream.ok("s", "t", "CREATE TABLE s.t LIKE u")[0].contains("bigint"));
+}
+
+#[test]
+fn a_column_that_may_no_longer_be_null_stays_as_it_is_on_adb() {
+    let mut stream = with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({}));
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY, n INT)");
+    let (statements, again, notes) = stream.steps("s", "t", "ALTER TABLE t MODIFY COLUMN n INT NOT NULL");
+    assert!(statements.is_empty() && again.is_empty(), "{statements:?}");
+    assert!(notes.contains("definition of n"), "{notes}");
+}
 fn ruled(tables: serde_json::Value, extra: serde_json::Value) -> Follower {
     let mut more = extra;
     more["objects"] = serde_json::json!({"include": ["s.*", "r.*"], "tables": tables});

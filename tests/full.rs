@@ -132,7 +132,16 @@ async fn a_cancelled_copy_goes_on_without_reading_finished_chunks_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connections_on_both_sides_do_not_change_the_outcome() {
-    let Some(mut bench) = Bench::new("lost").await else { return };
+    lost_connections(Dialect::Mysql, "lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_connections_do_not_change_the_outcome_on_analyticdb_either() {
+    lost_connections(Dialect::Adb, "adb_gone").await;
+}
+
+async fn lost_connections(dialect: Dialect, test: &str) {
+    let Some(mut bench) = Bench::on(dialect, test).await else { return };
     fill(&bench, 60_000).await;
     bench.spec.tuning.chunk_rows = 1000;
     bench.spec.tuning.batch_rows = 100;
@@ -142,15 +151,16 @@ async fn lost_connections_on_both_sides_do_not_change_the_outcome() {
     bench.create(&tables).await;
     let running = tokio::spawn(tidegate::full::run(bench.job(tables.clone(), snapshot)));
     let (mut source, mut target) = (connect(&bench.source).await, connect(&bench.target).await);
+    let reading = format!(
+        "SELECT ID, IFNULL(INFO,'') FROM information_schema.processlist WHERE INFO LIKE 'SELECT `id`%{}%'",
+        bench.database
+    );
     let mut killed = 0;
     while !running.is_finished() {
         for id in bench.store.sessions(&bench.task).await.unwrap() {
             killed += usize::from(target.query_drop(format!("KILL {id}")).await.is_ok());
         }
-        let readers: Vec<(u64, String)> = source
-            .query("SELECT ID, IFNULL(INFO,'') FROM information_schema.processlist WHERE INFO LIKE 'SELECT `id`%full_lost%'")
-            .await
-            .unwrap();
+        let readers: Vec<(u64, String)> = source.query(&reading).await.unwrap();
         for (id, _) in readers {
             let _ = source.query_drop(format!("KILL TIDB {id}")).await;
         }

@@ -56,6 +56,7 @@ fn record(statements: &[&str], state: DdlState) -> DdlRecord {
         schema_name: "s".to_owned(),
         table_name: "t".to_owned(),
         source_text: "ALTER".to_owned(),
+        notes: Vec::new(),
         statements: statements.iter().map(|text| (*text).to_owned()).collect(),
         steps_done: 0,
         state,

@@ -54,6 +54,8 @@ pub struct DdlView {
     pub source_text: String,
     /// As the target runs it.
     pub statements: Vec<String>,
+    /// What the target gets otherwise than the source, or not at all, and why.
+    pub notes: Vec<String>,
     /// Statements known to be applied.
     pub statements_done: i64,
     /// pending, done, ignored, failed; more may come.
@@ -76,6 +78,7 @@ impl From<DdlRow> for DdlView {
             table: row.table,
             source_text: row.source_text,
             statements: serde_json::from_str(&row.statements).unwrap_or_default(),
+            notes: serde_json::from_str(&row.notes).unwrap_or_default(),
             statements_done: row.steps_done,
             state: row.state,
             error: row.error.as_ref().map(|error| ErrorView::new(error, None)),

@@ -42,6 +42,10 @@ pub struct TableEntry {
     /// Passed over by DDL policy: the target does not get this table.
     #[serde(default)]
     pub ignored: bool,
+    /// Its rows come under a name that rows of another table come under too (source-drainer.md 10.4): they are passed over until
+    /// each of these tables has seen a DDL of its own; then the table is copied again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclear: Vec<TableName>,
 }
 
 impl TableEntry {
@@ -55,7 +59,7 @@ impl TableEntry {
     }
 
     pub fn new(table: Table) -> Self {
-        Self { table, hidden: Vec::new(), keep_other_columns: false, ignored: false }
+        Self { table, hidden: Vec::new(), keep_other_columns: false, ignored: false, unclear: Vec::new() }
     }
 }
 
@@ -192,6 +196,14 @@ impl Catalog {
         })
     }
 
+    /// Live tables whose rows cannot be told apart now.
+    pub fn unclear(&self) -> impl Iterator<Item = &TableEntry> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Table(entry) if !entry.unclear.is_empty() => Some(&**entry),
+            _ => None,
+        })
+    }
+
     /// Live tables of a schema.
     pub fn tables_of<'a>(&'a self, schema: &str) -> impl Iterator<Item = &'a TableEntry> + use<'a> {
         let schema = schema.to_lowercase();
@@ -313,7 +325,7 @@ impl Catalog {
         }
         match self.entries.get(&key) {
             Some(Entry::Table(entry)) => {
-                if entry.ignored || !self.selection.selects(&entry.table.name) {
+                if entry.ignored || !entry.unclear.is_empty() || !self.selection.selects(&entry.table.name) {
                     return Ok(Resolved::Unselected);
                 }
                 let target = self.target(entry)?;

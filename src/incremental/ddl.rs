@@ -14,6 +14,7 @@ use crate::mysql::Session;
 use crate::schema_sync;
 use crate::sql::{ddl, literal};
 use crate::store::{DdlRecord, DdlState};
+use crate::task::spec::DdlPolicy;
 use crate::tidb;
 
 impl<S: ChangeSource> Stream<S> {
@@ -46,6 +47,7 @@ impl<S: ChangeSource> Stream<S> {
             table_name: String::from_utf8_lossy(event.table_name).into_owned(),
             source_text: String::from_utf8_lossy(event.query).into_owned(),
             statements: Vec::new(),
+            notes: Vec::new(),
             steps_done: 0,
             state: DdlState::Pending,
             error: None,
@@ -54,6 +56,7 @@ impl<S: ChangeSource> Stream<S> {
         };
         match self.plan_and_run(event, &mut record).await {
             Ok(steps) => {
+                record.notes.clone_from(&steps.notes);
                 record.state = if record.statements.is_empty() { DdlState::Ignored } else { DdlState::Done };
                 let (schemas, tables) = steps.change.stored(commit_ts)?;
                 store.ddl_finish(&task, epoch, &record, &schemas, &tables, moved).await?;
@@ -119,7 +122,7 @@ impl<S: ChangeSource> Stream<S> {
     async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
         let statements = ddl::parse(event.query).map_err(|fault| {
             Error::new(ErrorKind::StatementRefused, format!("DDL that we do not understand: {fault}"))
-                .hint("apply it to the target by hand and skip this DDL; please report the text")
+                .hint("apply it to the target by hand, set ddl.other to ignore and resume, and set it back once it is passed; please report the text")
         });
         let statements = match statements {
             Ok(statements) => statements,
@@ -129,6 +132,10 @@ impl<S: ChangeSource> Stream<S> {
                     && !self.catalog.selection().could_select_schema(&record.schema_name) =>
             {
                 return Ok(Steps::default());
+            }
+            Err(error) if self.catalog.spec().ddl.other == DdlPolicy::Ignore => {
+                let notes = vec![format!("passed over by policy (other): {error}")];
+                return Ok(Steps { notes, ..Steps::default() });
             }
             Err(error) => return Err(error),
         };
@@ -157,7 +164,7 @@ impl<S: ChangeSource> Stream<S> {
                         )
                         .object(&name)
                         .hint(
-                            "give the task a TiDB connection, or create the table by hand and skip this DDL",
+                            "give the task a tidb connection in source.tidb, or exclude the table, and resume",
                         )
                     };
                     let source = self.context.source.as_ref().ok_or_else(unknown)?;

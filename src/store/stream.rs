@@ -64,6 +64,8 @@ impl DdlState {
 /// One DDL event of the stream and what became of it.
 #[derive(Debug, Clone)]
 pub struct DdlRecord {
+    /// What a person should know: written when the DDL is through.
+    pub notes: Vec<String>,
     pub n: i64,
     pub commit_ts: Tso,
     pub offset: Offset,
@@ -327,9 +329,10 @@ impl Store {
             Some(n) => n,
             None => insert_ddl(&mut transaction, task, record, &statements).await?,
         };
-        sqlx::query("update ddl set state = ?, error = null, statements = ?, finished_at = ?, steps_done = ? where task_id = ? and n = ?")
+        sqlx::query("update ddl set state = ?, error = null, statements = ?, notes = ?, finished_at = ?, steps_done = ? where task_id = ? and n = ?")
             .bind(record.state.as_str())
             .bind(&statements)
+            .bind(to_json(&record.notes)?)
             .bind(now_ms())
             .bind(record.statements.len() as i64)
             .bind(&task.0)
@@ -556,6 +559,7 @@ fn ddl_record(row: &sqlx::sqlite::SqliteRow) -> Result<DdlRecord> {
         table_name: row.try_get("table_name")?,
         source_text: row.try_get("source_text")?,
         statements: json(row.try_get("statements")?)?,
+        notes: serde_json::from_str(&row.try_get::<String, _>("notes")?).map_err(Error::internal)?,
         steps_done: row.try_get::<i64, _>("steps_done")?.max(0) as usize,
         state: DdlState::parse(&row.try_get::<String, _>("state")?)?,
         error: error.map(|text| serde_json::from_str(&text).map_err(Error::internal)).transpose()?,

@@ -32,6 +32,8 @@ pub struct DdlRow {
     pub source_text: String,
     /// JSON array of statements.
     pub statements: String,
+    /// JSON array of texts.
+    pub notes: String,
     pub steps_done: i64,
     pub state: String,
     pub error: Option<Error>,
@@ -48,6 +50,7 @@ fn read_ddl(row: &SqliteRow) -> Result<DdlRow> {
         table: row.try_get("table_name")?,
         source_text: row.try_get("source_text")?,
         statements: row.try_get("statements")?,
+        notes: row.try_get("notes")?,
         steps_done: row.try_get("steps_done")?,
         state: row.try_get("state")?,
         error: optional_json(row, "error")?,

@@ -78,6 +78,8 @@ pub struct Selection {
     /// By key of the source table.
     tables: HashMap<TableName, TableRule>,
     case: NameCase,
+    /// Names of shadow tables of online DDL; validated where the spec is.
+    shadows: Vec<regex::Regex>,
 }
 
 impl Selection {
@@ -99,6 +101,12 @@ impl Selection {
             schemas: HashMap::new(),
             tables: HashMap::new(),
             case: spec.names,
+            shadows: spec
+                .online_ddl
+                .shadow_patterns
+                .iter()
+                .filter_map(|text| regex::Regex::new(text).ok())
+                .collect(),
         };
         let names_compiled = faults.is_empty();
         selection.compile_schemas(spec, names_compiled, &mut faults);
@@ -211,6 +219,15 @@ impl Selection {
             Some(target) => target.clone(),
             None => self.case(schema),
         }
+    }
+
+    /// The selected table that a table of this name would be a shadow of, in an online DDL (gh-ost, pt-online-schema-change).
+    pub fn shadow_of(&self, name: &TableName) -> Option<TableName> {
+        self.shadows
+            .iter()
+            .filter_map(|pattern| pattern.captures(&name.table)?.get(1))
+            .map(|real| TableName::new(&name.schema, real.as_str()))
+            .find(|real| real.key() != name.key() && self.selects(real))
     }
 
     /// The table's entry in `objects.tables`.

@@ -155,6 +155,8 @@ pub enum DdlPolicy {
     Apply,
     Ignore,
     Stop,
+    /// Apply; where the target cannot follow, copy the table again in its new layout. For the four kinds about columns.
+    Rebuild,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -200,6 +202,7 @@ impl Default for DdlPolicies {
 #[serde(deny_unknown_fields, default)]
 pub struct OnlineDdl {
     pub mode: OnlineDdlMode,
+    /// Regular expressions on names of tables; the first group is the name of the real table.
     pub shadow_patterns: Vec<String>,
 }
 
@@ -215,8 +218,11 @@ impl Default for OnlineDdl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnlineDdlMode {
+    /// Shadow tables are synchronised like any.
     Follow,
+    /// Shadow tables are left out; the real table is copied again when one takes its place.
     Ignore,
+    /// The task stops at the first shadow table.
     Stop,
 }
 

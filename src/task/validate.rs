@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::fault::{Fault, child};
 use super::selection::Selection;
-use super::spec::{Spec, StartAt, TableSpec, TablesWithoutKey};
+use super::spec::{DdlPolicy, OnlineDdlMode, Spec, StartAt, TableSpec, TablesWithoutKey};
 use crate::model::Zone;
 use crate::sql::filter::Condition;
 
@@ -31,6 +31,7 @@ pub fn validate(spec: &Spec) -> Vec<Fault> {
             faults.push(Fault::new(child("/online_ddl/shadow_patterns", index), "invalid", detail));
         }
     }
+    check_copies(spec, &mut faults);
     if spec.tuning.batch_bytes as u64 > spec.tuning.memory_bytes {
         faults.push(Fault::new("/tuning/batch_bytes", "invalid", "must not be above tuning.memory_bytes"));
     }
@@ -105,6 +106,42 @@ fn check_start_at(spec: &Spec, faults: &mut Vec<Fault>) {
     };
     if let Some((pointer, detail)) = problem {
         faults.push(Fault::new(pointer, "invalid", detail));
+    }
+}
+
+/// Policies that copy tables again.
+fn check_copies(spec: &Spec, faults: &mut Vec<Fault>) {
+    let ddl = &spec.ddl;
+    let columns = [
+        ("add_column", ddl.add_column),
+        ("drop_column", ddl.drop_column),
+        ("rename_column", ddl.rename_column),
+        ("modify_column", ddl.modify_column),
+    ];
+    let others = [
+        ("create_database", ddl.create_database),
+        ("drop_database", ddl.drop_database),
+        ("create_table", ddl.create_table),
+        ("drop_table", ddl.drop_table),
+        ("truncate_table", ddl.truncate_table),
+        ("rename_table", ddl.rename_table),
+        ("partition", ddl.partition),
+        ("view", ddl.view),
+        ("other", ddl.other),
+    ];
+    let needs_source = "copies tables from a tidb connection: name one in source.tidb";
+    for (name, _) in others.into_iter().filter(|(_, policy)| *policy == DdlPolicy::Rebuild) {
+        let detail = "rebuild is for add_column, drop_column, rename_column and modify_column; apply copies a table again where it must";
+        faults.push(Fault::new(child("/ddl", name), "invalid", detail));
+    }
+    if spec.source.tidb.is_some() {
+        return;
+    }
+    for (name, _) in columns.into_iter().filter(|(_, policy)| *policy == DdlPolicy::Rebuild) {
+        faults.push(Fault::new(child("/ddl", name), "invalid", needs_source));
+    }
+    if spec.online_ddl.mode == OnlineDdlMode::Ignore {
+        faults.push(Fault::new("/online_ddl/mode", "invalid", needs_source));
     }
 }
 
@@ -184,7 +221,7 @@ fn check_table(pointer: &str, rule: &TableSpec, faults: &mut Vec<Fault>) {
 
 /// Parts of the contract that this build cannot honour: accepted at their default only. Take a line out when its part is built.
 fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
-    use super::spec::{OnlineDdl, RowErrorPolicy, TableErrorPolicy, Throttle};
+    use super::spec::{RowErrorPolicy, TableErrorPolicy, Throttle};
     let mut refuse = |asked: bool, pointer: &str| {
         if asked {
             faults.push(not_supported(pointer));
@@ -192,7 +229,6 @@ fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
     };
     refuse(spec.errors.row != RowErrorPolicy::Stop, "/errors/row");
     refuse(spec.errors.table != TableErrorPolicy::StopTask, "/errors/table");
-    refuse(spec.online_ddl != OnlineDdl::default(), "/online_ddl");
     let Throttle {
         full_rows_per_second,
         full_bytes_per_second,
@@ -283,6 +319,25 @@ mod tests {
         );
         let none = json!({"schema": false, "full": false, "incremental": false});
         assert_eq!(faults(|body| body["phases"] = none), [("/phases".to_owned(), "invalid")]);
+    }
+
+    #[test]
+    fn what_copies_tables_again_needs_a_source_and_is_for_columns() {
+        assert_eq!(faults(|body| body["ddl"] = json!({"modify_column": "rebuild"})), []);
+        assert_eq!(faults(|body| body["online_ddl"] = json!({"mode": "ignore"})), []);
+        assert_eq!(
+            faults(|body| body["ddl"] = json!({"drop_table": "rebuild"})),
+            [("/ddl/drop_table".to_owned(), "invalid")]
+        );
+        let alone = |body: &mut Value| {
+            body["phases"] = json!({"schema": false, "full": false});
+            body["start_at"] = json!("earliest");
+            body["source"].as_object_mut().unwrap().remove("tidb");
+            body["ddl"] = json!({"add_column": "rebuild"});
+            body["online_ddl"] = json!({"mode": "ignore"});
+        };
+        let pointers = ["/ddl/add_column", "/online_ddl/mode"];
+        assert_eq!(faults(alone), pointers.map(|pointer| (pointer.to_owned(), "invalid")));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tidegate::tidb::Source;
 use tokio_util::sync::CancellationToken;
 
 /// host:port of both servers, or None with a loud note.
-pub fn servers(test: &str) -> Option<(MysqlEndpoint, MysqlEndpoint)> {
+pub fn servers(test: &str, target: &str) -> Option<(MysqlEndpoint, MysqlEndpoint)> {
     let endpoint = |variable: &str| {
         let text = std::env::var(variable).ok()?;
         let (host, port) = text.rsplit_once(':')?;
@@ -30,9 +30,9 @@ pub fn servers(test: &str) -> Option<(MysqlEndpoint, MysqlEndpoint)> {
             tls: Tls::default(),
         })
     };
-    let both = endpoint("TIDEGATE_TEST_TIDB").zip(endpoint("TIDEGATE_TEST_MARIADB"));
+    let both = endpoint("TIDEGATE_TEST_TIDB").zip(endpoint(target));
     if both.is_none() {
-        println!("SKIPPED: {test}: TIDEGATE_TEST_TIDB and TIDEGATE_TEST_MARIADB are not set");
+        println!("SKIPPED: {test}: TIDEGATE_TEST_TIDB and {target} are not set");
     }
     both
 }
@@ -50,6 +50,7 @@ pub async fn connect(to: &MysqlEndpoint) -> Conn {
 pub struct Bench {
     pub source: MysqlEndpoint,
     pub target: MysqlEndpoint,
+    pub dialect: Dialect,
     pub database: String,
     pub store: Store,
     pub task: TaskId,
@@ -61,12 +62,21 @@ pub struct Bench {
 impl Bench {
     /// None when the servers are not given.
     pub async fn new(test: &str) -> Option<Self> {
-        let (source, target) = servers(test)?;
+        Self::on(Dialect::Mysql, test).await
+    }
+
+    /// With MariaDB or the stand-in for AnalyticDB as the target.
+    pub async fn on(dialect: Dialect, test: &str) -> Option<Self> {
+        let (variable, cascade) = match dialect {
+            Dialect::Mysql => ("TIDEGATE_TEST_MARIADB", ""),
+            Dialect::Adb => ("TIDEGATE_TEST_ADB", " CASCADE"),
+        };
+        let (source, target) = servers(test, variable)?;
         let database = format!("full_{test}");
         let mut on_source = connect(&source).await;
         let mut on_target = connect(&target).await;
-        for connection in [&mut on_source, &mut on_target] {
-            connection.query_drop(format!("DROP DATABASE IF EXISTS `{database}`")).await.unwrap();
+        for (connection, how) in [(&mut on_source, ""), (&mut on_target, cascade)] {
+            connection.query_drop(format!("DROP DATABASE IF EXISTS `{database}`{how}")).await.unwrap();
         }
         on_source.query_drop(format!("CREATE DATABASE `{database}`")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -78,6 +88,7 @@ impl Bench {
         let bench = Self {
             source,
             target,
+            dialect,
             database,
             store,
             task: TaskId(format!("t_{test}")),
@@ -129,7 +140,7 @@ impl Bench {
             .into_iter()
             .map(|table| {
                 let options = TableOptions::default();
-                let target = TargetTable::new(Dialect::Mysql, &table, table.name.clone(), &options)
+                let target = TargetTable::new(self.dialect, &table, table.name.clone(), &options)
                     .unwrap_or_else(|problems| panic!("{}: {problems:?}", table.name));
                 (table, target)
             })
@@ -138,7 +149,7 @@ impl Bench {
 
     pub async fn create(&self, tables: &[(Table, TargetTable)]) {
         let mut connection = connect(&self.target).await;
-        connection.query_drop(create_database(Dialect::Mysql, &self.database, None, None)).await.unwrap();
+        connection.query_drop(create_database(self.dialect, &self.database, None, None)).await.unwrap();
         connection.query_drop(format!("USE `{}`", self.database)).await.unwrap();
         for (_, target) in tables {
             let sql = create_table(target);
@@ -153,7 +164,7 @@ impl Bench {
             epoch: Epoch(1),
             source: self.source.clone(),
             target: self.target.clone(),
-            dialect: Dialect::Mysql,
+            dialect: self.dialect,
             tables,
             snapshot,
             spec: Arc::new(self.spec.clone()),

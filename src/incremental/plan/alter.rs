@@ -3,10 +3,10 @@
 use super::defaults::Existing;
 use super::policy::passed_over;
 use super::{Planner, refuse};
-use crate::adb::dialect::{self, AlterContext};
+use crate::adb::dialect::{self, AlterContext, TargetStatement};
 use crate::error::{Error, Result};
 use crate::incremental::catalog::{Entry, TableEntry};
-use crate::model::TableName;
+use crate::model::{Dialect, Partitioning, Table, TableName};
 use crate::sql::ddl::apply::{self, ApplyError};
 use crate::sql::ddl::ast::{AlterClause, ObjectName};
 use crate::sql::ddl::partition_condition;
@@ -27,9 +27,18 @@ impl Planner<'_> {
             }
             None => self.named(name),
         };
+        if self.ask.is_some() {
+            return Ok(());
+        }
         if let Some(entry) = self.tracked_entry(&full)? {
             self.alter_entry(entry, clauses)?;
         }
+        for clause in clauses {
+            if let AlterClause::ExchangePartition { table, .. } = clause {
+                self.exchange(&full, name, table)?;
+            }
+        }
+        self.told_apart(&full)?;
         match rename {
             Some(to) => {
                 let qualified = ObjectName { schema: Some(full.schema.clone()), name: full.table.clone() };
@@ -54,22 +63,25 @@ impl Planner<'_> {
     pub(super) fn alter_entry(&mut self, mut entry: TableEntry, clauses: &[AlterClause]) -> Result<()> {
         let name = entry.table.name.clone();
         let ours = self.catalog.selection().selects(&name) && !entry.ignored;
+        // What the statement leaves, for its clauses in between may leave less: DROP PRIMARY KEY, ADD PRIMARY KEY.
+        let mut end = entry.clone();
+        for clause in clauses.iter().filter(|clause| !matches!(clause, AlterClause::Rename { .. })) {
+            let _ = apply::alter(&mut end.table, clause);
+        }
         let renamed = clauses.iter().find_map(|clause| match clause {
             AlterClause::Rename { to } => Some(to.or_schema(self.event.schema)),
             _ => None,
         });
         let name_after = renamed.unwrap_or_else(|| name.clone());
         for clause in clauses {
-            if matches!(clause, AlterClause::Rename { .. }) {
+            if matches!(clause, AlterClause::Rename { .. } | AlterClause::ExchangePartition { .. }) {
                 continue;
             }
             let before = entry.clone();
-            let condition = partitions_of(clause)
-                .map(|partitions| {
-                    let mapping = self.catalog.options(&name).mapping;
-                    partition_condition(&mapping.renamed(&before.table), partitions)
-                })
-                .transpose();
+            let condition = partitions_of(clause).map(|partitions| {
+                let mapping = self.catalog.options(&name).mapping;
+                partition_condition(&mapping.renamed(&before.table), partitions)
+            });
             match apply::alter(&mut entry.table, clause) {
                 Ok(()) => {}
                 // A DDL already satisfied is done (source-drainer.md 10.9).
@@ -99,6 +111,26 @@ impl Planner<'_> {
                 }
                 continue;
             }
+            // It gets its new layout with its new copy.
+            if self.is_copied_again(&name) {
+                continue;
+            }
+            let condition = match condition.transpose() {
+                Ok(condition) => condition,
+                Err(error) => {
+                    let reason =
+                        format!("which rows the partitions held cannot be said as a condition: {error}");
+                    self.copy_again(&name, reason)?;
+                    continue;
+                }
+            };
+            if condition.is_some() && self.borders_differ(&before.table) {
+                self.copy_again(
+                    &name,
+                    "the partitions' borders follow a collation that the target compares differently",
+                )?;
+                continue;
+            }
             let defaulted = match clause {
                 AlterClause::AddColumn { column, .. } | AlterClause::ChangeColumn { column, .. } => {
                     Some(&column.name)
@@ -112,14 +144,6 @@ impl Planner<'_> {
                 return Ok(());
             }
             let Some(existing) = self.existing_rows(clause, &name_after) else { return Ok(()) };
-            if matches!(clause, AlterClause::ExchangePartition { .. }) {
-                return Err(refuse(
-                    "EXCHANGE PARTITION moves rows that the stream does not carry",
-                    "copy both tables again with a new task",
-                )
-                .object(&name));
-            }
-            let condition = condition.map_err(|error| Error::from(error).object(&name))?;
             let context = AlterContext {
                 partition_condition: condition.as_deref(),
                 existing_rows: match &existing {
@@ -128,7 +152,7 @@ impl Planner<'_> {
                 },
                 ..AlterContext::default()
             };
-            let statements = dialect::alter(
+            let planned = dialect::alter(
                 self.catalog.dialect(),
                 &before.visible(),
                 clause,
@@ -136,7 +160,15 @@ impl Planner<'_> {
                 &self.catalog.selection().target(&name),
                 &self.catalog.options(&name),
                 &context,
-            )?;
+            );
+            let statements = match planned {
+                Ok(statements) => statements,
+                Err(problem) => {
+                    self.impossible(&before, &end, clause, Error::from(problem))?;
+                    continue;
+                }
+            };
+            self.note_dropped(clause, &statements);
             self.steps.statements.extend(statements);
         }
         self.change_entry(name, Entry::Table(Box::new(entry)));
@@ -157,6 +189,66 @@ impl Planner<'_> {
         let required = target.column(column).filter(|column| column.required_value().is_some());
         self.steps.statements.extend(required.map(|column| dialect::allow_null(&target, column)));
         Ok(())
+    }
+}
+
+impl Planner<'_> {
+    /// Says what of a clause the target does not get.
+    fn note_dropped(&mut self, clause: &AlterClause, statements: &[TargetStatement]) {
+        let what = match clause {
+            AlterClause::AddKey { key, .. } if statements.is_empty() => {
+                format!("index {}", key.name.as_deref().unwrap_or("without a name"))
+            }
+            AlterClause::DropKey { name, .. } if statements.is_empty() => format!("index {name}"),
+            AlterClause::RenameKey { old, .. } if statements.is_empty() => format!("index {old}"),
+            AlterClause::Harmless { what } => what.clone(),
+            AlterClause::Comment { .. } if statements.is_empty() => "comment".to_owned(),
+            AlterClause::DefaultCharset { .. } | AlterClause::ConvertCharset { .. }
+                if statements.is_empty() =>
+            {
+                "character set".to_owned()
+            }
+            AlterClause::AddPartitions { .. }
+            | AlterClause::ReorganizePartitions { .. }
+            | AlterClause::SetPartitioning { .. }
+            | AlterClause::ChangePartitionCount { .. } => "partitioning".to_owned(),
+            AlterClause::SetDefault { column, .. } if statements.is_empty() => format!("default of {column}"),
+            AlterClause::AddColumn { position: Some(_), .. }
+            | AlterClause::ChangeColumn { position: Some(_), .. }
+                if self.catalog.dialect() == Dialect::Adb =>
+            {
+                "the column's place".to_owned()
+            }
+            AlterClause::ChangeColumn { column, .. } if statements.is_empty() => {
+                format!("definition of {}", column.name)
+            }
+            _ => return,
+        };
+        self.steps.notes.push(format!("{what}: nothing to do on the target"));
+    }
+
+    /// Bounds of RANGE and LIST COLUMNS over text compare as the source's collation does; AnalyticDB compares by case.
+    fn borders_differ(&self, table: &Table) -> bool {
+        let (Partitioning::Range { expression, columns: true, .. }
+        | Partitioning::List { expression, columns: true, .. }) = (match &table.partitioning {
+            Some(partitioning) => partitioning,
+            None => return false,
+        })
+        else {
+            return false;
+        };
+        self.catalog.dialect() == Dialect::Adb
+            && expression.iter().filter_map(|name| table.column(name)).any(|column| {
+                let schema = self.catalog.schema(&table.name.schema);
+                let collation = column
+                    .ty
+                    .collation
+                    .as_deref()
+                    .or(table.collation.as_deref())
+                    .or(schema.and_then(|schema| schema.collation.as_deref()));
+                column.ty.name.is_text()
+                    && collation.is_some_and(|name| !name.ends_with("_bin") && name != "binary")
+            })
     }
 }
 

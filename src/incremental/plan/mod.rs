@@ -5,7 +5,7 @@
 //! after a multi-table rename rows go on arriving under old names. Where the text and the catalog cannot decide, the plan asks
 //! for the source's own definition ([`Plan::Ask`]) or refuses; it never guesses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::catalog::{Catalog, Change, Entry, SchemaChange};
 use crate::adb::dialect::{self, TargetStatement};
@@ -15,6 +15,7 @@ use crate::sql::ddl::apply;
 use crate::sql::ddl::ast::{AlterClause, Statement};
 use crate::sql::ddl::kind::DdlKind;
 
+mod again;
 mod alter;
 mod defaults;
 mod names;
@@ -86,13 +87,22 @@ pub struct Resync {
 
 /// Plans the statements of one event in order.
 pub fn plan(event: Event<'_>, statements: &[Statement], catalog: &Catalog, facts: &Facts) -> Result<Plan> {
-    let mut planner = Planner { event, catalog: catalog.clone(), facts, steps: Steps::default(), ask: None };
+    let mut planner = Planner {
+        event,
+        catalog: catalog.clone(),
+        facts,
+        steps: Steps::default(),
+        ask: None,
+        transient: HashSet::new(),
+    };
     for statement in statements {
         planner.statement(statement)?;
         if let Some(ask) = planner.ask {
             return Ok(Plan::Ask(ask));
         }
     }
+    let warnings = planner.steps.statements.iter().filter_map(|statement| statement.warning.clone());
+    planner.steps.notes.extend(warnings);
     Ok(Plan::Do(planner.steps))
 }
 
@@ -103,6 +113,8 @@ struct Planner<'a> {
     facts: &'a Facts,
     steps: Steps,
     ask: Option<Ask>,
+    /// Names (folded) that exist only within this statement: `RENAME a TO tmp, b TO a, tmp TO b`.
+    transient: HashSet<TableName>,
 }
 
 fn refuse(message: impl Into<String>, hint: impl Into<String>) -> Error {
@@ -144,6 +156,15 @@ impl Planner<'_> {
                 let name = self.created_name(name);
                 let unqualified_new =
                     matches!(statement, Statement::CreateTableLike { name, .. } if name.schema.is_none());
+                // The source knows what the session's schema made of an unqualified name.
+                let unsure = source.schema.is_none() && !unqualified_new;
+                let asks = unsure
+                    && self.catalog.spec().source.tidb.is_some()
+                    && self.catalog.selection().selects(&name);
+                if asks && !self.facts.tables.contains_key(&name.key()) {
+                    self.ask = Some(Ask::Definition(name));
+                    return Ok(());
+                }
                 let Some(found) = self.other_table(source, unqualified_new, &name)? else { return Ok(()) };
                 let table = match self.facts.tables.get(&name.key()) {
                     Some(table) => table.clone(),
@@ -169,21 +190,14 @@ impl Planner<'_> {
             Statement::TruncateTable { name } => {
                 let name = self.named(name);
                 let Some(entry) = self.selected(&name)? else { return Ok(()) };
+                self.told_apart(&name)?;
                 if self.allowed(DdlKind::TruncateTable, &name)? {
                     let target = self.catalog.selection().target(&entry.table.name);
                     self.steps.statements.push(dialect::truncate_table(&target));
                 }
                 Ok(())
             }
-            Statement::RenameTable { pairs } => {
-                for (old, new) in pairs {
-                    self.rename(old, new)?;
-                    if self.ask.is_some() {
-                        return Ok(());
-                    }
-                }
-                if pairs.len() > 1 { self.stale_names(pairs) } else { Ok(()) }
-            }
+            Statement::RenameTable { pairs } => self.rename_tables(pairs),
             Statement::AlterTable { name, clauses } => self.alter_table(name, clauses),
             Statement::CreateIndex { table, key, if_not_exists } => {
                 let clause = AlterClause::AddKey { key: key.clone(), if_not_exists: *if_not_exists };
@@ -207,16 +221,7 @@ impl Planner<'_> {
                 }
                 Ok(())
             }
-            Statement::Recover { names } => {
-                let name = names.first().map_or_else(|| self.event.name(), |name| self.named(name));
-                if self.touches_selection(&name) && self.allowed(DdlKind::Other, &name)? {
-                    return Err(refuse(
-                        "RECOVER and FLASHBACK bring rows back that the stream does not carry",
-                        "copy the table again: stop the task, reset it, start it",
-                    ));
-                }
-                Ok(())
-            }
+            Statement::Recover { names } => self.recover(names),
             Statement::Harmless { what } => {
                 self.steps.notes.push(format!("{what}: nothing to do on the target"));
                 Ok(())

@@ -98,7 +98,7 @@ impl Planner<'_> {
                     name.name,
                     several.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ")
                 ),
-                "apply the statement to the target by hand and skip this DDL",
+                "give the task a tidb connection in source.tidb, so that the source can be asked, and resume",
             )),
         }
     }

@@ -6,7 +6,7 @@ use crate::incremental::catalog::TableEntry;
 use crate::model::TableName;
 use crate::sql::ddl::ast::AlterClause;
 use crate::sql::ddl::kind::DdlKind;
-use crate::task::spec::{DdlPolicies, DdlPolicy};
+use crate::task::spec::{DdlPolicies, DdlPolicy, OnlineDdlMode};
 
 fn policy_of(policies: &DdlPolicies, kind: DdlKind) -> DdlPolicy {
     match kind {
@@ -27,10 +27,14 @@ fn policy_of(policies: &DdlPolicies, kind: DdlKind) -> DdlPolicy {
 }
 
 impl Planner<'_> {
+    pub(super) fn policy(&self, kind: DdlKind, object: &TableName) -> DdlPolicy {
+        policy_of(&self.catalog.ddl_policies(object), kind)
+    }
+
     /// True when the policy says apply; notes what it passes over.
     pub(super) fn allowed(&mut self, kind: DdlKind, object: &TableName) -> Result<bool> {
-        match policy_of(&self.catalog.ddl_policies(object), kind) {
-            DdlPolicy::Apply => Ok(true),
+        match self.policy(kind, object) {
+            DdlPolicy::Apply | DdlPolicy::Rebuild => Ok(true),
             DdlPolicy::Ignore => {
                 self.steps.notes.push(format!("{}: ignored by policy", kind.as_str()));
                 Ok(false)
@@ -44,6 +48,44 @@ impl Planner<'_> {
             )
             .object(object)),
         }
+    }
+}
+
+impl Planner<'_> {
+    /// Whether this is the shadow table of an online DDL that the policy leaves out.
+    ///
+    /// # Errors
+    /// The policy stops at it.
+    pub(super) fn shadow(&mut self, name: &TableName) -> Result<bool> {
+        let Some(real) = self.shadow_of(name) else { return Ok(false) };
+        let what = format!(
+            "{name} looks like the shadow table of an online DDL (gh-ost, pt-online-schema-change) of {real}"
+        );
+        match self.catalog.spec().online_ddl.mode {
+            OnlineDdlMode::Follow => {
+                self.steps.notes.push(format!("{what}: it is synchronised like any table"));
+                Ok(false)
+            }
+            OnlineDdlMode::Ignore => {
+                self.steps.notes.push(format!("{what}: it is left out, and {real} is copied again when it takes its place"));
+                Ok(true)
+            }
+            OnlineDdlMode::Stop => Err(refuse(
+                what,
+                "set online_ddl.mode to follow (synchronise it like any table) or ignore (copy the real table again at the end), and resume; or change online_ddl.shadow_patterns",
+            )
+            .object(name)),
+        }
+    }
+
+    /// The known table that this one is a shadow of.
+    pub(super) fn shadow_of(&self, name: &TableName) -> Option<TableName> {
+        self.catalog.selection().shadow_of(name).filter(|real| self.catalog.entry(real).is_some())
+    }
+
+    /// A shadow table that the policy leaves out.
+    pub(super) fn is_left_out(&self, name: &TableName) -> bool {
+        self.catalog.spec().online_ddl.mode == OnlineDdlMode::Ignore && self.shadow_of(name).is_some()
     }
 }
 

@@ -1,116 +1,246 @@
 //! RENAME TABLE: within the selection, into it and out of it, and the names under which rows come afterwards.
 
-use std::collections::BTreeSet;
-
-use super::{Planner, refuse};
+use super::{Ask, Planner, refuse};
 use crate::adb::dialect;
-use crate::error::{Error, ErrorKind, Result};
-use crate::incremental::catalog::Entry;
+use crate::error::Result;
+use crate::incremental::catalog::{Entry, TableEntry};
 use crate::model::TableName;
 use crate::sql::ddl::ast::ObjectName;
 use crate::sql::ddl::kind::DdlKind;
 
+/// A table of a RENAME of several: its name before and after the whole statement (folded).
+#[derive(Debug, PartialEq, Eq)]
+struct Moved {
+    before: TableName,
+    after: TableName,
+}
+
+/// The tables of a RENAME, each once, and which of them its last pair named.
+fn moved(pairs: &[(TableName, TableName)]) -> (Vec<Moved>, usize) {
+    let (mut tables, mut last) = (Vec::<Moved>::new(), 0);
+    for (old, new) in pairs {
+        match tables.iter().position(|table| table.after == *old) {
+            Some(at) => {
+                if let Some(table) = tables.get_mut(at) {
+                    table.after = new.clone();
+                }
+                last = at;
+            }
+            None => {
+                tables.push(Moved { before: old.clone(), after: new.clone() });
+                last = tables.len() - 1;
+            }
+        }
+    }
+    (tables, last)
+}
+
 impl Planner<'_> {
+    /// The pairs of one statement, each seeing those before it.
+    pub(super) fn rename_tables(&mut self, pairs: &[(ObjectName, ObjectName)]) -> Result<()> {
+        let schema = self.event.schema;
+        let keys: Vec<_> = pairs
+            .iter()
+            .map(|(old, new)| (old.or_schema(schema).key(), new.or_schema(schema).key()))
+            .collect();
+        self.transient = keys
+            .iter()
+            .enumerate()
+            .filter(|(at, (_, new))| keys.iter().skip(at + 1).any(|(old, _)| old == new))
+            .map(|(_, (_, new))| new.clone())
+            .collect();
+        for (old, new) in pairs {
+            self.rename(old, new)?;
+            if self.ask.is_some() {
+                return Ok(());
+            }
+        }
+        if pairs.len() > 1 {
+            self.stale_names(pairs, &keys)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a table of this name lies on the target.
+    fn has_place(&self, name: &TableName) -> bool {
+        (self.catalog.selection().selects(name) && !self.is_left_out(name))
+            || self.transient.contains(&name.key())
+    }
+
     pub(super) fn rename(&mut self, old: &ObjectName, new: &ObjectName) -> Result<()> {
         let new_name = new.or_schema(self.event.schema);
         let Some(old_name) = self.other_table(old, new.schema.is_none(), &new_name)? else { return Ok(()) };
         let Some(mut entry) = self.catalog.table(&old_name).cloned() else {
-            let selection = self.catalog.selection();
-            if selection.selects(&old_name) || selection.selects(&new_name) {
-                if matches!(self.catalog.entry(&new_name), Some(Entry::Table(_)))
-                    && self.catalog.entry(&old_name).is_none()
-                {
-                    // Seen ahead of its place in the stream.
-                    return Ok(());
-                }
-                return Err(Error::new(ErrorKind::SchemaMismatch, format!("renamed to {new_name}, but never seen before"))
-                    .object(old_name)
-                    .hint("a table that comes into the selection by RENAME must be copied: create a new task for it"));
-            }
-            return Ok(());
+            return self.rename_unknown(&old_name, &new_name);
         };
-        let (was, becomes) = (
-            self.catalog.selection().selects(&old_name) && !entry.ignored,
-            self.catalog.selection().selects(&new_name),
-        );
+        if self.catalog.selection().selects(&new_name)
+            && !self.transient.contains(&new_name.key())
+            && !entry.ignored
+        {
+            self.shadow(&new_name)?;
+        }
+        let was = self.has_place(&old_name) && !entry.ignored;
+        let becomes = self.has_place(&new_name);
         // As it is called, not as this statement spells it.
         let old_name = std::mem::replace(&mut entry.table.name, new_name.clone());
+        let comes = !was && becomes && !entry.table.temporary;
         if was && becomes {
-            if self.allowed(DdlKind::RenameTable, &old_name)? {
-                self.renamed_in_place(&old_name, &new_name)?;
-                let from = self.catalog.selection().target(&old_name);
-                let to = self.catalog.selection().target(&new_name);
-                if from != to {
-                    self.need_database(&new_name, &to.schema);
-                    self.steps
-                        .statements
-                        .extend(dialect::rename_tables(self.catalog.dialect(), &[(from, to)])?);
-                }
-            } else {
-                return Err(refuse(
-                    "a RENAME TABLE passed over by policy leaves rows without a table",
-                    "set ddl.rename_table to apply, or exclude both names",
-                )
-                .object(old_name));
-            }
+            self.rename_on_target(&old_name, &new_name, &entry)?;
         } else if was {
             self.steps
                 .notes
                 .push(format!("{old_name} left the selection as {new_name}: its data stays on the target"));
-        } else if becomes && !entry.ignored {
-            return Err(Error::new(
-                ErrorKind::SchemaMismatch,
-                format!("{old_name} comes into the selection as {new_name}: its rows are in no message"),
-            )
-            .object(new_name)
-            .hint("exclude the new name and resume, then copy it with a task of its own"));
+            // A shadow table that the policy leaves out.
+            entry.ignored = self.catalog.selection().selects(&new_name);
+        } else if comes {
+            let by_policy =
+                self.policy(DdlKind::CreateTable, &new_name) == crate::task::spec::DdlPolicy::Ignore;
+            entry.ignored = entry.ignored && by_policy && self.shadow_of(&old_name).is_none();
         }
+        let comes = comes && !entry.ignored;
         // A late row under the old name is a row of the same table.
-        self.change_entry(old_name, Entry::Alias { of: new_name.clone() });
-        self.change_entry(new_name, Entry::Table(Box::new(entry)));
+        self.change_entry(old_name.clone(), Entry::Alias { of: new_name.clone() });
+        self.change_entry(new_name.clone(), Entry::Table(Box::new(entry)));
+        for resync in &mut self.steps.resync {
+            if resync.table.key() == old_name.key() {
+                resync.table = new_name.clone();
+            }
+        }
+        if was && !becomes {
+            self.steps.resync.retain(|resync| resync.table.key() != new_name.key());
+        }
+        if comes && self.allowed(DdlKind::RenameTable, &new_name)? {
+            self.copy_again(
+                &new_name,
+                format!("{old_name} came into the selection as {new_name}: its rows are in no message"),
+            )?;
+        }
         Ok(())
     }
 
-    /// Names under which Drainer goes on sending rows after a multi-table rename (source-drainer.md 0.12, 10.4).
-    ///
-    /// # Errors
-    /// Tables that swapped their names: their rows arrive under one name and cannot be told apart.
-    pub(super) fn stale_names(&mut self, pairs: &[(ObjectName, ObjectName)]) -> Result<()> {
-        let key = |name: &ObjectName| name.or_schema(self.event.schema).key();
-        let before: BTreeSet<TableName> = pairs
-            .iter()
-            .enumerate()
-            .filter(|(at, (old, _))| !pairs.iter().take(*at).any(|(_, earlier)| key(earlier) == key(old)))
-            .map(|(_, (old, _))| key(old))
-            .collect();
-        let after: BTreeSet<TableName> = pairs
-            .iter()
-            .enumerate()
-            .filter(|(at, (_, new))| !pairs.iter().skip(at + 1).any(|(later, _)| key(later) == key(new)))
-            .map(|(_, (_, new))| key(new))
-            .collect();
-        if before == after && before.iter().any(|name| self.catalog.selection().selects(name)) {
-            let names = before.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
-            return Err(refuse(
-                format!("{names} swap their names: Drainer will send the rows of all of them under one name"),
-                "run an ALTER TABLE on each at the source, then copy them again with a new task",
-            ));
+    /// Not a table that we know under its old name.
+    fn rename_unknown(&mut self, old_name: &TableName, new_name: &TableName) -> Result<()> {
+        if matches!(self.catalog.entry(new_name), Some(Entry::Table(_)))
+            && self.catalog.entry(old_name).is_none()
+        {
+            // Seen ahead of its place in the stream.
+            return Ok(());
         }
-        let last = pairs.len() - 1;
-        for (at, (old, new)) in pairs.iter().enumerate() {
-            let new = new.or_schema(self.event.schema);
-            let stale = if at == last {
-                TableName::new(old.or_schema(self.event.schema).schema, new.table.clone())
-            } else {
-                old.or_schema(self.event.schema)
-            };
-            if stale.key() == new.key() || matches!(self.catalog.entry(&stale), Some(Entry::Table(_))) {
-                continue;
-            }
-            if matches!(self.catalog.entry(&new), Some(Entry::Table(_))) {
-                self.change_entry(stale, Entry::Alias { of: new });
+        if !self.has_place(new_name) {
+            return Ok(());
+        }
+        // It comes into the selection, or was made where no message told: the source knows what it is.
+        if !self.allowed(DdlKind::RenameTable, new_name)? {
+            return Ok(());
+        }
+        let Some(table) = self.facts.tables.get(&new_name.key()).cloned() else {
+            self.ask = Some(Ask::Definition(new_name.clone()));
+            return Ok(());
+        };
+        self.change_entry(new_name.clone(), Entry::Table(Box::new(TableEntry::new(table))));
+        self.copy_again(
+            new_name,
+            format!("{old_name} came into the selection as {new_name}: its rows are in no message"),
+        )
+    }
+
+    fn rename_on_target(
+        &mut self,
+        old_name: &TableName,
+        new_name: &TableName,
+        entry: &TableEntry,
+    ) -> Result<()> {
+        if !self.allowed(DdlKind::RenameTable, old_name)? {
+            return Err(refuse(
+                "a RENAME TABLE passed over by policy leaves rows without a table",
+                "set ddl.rename_table to apply, or exclude both names",
+            )
+            .object(old_name));
+        }
+        self.renamed_in_place(old_name, new_name)?;
+        let from = self.catalog.selection().target(old_name);
+        let to = self.catalog.selection().target(new_name);
+        if from == to {
+            return Ok(());
+        }
+        let dialect = self.catalog.dialect();
+        self.need_database(new_name, &to.schema);
+        match dialect::rename_tables(dialect, &[(from.clone(), to)]) {
+            Ok(statements) => self.steps.statements.extend(statements),
+            // The target cannot move it: it is copied to its new place, and goes from its old one.
+            Err(problem) => {
+                self.catalog.target(entry)?;
+                self.copy_again(new_name, problem.detail)?;
+                self.steps.statements.push(dialect::drop_table(&from));
             }
         }
         Ok(())
+    }
+
+    /// Names under which Drainer goes on sending rows after a RENAME of several tables (source-drainer.md 0.12, 10.4): the last
+    /// one under its new name in its old schema, every other one under its old name. Tables whose rows come under one name are
+    /// passed over until Drainer has learned the names.
+    fn stale_names(
+        &mut self,
+        pairs: &[(ObjectName, ObjectName)],
+        keys: &[(TableName, TableName)],
+    ) -> Result<()> {
+        let (tables, last) = moved(keys);
+        let stale = |at: usize, table: &Moved| match at == last {
+            true => TableName::new(&table.before.schema, &table.after.table),
+            false => table.before.clone(),
+        };
+        let mut sent: Vec<(TableName, &Moved)> =
+            tables.iter().enumerate().map(|(at, table)| (stale(at, table), table)).collect();
+        sent.retain(|(_, table)| self.catalog.table(&table.after).is_some());
+        for (name, table) in &sent {
+            let together: Vec<&Moved> =
+                sent.iter().filter(|(other, _)| other == name).map(|(_, other)| *other).collect();
+            // Nobody writes to the table that an online DDL has put away.
+            let rivals = together.iter().filter(|other| {
+                other.after != table.after && self.catalog.selection().shadow_of(&other.after).is_none()
+            });
+            if rivals.count() == 0 || self.catalog.selection().shadow_of(&table.after).is_some() {
+                if *name != table.after && !matches!(self.catalog.entry(name), Some(Entry::Table(_))) {
+                    let of = self.spelled(pairs, &table.after);
+                    self.change_entry(name.clone(), Entry::Alias { of });
+                }
+                continue;
+            }
+            if !self.catalog.selection().selects(&table.after) {
+                continue;
+            }
+            let unlearned: Vec<TableName> = together
+                .iter()
+                .filter(|other| other.after != *name)
+                .map(|other| other.after.clone())
+                .collect();
+            let names = together.iter().map(|other| other.after.to_string()).collect::<Vec<_>>().join(", ");
+            if self.catalog.spec().source.tidb.is_none() {
+                return Err(refuse(
+                    format!("Drainer will send the rows of {names} under the one name {name}"),
+                    "run an ALTER TABLE on each of them at the source, then copy them again with a new task, or exclude them",
+                ));
+            }
+            let Some(mut entry) = self.catalog.table(&table.after).cloned() else { continue };
+            let waits_for = unlearned.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
+            self.steps.notes.push(format!(
+                "Drainer will send the rows of {names} under the one name {name}: rows of {} are passed over until an ALTER TABLE (a comment will do) of {waits_for} at the source; then it is copied again",
+                entry.table.name
+            ));
+            entry.unclear = unlearned;
+            let of = entry.table.name.clone();
+            self.change_entry(of, Entry::Table(Box::new(entry)));
+        }
+        Ok(())
+    }
+
+    /// The name as the statement spells it.
+    fn spelled(&self, pairs: &[(ObjectName, ObjectName)], key: &TableName) -> TableName {
+        pairs
+            .iter()
+            .map(|(_, new)| new.or_schema(self.event.schema))
+            .find(|name| name.key() == *key)
+            .unwrap_or_else(|| key.clone())
     }
 }

@@ -102,9 +102,12 @@ impl Planner<'_> {
             self.steps.notes.push("a temporary table: the stream has none of its rows".to_owned());
             entry.ignored = true;
         } else if self.catalog.selection().selects(&name) {
-            if self.allowed(DdlKind::CreateTable, &name)? {
+            if self.shadow(&name)? {
+                entry.ignored = true;
+            } else if self.allowed(DdlKind::CreateTable, &name)? {
                 self.need_database(&name, &self.catalog.selection().target(&name).schema);
                 let target = self.catalog.target(&entry)?;
+                self.steps.notes.extend(target.warnings.iter().map(ToString::to_string));
                 if !self.joins(&name, &target)? {
                     self.steps.statements.push(dialect::create_table_statement(&target));
                 }
@@ -141,7 +144,7 @@ impl Planner<'_> {
                         format!(
                             "cannot tell which table of this DROP TABLE is dropped: the event names {event}"
                         ),
-                        "drop the table on the target by hand and skip this DDL",
+                        "drop the table on the target by hand, exclude it, and resume",
                     ));
                 }
             }
@@ -158,6 +161,7 @@ impl Planner<'_> {
             }
             return Ok(());
         };
+        self.told_apart(&name)?;
         if self.allowed(DdlKind::DropTable, &name)? {
             let target = self.catalog.selection().target(&entry.table.name);
             self.steps.statements.push(dialect::drop_table(&target));
