@@ -94,7 +94,7 @@ pub enum Endpoint {
 }
 
 /// A failure with its object, cause and cure.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     pub kind: ErrorKind,
     #[serde(default)]
@@ -148,6 +148,27 @@ impl Error {
 
     pub fn policy(&self) -> Policy {
         policy(self.kind)
+    }
+
+    /// True when an error that happened to one table says nothing about the others (`errors.table = stop_table`).
+    pub fn concerns_one_table(&self) -> bool {
+        match self.kind {
+            ErrorKind::Missing
+            | ErrorKind::ValueRefused
+            | ErrorKind::StatementRefused
+            | ErrorKind::SchemaMismatch
+            | ErrorKind::Configuration => true,
+            ErrorKind::Internal => self.endpoint != Some(Endpoint::Store),
+            ErrorKind::Unreachable
+            | ErrorKind::AccessDenied
+            | ErrorKind::Contention
+            | ErrorKind::TargetLocked
+            | ErrorKind::PositionLost
+            | ErrorKind::SnapshotLost
+            | ErrorKind::CorruptMessage
+            | ErrorKind::Fenced
+            | ErrorKind::Cancelled => false,
+        }
     }
 
     /// What a person can do: the hint of who knew more, else what is true of every error of its kind there.

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use compare::compare;
-pub use inspect::{ExistingColumn, ExistingKey, ExistingTable, TargetState, collations, done, introspect};
+pub use inspect::{
+    ExistingColumn, ExistingKey, ExistingTable, TargetState, collations, done, has_table, introspect,
+};
 
 use crate::adb::dialect::{
     Problem, TableOptions, TargetStatement, TargetTable, create_database_statement, create_table,

@@ -13,7 +13,7 @@ use tidegate::binlog::{Kind, Message};
 use tidegate::incremental::batch::{Batch, Limits, Place, pieces};
 use tidegate::incremental::catalog::Tracked;
 use tidegate::incremental::layout::Layout;
-use tidegate::model::{Dialect, TableName, Value, Zone};
+use tidegate::model::{Dialect, TableName, Tso, Value, Zone};
 use tidegate::sql::ddl::{self, ast::Statement};
 use tidegate::task::spec::Operations;
 
@@ -27,7 +27,7 @@ fn tracked_with(sql: &str, options: TableOptions) -> Tracked {
     table.name = TableName::new("s", "t");
     let options = TableOptions { collations: Collations::default(), ..options };
     let target = TargetTable::new(Dialect::Mysql, &table, TableName::new("s", "t"), &options).unwrap();
-    Tracked { table, target, hidden: Vec::new(), keep_other_columns: false }
+    Tracked { table, target, hidden: Vec::new(), keep_other_columns: false, snapshot: Tso(0) }
 }
 
 fn integer(value: i64) -> Value<'static> {

@@ -157,7 +157,7 @@ async fn lost_connections(dialect: Dialect, test: &str) {
     );
     let mut killed = 0;
     while !running.is_finished() {
-        for id in bench.store.sessions(&bench.task).await.unwrap() {
+        for id in bench.store.sessions(&bench.task, None).await.unwrap() {
             killed += usize::from(target.query_drop(format!("KILL {id}")).await.is_ok());
         }
         let readers: Vec<(u64, String)> = source.query(&reading).await.unwrap();
@@ -170,7 +170,10 @@ async fn lost_connections(dialect: Dialect, test: &str) {
     assert!(killed > 4, "{killed}");
     assert_eq!(summary.rows, 80_000);
     bench.assert_equal(&tables, snapshot).await;
-    assert!(bench.store.sessions(&bench.task).await.unwrap().is_empty(), "no session of the run is left");
+    assert!(
+        bench.store.sessions(&bench.task, None).await.unwrap().is_empty(),
+        "no session of the run is left"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

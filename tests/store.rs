@@ -5,7 +5,8 @@
 use sqlx::Connection;
 use tidegate::error::{Error, ErrorKind};
 use tidegate::model::{Epoch, Offset, Position, TableName, TaskId, Tso};
-use tidegate::store::{CatalogVersion, Checkpoint, DdlRecord, DdlState, Store};
+use tidegate::store::{CatalogVersion, Checkpoint, DdlRecord, DdlState, Store, Use};
+use tidegate::task::standing::{Standing, TableCommand};
 
 const EPOCH: Epoch = Epoch(3);
 
@@ -70,7 +71,7 @@ fn version(commit_ts: u64, definition: &str) -> CatalogVersion {
     CatalogVersion {
         key: TableName::new("s", "t"),
         commit_ts: Tso(commit_ts),
-        definition: definition.to_owned(),
+        definition: serde_json::json!(definition).to_string(),
     }
 }
 
@@ -143,7 +144,7 @@ async fn the_newest_layout_is_the_one_applied_last_also_after_a_ddl_ahead_of_its
         .unwrap();
     let (_, tables) = store.catalog(&task).await.unwrap();
     assert_eq!(tables.len(), 1);
-    assert_eq!(tables[0].definition, "altered in its place");
+    assert_eq!(tables[0].definition, "\"altered in its place\"");
 }
 
 #[tokio::test]
@@ -152,11 +153,51 @@ async fn sessions_are_remembered_until_they_are_known_to_be_gone() {
     // TiDB's ids have 64 bits.
     let wide = (1 << 63) + 5;
     for id in [7, wide] {
-        store.session_opened(&task, EPOCH, id).await.unwrap();
+        store.session_opened(&task, EPOCH, id, Use::Task).await.unwrap();
     }
-    let mut ids = store.sessions(&task).await.unwrap();
+    let mut ids = store.sessions(&task, None).await.unwrap();
     ids.sort_unstable();
     assert_eq!(ids, [7, wide]);
     store.sessions_gone(&task, EPOCH, &[7]).await.unwrap();
-    assert_eq!(store.sessions(&task).await.unwrap(), [wide]);
+    assert_eq!(store.sessions(&task, None).await.unwrap(), [wide]);
+}
+
+#[tokio::test]
+async fn states_of_tables_follow_the_catalog_and_the_newest_command_counts() {
+    let Kept { store, task, _folder } = kept().await;
+    let entry = |name: &TableName, standing: serde_json::Value| CatalogVersion {
+        key: name.key(),
+        commit_ts: Tso(100),
+        definition: serde_json::json!({"table": {"table": {"name": name}, "standing": standing}}).to_string(),
+    };
+    let (old, new) = (TableName::new("S", "Old"), TableName::new("S", "New"));
+    let paused = serde_json::json!({"state": "paused"});
+    store.change_tables(&task, EPOCH, &[entry(&old, paused.clone())], &[], None).await.unwrap();
+    let states = store.table_states(&[&task]).await.unwrap().remove(&task).unwrap();
+    assert!(
+        states.len() == 1 && states[0].name == old && states[0].standing == Standing::Paused,
+        "{states:?}"
+    );
+    // Renamed: the old name is an alias, the state goes with the table.
+    let alias = CatalogVersion {
+        key: old.key(),
+        commit_ts: Tso(110),
+        definition: serde_json::json!({"alias": {"of": new}}).to_string(),
+    };
+    store.change_tables(&task, EPOCH, &[alias, entry(&new, paused)], &[], None).await.unwrap();
+    let states = store.table_states(&[&task]).await.unwrap().remove(&task).unwrap();
+    assert!(states.len() == 1 && states[0].name == new, "{states:?}");
+
+    store.ask_of_tables(&task, TableCommand::Pause, std::slice::from_ref(&new)).await.unwrap();
+    store.ask_of_tables(&task, TableCommand::Resync, std::slice::from_ref(&new)).await.unwrap();
+    assert_eq!(store.table_commands(&task).await.unwrap(), [(new.key(), TableCommand::Resync)]);
+    // A worker that took the older word leaves the newer one there, and one of an older run changes nothing.
+    let following = [entry(&new, serde_json::json!(null))];
+    store.change_tables(&task, EPOCH, &[], &[(new.key(), TableCommand::Pause)], None).await.unwrap();
+    assert_eq!(store.table_commands(&task).await.unwrap().len(), 1);
+    let taken = [(new.key(), TableCommand::Resync)];
+    assert!(store.change_tables(&task, Epoch(EPOCH.0 - 1), &following, &taken, None).await.is_err());
+    store.change_tables(&task, EPOCH, &following, &taken, None).await.unwrap();
+    assert!(store.table_commands(&task).await.unwrap().is_empty());
+    assert!(store.table_states(&[&task]).await.unwrap().is_empty());
 }

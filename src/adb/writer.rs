@@ -18,6 +18,7 @@ use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Dialect, Epoch, MysqlEndpoint, TaskId};
 use crate::mysql::{Done, Session};
 use crate::store::Store;
+pub use crate::store::Use;
 
 /// Times a statement is run again after a deadlock or lock wait before the task's own retry takes over.
 const CONTENTION_TRIES: u32 = 8;
@@ -40,6 +41,7 @@ pub struct Writer {
     store: Store,
     task: TaskId,
     epoch: Epoch,
+    sessions: Use,
     lanes: Vec<Lane>,
 }
 
@@ -57,10 +59,11 @@ impl Writer {
         store: Store,
         task: TaskId,
         epoch: Epoch,
+        sessions: Use,
         connections: u32,
     ) -> Self {
         let lanes = (0..connections.max(1)).map(|_| Lane::default()).collect();
-        Self { target, dialect, store, task, epoch, lanes }
+        Self { target, dialect, store, task, epoch, sessions, lanes }
     }
 
     pub fn connections(&self) -> usize {
@@ -99,7 +102,7 @@ impl Writer {
             if lane.session.as_ref().is_none_or(Session::is_broken) {
                 let session = super::connect(&self.target, self.dialect).await?;
                 // Known to the store before its first write: after a crash the next run can end it.
-                self.store.session_opened(&self.task, self.epoch, session.id()).await?;
+                self.store.session_opened(&self.task, self.epoch, session.id(), self.sessions).await?;
                 lane.session = Some(session);
             }
         }
@@ -203,16 +206,17 @@ async fn relaxed(session: &mut Session, sql: &[u8]) -> Result<()> {
 /// How long a killed session may take to disappear.
 const KILL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Ends the sessions of earlier runs of this task and waits until the server no longer runs them: only then can no
-/// statement of the past finish after a newer write.
+/// Ends the sessions of earlier runs of this task (those of one use, or all) and waits until the server no longer runs them:
+/// only then can no statement of the past finish after a newer write.
 pub async fn end_sessions(
     target: &MysqlEndpoint,
     dialect: Dialect,
     store: &Store,
     task: &TaskId,
     epoch: Epoch,
+    of: Option<Use>,
 ) -> Result<()> {
-    let ids = store.sessions(task).await?;
+    let ids = store.sessions(task, of).await?;
     if ids.is_empty() {
         return Ok(());
     }

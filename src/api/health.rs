@@ -8,15 +8,16 @@ use utoipa::ToSchema;
 use super::time::rfc3339;
 use crate::engine::progress::{Phase, Progress};
 use crate::error::ErrorKind;
-use crate::store::LossyTotal;
 use crate::store::tasks::TaskRow;
+use crate::store::{LossyTotal, TableState};
+use crate::task::standing::Standing;
 use crate::task::status::Status;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     Ok,
-    /// It works, not as it should: retrying.
+    /// It works, not as it should: retrying, or a table is stopped.
     Degraded,
     /// It waits for something outside: a locked target.
     Blocked,
@@ -38,7 +39,8 @@ impl Health {
 /// Something that keeps a task from being well.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Condition {
-    /// retrying, target_locked, retention_short, source_idle_unknown, late_transactions, lossy_values; more may come.
+    /// retrying, target_locked, table_stopped, table_retrying, retention_short, source_idle_unknown, late_transactions,
+    /// lossy_values; more may come.
     pub r#type: &'static str,
     #[schema(format = DateTime)]
     pub since: Option<String>,
@@ -77,7 +79,7 @@ pub fn lossy_condition(totals: &[LossyTotal]) -> Option<Condition> {
 }
 
 /// What keeps a task from being well, from its state and the counters of its run.
-pub fn conditions(row: &TaskRow, progress: Option<&Progress>) -> Vec<Condition> {
+pub fn conditions(row: &TaskRow, progress: Option<&Progress>, aside: &[TableState]) -> Vec<Condition> {
     let mut found = Vec::new();
     let plain = |r#type, detail: String, hint: Option<String>| Condition {
         r#type,
@@ -100,6 +102,18 @@ pub fn conditions(row: &TaskRow, progress: Option<&Progress>) -> Vec<Condition> 
                 error.message.clone(),
                 Some(error.cure()),
             )
+        });
+    }
+    for state in aside {
+        let (r#type, error) = match &state.standing {
+            Standing::Stopped { error } => ("table_stopped", error),
+            Standing::Resync { error: Some(error), .. } => ("table_retrying", error),
+            _ => continue,
+        };
+        found.push(Condition {
+            since: Some(rfc3339(state.since_ms)),
+            object: Some(state.name.to_string()),
+            ..plain(r#type, error.to_string(), error.hint.clone())
         });
     }
     let incremental = row.phase == Some(Phase::Incremental) && row.status == Status::Running;
@@ -138,7 +152,7 @@ pub fn health(row: &TaskRow, conditions: &[Condition]) -> Health {
         Health::Failed
     } else if has("target_locked") || has("retention_short") {
         Health::Blocked
-    } else if has("retrying") {
+    } else if has("retrying") || has("table_stopped") || has("table_retrying") {
         Health::Degraded
     } else {
         Health::Ok

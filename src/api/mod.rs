@@ -15,6 +15,7 @@ mod shape;
 mod specs;
 mod stream;
 mod system;
+mod table_commands;
 mod tables;
 mod task_view;
 mod tasks;
@@ -45,6 +46,7 @@ fn parts() -> OpenApiRouter<Service> {
         .merge(tasks::routes())
         .merge(specs::routes())
         .merge(tables::routes())
+        .merge(table_commands::routes())
         .merge(stream::routes())
         .merge(events::routes())
         .merge(system::routes());

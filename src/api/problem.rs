@@ -270,6 +270,9 @@ impl From<Refusal> for Problem {
                     ..Self::new(Code::InvalidTransition, detail)
                 }
             }
+            Refusal::Tables { detail, status } => {
+                Self { task_status: Some(status), ..Self::new(Code::InvalidTransition, detail) }
+            }
             Refusal::Locked { faults, status } => {
                 let errors = faults.into_iter().map(ProblemError::from).collect();
                 Self { task_status: Some(status), ..Self::faults(Code::SpecLocked, errors) }

@@ -1,6 +1,6 @@
 //! `/tasks/{task}/tables`: how each table stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
 use axum::extract::State;
@@ -14,12 +14,13 @@ use super::problem::Problem;
 use super::request::{Params, Segments};
 use super::task_view::{ErrorView, full_is_through, lag_ms, percent};
 use super::time::rfc3339;
-use crate::engine::progress::{Phase, TableCounters};
+use crate::engine::progress::{Phase, Stage, TableCounters};
 use crate::model::{LossyCount, TableName};
 use crate::service::Service;
 use crate::store::tasks::TaskRow;
-use crate::store::{CopyState, CopyTable};
+use crate::store::{CopyState, CopyTable, TableState as Aside};
 use crate::task::selection::Selection;
+use crate::task::standing::Standing;
 use crate::task::status::Status;
 
 pub fn routes() -> OpenApiRouter<Service> {
@@ -38,18 +39,50 @@ pub enum TableState {
     Following,
     /// It has an error of its own.
     Failed,
+    /// Stopped by an error of its own under `errors.table = stop_table`: see `error`; a resync brings it back.
+    Stopped,
+    /// By command; its rows are passed over.
+    Paused,
+    /// By command: the task leaves it out.
+    Skipped,
+    /// To be copied again; see `reason`.
+    Resync,
+    /// Its new copy takes in what changed meanwhile.
+    CatchingUp,
+    /// Its new copy takes its place.
+    Swapping,
 }
 
 impl TableState {
+    const WORDS: &[(&str, Self)] = &[
+        ("waiting", Self::Waiting),
+        ("copying", Self::Copying),
+        ("copied", Self::Copied),
+        ("following", Self::Following),
+        ("failed", Self::Failed),
+        ("stopped", Self::Stopped),
+        ("paused", Self::Paused),
+        ("skipped", Self::Skipped),
+        ("resync", Self::Resync),
+        ("catching_up", Self::CatchingUp),
+        ("swapping", Self::Swapping),
+    ];
+
     fn parse(word: &str) -> Option<Self> {
-        match word {
-            "waiting" => Some(Self::Waiting),
-            "copying" => Some(Self::Copying),
-            "copied" => Some(Self::Copied),
-            "following" => Some(Self::Following),
-            "failed" => Some(Self::Failed),
-            _ => None,
-        }
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, state)| *state)
+    }
+
+    fn of(standing: &Standing, stage: Option<Stage>) -> Option<Self> {
+        Some(match (standing, stage) {
+            (Standing::Following, _) => return None,
+            (Standing::Stopped { .. }, _) => Self::Stopped,
+            (Standing::Paused, _) => Self::Paused,
+            (Standing::Skipped, _) => Self::Skipped,
+            (Standing::Resync { .. }, None) => Self::Resync,
+            (Standing::Resync { .. }, Some(Stage::Copying)) => Self::Copying,
+            (Standing::Resync { .. }, Some(Stage::CatchingUp)) => Self::CatchingUp,
+            (Standing::Swapping { .. }, _) | (_, Some(Stage::Swapping)) => Self::Swapping,
+        })
     }
 }
 
@@ -77,6 +110,13 @@ pub struct TableView {
     pub last_commit_at: Option<String>,
     /// The lag of the task: its tables move together.
     pub lag_ms: Option<i64>,
+    /// Row changes passed over in this run because the table did not follow.
+    pub changes_passed: Option<u64>,
+    /// Since when it is stopped, paused, skipped or being copied again.
+    #[schema(format = DateTime)]
+    pub since: Option<String>,
+    /// Why it is copied again.
+    pub reason: Option<String>,
     /// Values that are on the target otherwise than on the source, by column and rule, since the table was last copied.
     pub lossy: Vec<LossyCount>,
     pub error: Option<ErrorView>,
@@ -111,6 +151,9 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
         let entry = known.entry(name.key()).or_insert(Known { name, counters: None, copied: None });
         entry.counters = Some(counters);
     }
+    let states = service.store.table_states(&[&row.id]).await?.remove(&row.id).unwrap_or_default();
+    let states: HashMap<TableName, Aside> =
+        states.into_iter().map(|state| (state.name.key(), state)).collect();
     let mut lossy: BTreeMap<TableName, Vec<LossyCount>> = BTreeMap::new();
     for (name, counts) in service.store.lossy_counts(&row.id).await? {
         lossy.entry(name.key()).or_default().extend(counts);
@@ -128,10 +171,19 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
         let rows_copied = counters.map(|table| table.rows_copied).max(copied.map(|table| table.rows_copied));
         let bytes_copied =
             counters.map(|table| table.bytes_copied).max(copied.map(|table| table.bytes_copied));
-        let error = copied.and_then(|table| table.error.as_ref());
+        let aside = states.get(&known.name.key());
+        let stage = counters.and_then(|table| table.stage);
+        let standing = aside.map(|state| &state.standing);
+        let (reason, error) = match standing {
+            Some(Standing::Stopped { error }) => (None, Some(error)),
+            Some(Standing::Resync { reason, error }) => (Some(reason.clone()), error.as_ref()),
+            _ => (None, copied.and_then(|table| table.error.as_ref())),
+        };
         let done = through || copied.is_some_and(|table| table.state == CopyState::Done);
         let following = row.phase == Some(Phase::Incremental) && row.status != Status::Finished;
-        let state = if error.is_some() {
+        let state = if let Some(state) = standing.and_then(|standing| TableState::of(standing, stage)) {
+            state
+        } else if error.is_some() {
             TableState::Failed
         } else if following {
             TableState::Following
@@ -154,8 +206,11 @@ async fn tables(service: &Service, row: &TaskRow) -> Result<Vec<TableView>, Prob
             bytes_copied,
             changes_applied: counters.map(|table| table.changes_applied),
             last_commit_at: counters.and_then(|table| table.last_commit_ms).map(rfc3339),
-            lag_ms: lag.filter(|_| following),
-            error: error.map(|error| ErrorView::new(error, None)),
+            lag_ms: lag.filter(|_| following && standing.is_none()),
+            changes_passed: counters.map(|table| table.changes_passed),
+            since: aside.map(|state| rfc3339(state.since_ms)),
+            reason,
+            error: error.map(|error| ErrorView::new(error, aside.map(|state| state.since_ms))),
         }
     });
     Ok(views.collect())
@@ -186,8 +241,8 @@ async fn list_tables(
     mut params: Params,
 ) -> Result<Json<Page<TableView>>, Problem> {
     let schema = params.text("schema");
-    let state =
-        params.parsed("state", "one of waiting, copying, copied, following, failed", TableState::parse);
+    let words: Vec<_> = TableState::WORDS.iter().map(|(word, _)| *word).collect();
+    let state = params.parsed("state", &format!("one of {}", words.join(", ")), TableState::parse);
     let has_error = params.parsed("has_error", "true or false", |text| text.parse::<bool>().ok());
     let order = params
         .parsed("order", "one of name, lag, rows", |text| match text {

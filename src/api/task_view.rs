@@ -14,6 +14,7 @@ use crate::engine::registry::{Rates, Seen};
 use crate::error::Error;
 use crate::model::{TableName, TaskId};
 use crate::service::Service;
+use crate::store::TableState;
 use crate::store::tasks::TaskRow;
 use crate::store::views::CheckpointRow;
 use crate::store::{LossyTotal, now_ms};
@@ -304,10 +305,11 @@ impl Task {
         row: TaskRow,
         checkpoint: Option<&CheckpointRow>,
         seen: Option<&Seen>,
+        aside: &[TableState],
         lossy: &[LossyTotal],
     ) -> Self {
         let progress = seen.map(|seen| &*seen.progress);
-        let mut conditions = conditions(&row, progress);
+        let mut conditions = conditions(&row, progress, aside);
         conditions.extend(lossy_condition(lossy));
         let link = |part: &str| format!("{}/tasks/{}{part}", super::BASE, row.id);
         Self {
@@ -354,9 +356,9 @@ impl Task {
     }
 
     /// Health of a task without the rest of its page.
-    pub fn health_of(service: &Service, row: &TaskRow) -> Health {
+    pub fn health_of(service: &Service, row: &TaskRow, aside: &[TableState]) -> Health {
         let seen = service.registry.seen(&row.id);
-        health(row, &conditions(row, seen.as_ref().map(|seen| &*seen.progress)))
+        health(row, &conditions(row, seen.as_ref().map(|seen| &*seen.progress), aside))
     }
 
     pub async fn view(service: &Service, row: TaskRow) -> Result<Self, Problem> {
@@ -367,13 +369,15 @@ impl Task {
     pub async fn views(service: &Service, rows: Vec<TaskRow>) -> Result<Vec<Self>, Problem> {
         let ids: Vec<&TaskId> = rows.iter().map(|row| &row.id).collect();
         let checkpoints = service.store.checkpoint_views(&ids).await?;
+        let aside = service.store.table_states(&ids).await?;
         let lossy = service.store.lossy_totals(&ids).await?;
         Ok(rows
             .into_iter()
             .map(|row| {
                 let (checkpoint, seen) = (checkpoints.get(&row.id), service.registry.seen(&row.id));
+                let aside = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
                 let lossy = lossy.get(&row.id).map(Vec::as_slice).unwrap_or_default();
-                Self::new(row, checkpoint, seen.as_ref(), lossy)
+                Self::new(row, checkpoint, seen.as_ref(), aside, lossy)
             })
             .collect())
     }

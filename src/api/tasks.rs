@@ -17,6 +17,7 @@ use super::shape::check;
 use super::task_view::Task;
 use crate::engine::progress::Phase;
 use crate::service::Service;
+use crate::store::TableState;
 use crate::store::tasks::TaskRow;
 use crate::task::change::{Effect, EffectKind};
 use crate::task::spec::Spec;
@@ -89,14 +90,14 @@ impl Filter {
         Self { status, phase, health, labels, name_prefix: params.text("name_prefix").unwrap_or_default() }
     }
 
-    fn takes(&self, service: &Service, row: &TaskRow) -> bool {
+    fn takes(&self, service: &Service, row: &TaskRow, aside: &[TableState]) -> bool {
         let label = |wanted: &String| match wanted.split_once('=') {
             Some((key, value)) => row.spec.labels.get(key).is_some_and(|found| found == value),
             None => row.spec.labels.contains_key(wanted),
         };
         self.phase.is_none_or(|phase| row.phase == Some(phase))
             && self.labels.iter().all(label)
-            && self.health.is_none_or(|health| Task::health_of(service, row) == health)
+            && self.health.is_none_or(|health| Task::health_of(service, row, aside) == health)
     }
 }
 
@@ -124,7 +125,10 @@ async fn list_tasks(State(service): State<Service>, mut params: Params) -> Resul
         let Some(last) = batch.last() else { break };
         after = last.id.0.clone();
         let is_last = batch.len() <= limit as usize;
-        rows.extend(batch.into_iter().filter(|row| filter.takes(&service, row)));
+        let ids: Vec<_> = batch.iter().map(|row| &row.id).collect();
+        let aside = service.store.table_states(&ids).await?;
+        let aside = |row: &TaskRow| aside.get(&row.id).map_or(&[][..], Vec::as_slice);
+        rows.extend(batch.into_iter().filter(|row| filter.takes(&service, row, aside(row))));
         if is_last {
             break;
         }

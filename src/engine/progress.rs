@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -32,6 +32,14 @@ impl Phase {
     }
 }
 
+/// Where the new copy of a table stands while it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Copying,
+    CatchingUp,
+    Swapping,
+}
+
 /// What one table has seen in this run of the task (`rows_*` of full sync are seeded from the store at the start).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TableCounters {
@@ -39,6 +47,10 @@ pub struct TableCounters {
     pub rows_copied: u64,
     pub bytes_copied: u64,
     pub changes_applied: u64,
+    /// Row changes passed over because the table does not follow.
+    pub changes_passed: u64,
+    /// Of its resync, while one is under way.
+    pub stage: Option<Stage>,
     /// Commit time of the last change applied, milliseconds since the epoch.
     pub last_commit_ms: Option<i64>,
 }
@@ -67,6 +79,8 @@ pub struct Progress {
     /// The same as TSO.
     watermark_tso: AtomicU64,
     tables: Mutex<HashMap<TableName, TableCounters>>,
+    /// Something may have been asked of single tables.
+    asked: AtomicBool,
 }
 
 impl Default for Progress {
@@ -87,6 +101,8 @@ impl Default for Progress {
             watermark_ms: AtomicI64::new(UNKNOWN),
             watermark_tso: AtomicU64::new(0),
             tables: Mutex::new(HashMap::new()),
+            // Perhaps before this run.
+            asked: AtomicBool::new(true),
         }
     }
 }
@@ -137,6 +153,16 @@ impl Progress {
         // Not changes: parts of a transaction that always fails at its end are no progress.
         let counters = [&self.rows_copied, &self.transactions_applied, &self.ddl_applied];
         counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Tells the worker that the store has commands for single tables.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    /// True once after [`Progress::ask`], and once at the start.
+    pub fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::AcqRel)
     }
 
     /// Changes the counters of a table.

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use rand::Rng;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::adb::writer::{Writer, end_sessions};
+use crate::adb::writer::{Use, Writer, end_sessions};
 use crate::binlog::{ReadBack, SeenSet, Shape, Start, Topic, seen};
 use crate::engine::progress::{Phase, Progress};
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result, RetryClock};
@@ -26,7 +25,8 @@ use crate::schema_sync::{self, Wanted};
 use crate::store::{Checkpoint, Store, now_ms};
 use crate::task::selection::Selection;
 use crate::task::spec::{Spec, StartAt};
-use crate::tidb::{self, Guards, Source};
+use crate::task::standing::{Standing, TableDecision, decide_table};
+use crate::tidb::{self, KeptGuards, Source};
 use crate::{adb, precheck};
 
 /// Everything a run of a task needs; made by the supervisor from the store.
@@ -59,13 +59,13 @@ pub enum Outcome {
 /// and `last_error` say so. Never panics for what comes from outside.
 pub async fn run(context: WorkerContext) -> Outcome {
     // They outlive an attempt: a copy that was cut off goes on at the same snapshot.
-    let mut guards = SnapshotGuards::default();
+    let mut guards = KeptGuards::default();
     let outcome = attempts(&context, &mut guards).await;
     guards.release().await;
     outcome
 }
 
-async fn attempts(context: &WorkerContext, guards: &mut SnapshotGuards) -> Outcome {
+async fn attempts(context: &WorkerContext, guards: &mut KeptGuards) -> Outcome {
     let mut clock = Clock::default();
     loop {
         let before = context.progress.done();
@@ -138,36 +138,10 @@ impl Clock {
     }
 }
 
-/// Time between two signs of life of the snapshot's guards.
-const GUARD_PING: Duration = Duration::from_secs(30);
-
-/// Hold the source's garbage collection back while a snapshot is read; pinged until released.
-#[derive(Default)]
-struct SnapshotGuards(Option<(CancellationToken, JoinHandle<()>)>);
-
-impl SnapshotGuards {
-    async fn keep(&mut self, task: TaskId, guards: Guards) {
-        self.release().await;
-        let end = CancellationToken::new();
-        let kept = tokio::spawn(guards.keep(GUARD_PING, end.clone(), move |left, error| {
-            tracing::warn!(task.id = %task, %error, left, "a guard of the snapshot is lost");
-        }));
-        self.0 = Some((end, kept));
-    }
-
-    async fn release(&mut self) {
-        if let Some((end, kept)) = self.0.take() {
-            end.cancel();
-            // The server ends an open transaction with its connection either way.
-            let _ = kept.await;
-        }
-    }
-}
-
 /// One try at everything that is left to do.
 struct Attempt<'a> {
     context: &'a WorkerContext,
-    guards: &'a mut SnapshotGuards,
+    guards: &'a mut KeptGuards,
 }
 
 impl Attempt<'_> {
@@ -182,7 +156,8 @@ impl Attempt<'_> {
         if known.is_none() {
             self.precheck().await?;
         }
-        end_sessions(&context.target, context.dialect, &context.store, &context.task, context.epoch).await?;
+        end_sessions(&context.target, context.dialect, &context.store, &context.task, context.epoch, None)
+            .await?;
         let checkpoint = match known {
             Some(checkpoint) => self.still_valid(checkpoint).await?,
             None => self.begin().await?,
@@ -360,6 +335,7 @@ impl Attempt<'_> {
     async fn full(&mut self, catalog: &mut Catalog, checkpoint: &Checkpoint) -> Result<()> {
         self.phase(Phase::Full).await?;
         let context = self.context;
+        self.leave_out(catalog, checkpoint).await?;
         let endpoint = context
             .source
             .as_ref()
@@ -375,25 +351,43 @@ impl Attempt<'_> {
             snapshot: checkpoint.snapshot,
             spec: Arc::clone(&context.spec),
             progress: Arc::clone(&context.progress),
+            sessions: Use::Task,
             cancel: context.cancel.clone(),
         })
         .await?;
         context.store.worker_recovered(&context.task, context.epoch).await?;
-        // A table that was set aside is not followed either: half a copy would only look complete.
+        // Half a copy would only look complete: the table is followed again after a resync.
         let mut aside = Change::default();
-        for (name, error) in &summary.stopped {
-            tracing::warn!(task.id = %context.task, table = %name, %error, "table set aside");
+        for (name, error) in summary.stopped {
+            tracing::warn!(task.id = %context.task, table = %name, %error, "table stopped");
             let detail = serde_json::json!({"table": name.to_string(), "error": error});
             context
                 .store
-                .event(Some(&context.task), "table_stopped", None, "table set aside", detail)
+                .event(Some(&context.task), "table_stopped", None, "table stopped; the others go on", detail)
                 .await?;
-            aside.entries.extend(catalog.set_aside(name));
+            let change = catalog.stand(&name, Standing::Stopped { error }).unwrap_or_default();
+            aside.entries.extend(change.entries);
         }
         catalog.apply(&aside);
         let (_, versions) = aside.stored(checkpoint.snapshot)?;
         context.store.full_done(&context.task, context.epoch, &versions).await?;
         context.progress.advance_watermark(checkpoint.snapshot);
+        Ok(())
+    }
+
+    /// Tables that are to be skipped or paused are not copied at all.
+    async fn leave_out(&self, catalog: &mut Catalog, checkpoint: &Checkpoint) -> Result<()> {
+        let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
+        for (name, command) in store.table_commands(task).await? {
+            let known = catalog.table(&name).map(|entry| decide_table(command, &entry.standing));
+            let Some(TableDecision::Become(standing @ (Standing::Skipped | Standing::Paused))) = known else {
+                continue;
+            };
+            let change = catalog.stand(&name, standing).unwrap_or_default();
+            let (_, versions) = change.stored(checkpoint.snapshot)?;
+            store.change_tables(task, epoch, &versions, &[(name, command)], None).await?;
+            catalog.apply(&change);
+        }
         Ok(())
     }
 
@@ -440,6 +434,7 @@ impl Attempt<'_> {
             context.store.clone(),
             context.task.clone(),
             context.epoch,
+            Use::Task,
             context.spec.tuning.connections,
         );
         let (looks, seen_looks) = watch::channel(lag::Look::default());

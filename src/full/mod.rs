@@ -38,9 +38,9 @@ use tokio_util::sync::CancellationToken;
 pub use limit::Limiter;
 
 use crate::adb::dialect::TargetTable;
-use crate::adb::writer::end_sessions;
+use crate::adb::writer::{Use, end_sessions};
 use crate::engine::progress::Progress;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::full::attempt::ChunkJob;
 use crate::full::memory::Memory;
 use crate::full::run::{Queue, Run};
@@ -68,6 +68,8 @@ pub struct FullSync {
     pub snapshot: Tso,
     pub spec: Arc<Spec>,
     pub progress: Arc<Progress>,
+    /// What its sessions on the target are opened for: at the end only these are ended.
+    pub sessions: Use,
     /// After a cancel no new statement is issued; those in flight are awaited for ten seconds.
     pub cancel: CancellationToken,
 }
@@ -134,7 +136,7 @@ pub async fn run_limited(job: FullSync, limiter: Arc<Limiter>) -> Result<Summary
     }
     run.outcome()?;
     let job = &run.job;
-    end_sessions(&job.target, job.dialect, &job.store, &job.task, job.epoch).await?;
+    end_sessions(&job.target, job.dialect, &job.store, &job.task, job.epoch, Some(job.sessions)).await?;
     let stopped = std::mem::take(&mut *lanes.stopped.lock().unwrap_or_else(PoisonError::into_inner));
     let (rows, bytes) = tables
         .iter()
@@ -207,7 +209,7 @@ async fn lane(run: Arc<Run>, lanes: Arc<Lanes>, chunks: mpsc::Sender<ChunkJob>) 
         let name = &table.table.name;
         let Err(error) = copy::copy_table(&run, &table, &chunks).await else { continue };
         let error = error.object(name);
-        if !(run.job.spec.errors.table == TableErrorPolicy::StopTable && concerns_one_table(error.kind)) {
+        if !(run.job.spec.errors.table == TableErrorPolicy::StopTable && error.concerns_one_table()) {
             return run.fail(error);
         }
         tracing::error!(task.id = %run.job.task, phase = "full", table = %name, %error, "table stopped");
@@ -215,25 +217,5 @@ async fn lane(run: Arc<Run>, lanes: Arc<Lanes>, chunks: mpsc::Sender<ChunkJob>) 
             return run.fail(error);
         }
         lanes.stopped.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), error));
-    }
-}
-
-fn concerns_one_table(kind: ErrorKind) -> bool {
-    match kind {
-        ErrorKind::Missing
-        | ErrorKind::ValueRefused
-        | ErrorKind::StatementRefused
-        | ErrorKind::SchemaMismatch
-        | ErrorKind::Configuration
-        | ErrorKind::Internal => true,
-        ErrorKind::Unreachable
-        | ErrorKind::AccessDenied
-        | ErrorKind::Contention
-        | ErrorKind::TargetLocked
-        | ErrorKind::PositionLost
-        | ErrorKind::SnapshotLost
-        | ErrorKind::CorruptMessage
-        | ErrorKind::Fenced
-        | ErrorKind::Cancelled => false,
     }
 }

@@ -86,7 +86,7 @@ impl Run {
     pub async fn target_session(&self) -> Result<Session> {
         let job = &self.job;
         let session = adb::connect(&job.target, job.dialect).await?;
-        job.store.session_opened(&job.task, job.epoch, session.id()).await?;
+        job.store.session_opened(&job.task, job.epoch, session.id(), job.sessions).await?;
         Ok(session)
     }
 }

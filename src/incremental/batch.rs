@@ -120,6 +120,22 @@ impl Batch {
         Some(self.tables.len() - 1)
     }
 
+    /// The source's name of the table that is this one on the target.
+    pub fn source_of(&self, target: &str) -> Option<&TableName> {
+        self.tables
+            .iter()
+            .find(|table| table.layout.target.to_string() == target)
+            .map(|table| &table.layout.source)
+    }
+
+    /// Takes the changes of a table out.
+    pub fn remove(&mut self, source: &TableName) {
+        for table in self.tables.iter().filter(|table| table.layout.source == *source) {
+            self.changes = self.changes.saturating_sub(table.changes);
+        }
+        self.tables.retain(|table| table.layout.source != *source);
+    }
+
     /// Folds one row change into the slot.
     pub fn fold(
         &mut self,

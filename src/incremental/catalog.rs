@@ -15,6 +15,7 @@ use crate::schema_sync::Wanted;
 use crate::store::{CatalogSchema, CatalogVersion};
 use crate::task::selection::Selection;
 use crate::task::spec::{DdlPolicies, Spec, TablesWithoutKey};
+use crate::task::standing::Standing;
 use crate::tidb::SourceCatalog;
 
 /// What is known of a name.
@@ -42,6 +43,11 @@ pub struct TableEntry {
     /// Passed over by DDL policy: the target does not get this table.
     #[serde(default)]
     pub ignored: bool,
+    #[serde(default, skip_serializing_if = "Standing::is_following")]
+    pub standing: Standing,
+    /// Rows up to here are in the table's copy: its own T' after a resync, else 0.
+    #[serde(default)]
+    pub snapshot: Tso,
     /// Its rows come under a name that rows of another table come under too (source-drainer.md 10.4): they are passed over until
     /// each of these tables has seen a DDL of its own; then the table is copied again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,7 +65,20 @@ impl TableEntry {
     }
 
     pub fn new(table: Table) -> Self {
-        Self { table, hidden: Vec::new(), keep_other_columns: false, ignored: false, unclear: Vec::new() }
+        Self {
+            table,
+            hidden: Vec::new(),
+            keep_other_columns: false,
+            ignored: false,
+            unclear: Vec::new(),
+            standing: Standing::Following,
+            snapshot: Tso(0),
+        }
+    }
+
+    /// True when its rows and its DDL go to the target.
+    pub fn is_followed(&self) -> bool {
+        !self.ignored && self.standing.is_following()
     }
 }
 
@@ -80,6 +99,8 @@ pub struct Tracked {
     /// Columns that the target does not get, in lower case.
     pub hidden: Vec<String>,
     pub keep_other_columns: bool,
+    /// Rows up to here are in the target.
+    pub snapshot: Tso,
 }
 
 /// What a name in a row event means.
@@ -88,6 +109,8 @@ pub enum Resolved {
     Table(Arc<Tracked>),
     /// Known and not part of the task.
     Unselected,
+    /// Part of the task, and not followed now.
+    Aside(TableName),
     /// A late row of a table that is gone.
     Dropped,
     Unknown,
@@ -109,6 +132,8 @@ pub struct Catalog {
     schemas: HashMap<String, SchemaDefaults>,
     entries: HashMap<TableName, Entry>,
     tracked: HashMap<TableName, Arc<Tracked>>,
+    /// Rows of this table alone are taken, and go here.
+    only: Option<(TableName, TargetTable)>,
 }
 
 /// A change of the catalog that one DDL makes.
@@ -135,7 +160,18 @@ impl Catalog {
             schemas: HashMap::new(),
             entries: HashMap::new(),
             tracked: HashMap::new(),
+            only: None,
         }
+    }
+
+    /// A catalog for one table that goes somewhere else, under all the names that it has here.
+    pub fn only(&self, entry: &TableEntry, target: TargetTable) -> Self {
+        let mut catalog = self.clone();
+        let key = entry.table.name.key();
+        catalog.tracked.clear();
+        catalog.entries.insert(key.clone(), Entry::Table(Box::new(entry.clone())));
+        catalog.only = Some((key, target));
+        catalog
     }
 
     /// Whether the source compares text by its bytes, whatever its collations say.
@@ -273,17 +309,33 @@ impl Catalog {
         self.ours().any(|entry| self.selection.target(&entry.table.name).schema == target_schema)
     }
 
-    /// The entry of a table that the task leaves out from now on.
-    pub fn set_aside(&self, name: &TableName) -> Option<(TableName, Entry)> {
+    /// The change that gives a live table another standing; None when there is no such table.
+    pub fn stand(&self, name: &TableName, standing: Standing) -> Option<Change> {
         let entry = self.table(name)?;
-        let entry = TableEntry { ignored: true, ..entry.clone() };
-        Some((name.clone(), Entry::Table(Box::new(entry))))
+        let entry = TableEntry { standing, ..entry.clone() };
+        Some(Change::of(entry))
     }
 
-    /// Every live table of the task as schema sync wants it.
+    /// Tables of the task that do not simply follow, by name.
+    pub fn aside(&self) -> Vec<&TableEntry> {
+        let mut aside: Vec<_> = self.ours().filter(|entry| !entry.standing.is_following()).collect();
+        aside.sort_by(|one, other| one.table.name.cmp(&other.table.name));
+        aside
+    }
+
+    /// Another table of the task that goes into the same table of the target.
+    pub fn shares_target(&self, name: &TableName) -> Option<&TableName> {
+        let (key, target) = (name.key(), self.selection.target(name));
+        self.ours()
+            .map(|entry| &entry.table.name)
+            .find(|other| other.key() != key && self.selection.target(other) == target)
+    }
+
+    /// Every followed table of the task as schema sync wants it.
     pub fn wanted(&self) -> Vec<Wanted> {
         let mut wanted: Vec<Wanted> = self
             .ours()
+            .filter(|entry| entry.is_followed())
             .map(|entry| {
                 let table = entry.visible();
                 let target = self.selection.target(&table.name);
@@ -303,10 +355,13 @@ impl Catalog {
         })
     }
 
-    /// Every live table of the task with the table that it goes into.
+    /// Every followed table of the task with the table that it goes into.
     pub fn selected_targets(&self) -> Result<Vec<(Table, TargetTable)>> {
-        let mut tables: Vec<(Table, TargetTable)> =
-            self.ours().map(|entry| Ok((entry.visible(), self.target(entry)?))).collect::<Result<_>>()?;
+        let mut tables: Vec<(Table, TargetTable)> = self
+            .ours()
+            .filter(|entry| entry.is_followed())
+            .map(|entry| Ok((entry.visible(), self.target(entry)?)))
+            .collect::<Result<_>>()?;
         tables.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
         Ok(tables)
     }
@@ -323,12 +378,21 @@ impl Catalog {
                 _ => break,
             }
         }
+        if self.only.as_ref().is_some_and(|(only, _)| *only != key) {
+            return Ok(Resolved::Unselected);
+        }
         match self.entries.get(&key) {
             Some(Entry::Table(entry)) => {
                 if entry.ignored || !entry.unclear.is_empty() || !self.selection.selects(&entry.table.name) {
                     return Ok(Resolved::Unselected);
                 }
-                let target = self.target(entry)?;
+                if !entry.standing.is_following() {
+                    return Ok(Resolved::Aside(entry.table.name.clone()));
+                }
+                let target = match &self.only {
+                    Some((_, target)) => target.clone(),
+                    None => self.target(entry)?,
+                };
                 if target.identity.is_none() && self.spec.tables_without_key == TablesWithoutKey::Refuse {
                     return Err(Error::new(
                         ErrorKind::Configuration,
@@ -342,6 +406,7 @@ impl Catalog {
                     target,
                     hidden: entry.hidden.iter().map(|name| name.to_lowercase()).collect(),
                     keep_other_columns: entry.keep_other_columns,
+                    snapshot: entry.snapshot,
                 });
                 self.tracked.insert(name.key(), Arc::clone(&tracked));
                 Ok(Resolved::Table(tracked))
@@ -373,6 +438,12 @@ impl Catalog {
 }
 
 impl Change {
+    /// A new version of one table.
+    pub fn of(entry: TableEntry) -> Self {
+        let name = entry.table.name.clone();
+        Self { schemas: Vec::new(), entries: vec![(name, Entry::Table(Box::new(entry)))] }
+    }
+
     /// Everything that the source shows of a task's schemas and tables.
     pub fn from_source(found: SourceCatalog, selection: &Selection) -> Self {
         let schemas = found

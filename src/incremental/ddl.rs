@@ -4,17 +4,20 @@
 //! catalog, the end of the record and the position after the event become durable together. After a crash the one statement
 //! in doubt is judged by looking at the target. DDL is recognised for ever by its commit_ts.
 
+use super::catalog::{Change, TableEntry};
 use super::plan::{self, Ask, Event, Existing, Facts, Plan, Steps};
 use super::stream::Stream;
 use crate::adb::dialect::Done;
 use crate::binlog::{ChangeSource, Ddl};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{MysqlEndpoint, Offset, Position, Tso};
+use crate::model::{MysqlEndpoint, Offset, Position, Table, TableName, Tso};
 use crate::mysql::Session;
 use crate::schema_sync;
+use crate::sql::ddl::ast::{AlterClause, Statement};
 use crate::sql::{ddl, literal};
 use crate::store::{DdlRecord, DdlState};
 use crate::task::spec::DdlPolicy;
+use crate::task::standing::Standing;
 use crate::tidb;
 
 impl<S: ChangeSource> Stream<S> {
@@ -55,7 +58,8 @@ impl<S: ChangeSource> Stream<S> {
             finished_at_ms: None,
         };
         match self.plan_and_run(event, &mut record).await {
-            Ok(steps) => {
+            Ok(mut steps) => {
+                self.resync_after(&mut steps.change, &steps.resync, commit_ts).await?;
                 record.notes.clone_from(&steps.notes);
                 record.state = if record.statements.is_empty() { DdlState::Ignored } else { DdlState::Done };
                 let (schemas, tables) = steps.change.stored(commit_ts)?;
@@ -65,10 +69,12 @@ impl<S: ChangeSource> Stream<S> {
                 }
                 self.catalog.apply(&steps.change);
                 self.catalog_changed();
+                self.touched(&steps.change);
                 self.context.progress.ddl_applied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let detail = serde_json::json!({
                     "offset": offset.to_string(), "commit_ts": commit_ts.to_string(), "source": record.source_text,
                     "statements": record.statements, "notes": steps.notes,
+                    "resync": steps.resync.iter().map(|resync| resync.table.to_string()).collect::<Vec<_>>(),
                 });
                 let message = if record.statements.is_empty() { "DDL passed over" } else { "DDL applied" };
                 store.event(Some(&task), "ddl", None, message, detail).await
@@ -78,17 +84,75 @@ impl<S: ChangeSource> Stream<S> {
                 if error.policy() == crate::error::Policy::Stop {
                     store.ddl_failed(&task, epoch, &record, &error).await?;
                 }
-                Err(error)
+                match self.only_table(event) {
+                    Some(entry) => self.stop_at_ddl(entry, event, error, after).await,
+                    None => Err(error),
+                }
             }
         }
     }
 
+    /// The one table that a DDL concerns, when it is one and keeps its name: by the catalog, or as the DDL creates it.
+    fn only_table(&self, event: &Ddl<'_>) -> Option<TableEntry> {
+        let schema = std::str::from_utf8(event.schema_name).ok()?;
+        let table = std::str::from_utf8(event.table_name).ok()?;
+        let statements = ddl::parse(event.query).ok()?;
+        let [statement] = statements.as_slice() else { return None };
+        let name = match statement {
+            Statement::AlterTable { clauses, .. }
+                if clauses.iter().any(|clause| {
+                    matches!(clause, AlterClause::Rename { .. } | AlterClause::ExchangePartition { .. })
+                }) =>
+            {
+                return None;
+            }
+            Statement::AlterTable { name, .. } | Statement::TruncateTable { name } => name,
+            Statement::CreateIndex { table, .. } | Statement::DropIndex { table, .. } => table,
+            Statement::CreateTable { name, table: created, .. } if name.name.eq_ignore_ascii_case(table) => {
+                let name = TableName::new(schema, table);
+                return Some(TableEntry::new(Table { name, ..created.clone() }));
+            }
+            _ => return None,
+        };
+        let event = TableName::new(schema, table);
+        let named = name.or_schema(schema);
+        self.catalog.table(&named).or_else(|| self.catalog.table(&event)).cloned()
+    }
+
+    /// The stream goes on behind a DDL that stops its own table only. Its layout from here on is that after the DDL, as far as we
+    /// can tell; a resync asks the source.
+    async fn stop_at_ddl(
+        &mut self,
+        entry: TableEntry,
+        event: &Ddl<'_>,
+        error: Error,
+        after: Option<Position>,
+    ) -> Result<()> {
+        if !self.stops_table(&error) || !entry.standing.is_following() {
+            return Err(error);
+        }
+        let name = entry.table.name.clone();
+        let detail = serde_json::json!({"table": name.to_string(), "error": error});
+        let mut change = Change::of(TableEntry { standing: Standing::Stopped { error }, ..entry });
+        let mut catalog = self.catalog.clone();
+        catalog.apply(&change);
+        let names = Event { schema: &name.schema, table: &name.table };
+        if let Ok(statements) = ddl::parse(event.query)
+            && let Ok(Plan::Do(steps)) = plan::plan(names, &statements, &catalog, &Facts::default())
+            && steps.statements.is_empty()
+        {
+            change.entries.extend(steps.change.entries);
+        }
+        self.change_tables(change, &[], after).await?;
+        self.event("table_stopped", "a DDL stopped its table; the others go on", detail).await
+    }
+
     async fn plan_and_run(&mut self, event: &Ddl<'_>, record: &mut DdlRecord) -> Result<Steps> {
         let steps = self.plan(event, record).await?;
-        if let Some(resync) = steps.resync.first() {
+        if let Some(resync) = steps.resync.first().filter(|_| self.context.source.is_none()) {
             return Err(Error::new(ErrorKind::StatementRefused, resync.reason.clone())
                 .object(&resync.table)
-                .hint("exclude the table or skip this DDL, then copy the table with a task of its own"));
+                .hint("give the task a TiDB connection to copy the table from, or exclude it"));
         }
         record.statements = plan::texts(&steps.statements);
         if steps.statements.is_empty() {

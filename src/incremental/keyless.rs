@@ -5,7 +5,7 @@
 
 use crate::adb::writer::Writer;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
-use crate::model::TaskId;
+use crate::model::{Offset, TaskId};
 use crate::mysql::Session;
 use crate::sql::literal;
 
@@ -57,6 +57,24 @@ impl Keyless {
             }
         };
         self.applied = Some(after);
+        Ok(())
+    }
+
+    /// Changes before this offset are in the target by another way: the copy of a table brought them. Late transactions
+    /// read the topic again from before it.
+    pub async fn skip_to(&mut self, writer: &mut Writer, offset: Offset) -> Result<()> {
+        let after = Place { offset: offset.0, nth: 0 };
+        let session = writer.session().await?;
+        if self.prepare(session).await? < after {
+            let id = literal::string(&self.id);
+            session
+                .execute(format!(
+                    "update {POSITIONS} set message_offset = {}, changes = 0 where id = {id}",
+                    after.offset
+                ))
+                .await?;
+        }
+        self.applied = None;
         Ok(())
     }
 

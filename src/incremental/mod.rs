@@ -10,4 +10,5 @@ pub mod keyless;
 pub mod lag;
 pub mod layout;
 pub mod plan;
+pub mod resync;
 pub mod stream;

@@ -6,6 +6,7 @@
 
 mod look_ahead;
 mod messages;
+mod standing;
 mod tables;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::standing::Resyncs;
 use self::tables::Target;
 use super::batch::{Batch, Limits, pieces};
 use super::catalog::Catalog;
@@ -24,10 +26,10 @@ use super::keyless::Keyless;
 use super::lag::{Look, Pending};
 use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
-use crate::binlog::{ChangeSource, Incoming, Malformed, SeenSet, Topic};
+use crate::binlog::{ChangeSource, Incoming, Malformed, RawMessage, SeenSet, Topic};
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
-use crate::model::{LossyCounts, Position, TableName, Tso, Zone};
+use crate::model::{LossyCounts, Offset, Position, TableName, Tso, Zone};
 use crate::store::Checkpoint;
 
 /// A checkpoint is saved at most this often; a crash repeats that much work.
@@ -40,6 +42,14 @@ const IN_LIST: usize = 2000;
 const LAST_BATCH: Duration = Duration::from_secs(10);
 
 type InFlight = JoinHandle<(Writer, Keyless, Batch, Result<()>)>;
+
+/// How far a stream beside the main one may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Until {
+    pub offset: Offset,
+    /// The main stream waits there.
+    pub last: bool,
+}
 
 /// Incremental sync of one run of a task.
 pub struct Stream<S> {
@@ -69,6 +79,9 @@ pub struct Stream<S> {
     /// What applied rows have lost since the checkpoint was saved.
     lossy: HashMap<TableName, LossyCounts>,
     recovered: bool,
+    /// Catches one table up beside the main stream: it keeps no position, and DDL is not its business.
+    side: bool,
+    resyncs: Resyncs,
     looks: watch::Receiver<Look>,
     pending: Pending,
 }
@@ -114,6 +127,8 @@ impl<S: ChangeSource> Stream<S> {
             saved_at: Instant::now(),
             lossy: HashMap::new(),
             recovered: false,
+            side: false,
+            resyncs: Resyncs::default(),
             looks,
             pending: Pending::default(),
             context,
@@ -123,6 +138,7 @@ impl<S: ChangeSource> Stream<S> {
     /// Follows the stream until cancelled (`Cancelled`, checkpoint saved) or failed.
     pub async fn run(&mut self) -> Result<()> {
         let result = self.follow().await;
+        self.end_resync().await;
         // Nothing may be in flight when this run is over; its outcome counts when it is a success.
         if let Some((mut handle, position)) = self.in_flight.take() {
             match tokio::time::timeout(LAST_BATCH, &mut handle).await {
@@ -158,6 +174,7 @@ impl<S: ChangeSource> Stream<S> {
         let cancel = self.context.cancel.clone();
         let mut tick = tokio::time::interval(CHECKPOINT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.finish_swaps().await?;
         loop {
             self.dispatch();
             let room = self.batch.bytes() < self.batch_bytes;
@@ -165,7 +182,7 @@ impl<S: ChangeSource> Stream<S> {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
                 _ = tick.tick() => self.tick().await?,
-                landed = landing(&mut self.in_flight) => self.landed(landed)?,
+                landed = landing(&mut self.in_flight) => self.landed(landed).await?,
                 Ok(()) = self.looks.changed() => self.look(),
                 incoming = self.source.next(), if room => {
                     if let Incoming::Message(message) = incoming? {
@@ -188,8 +205,14 @@ impl<S: ChangeSource> Stream<S> {
             self.context.progress.set_next_offset(self.applied.next_offset.0);
             return;
         }
+        if self.writer.is_some() {
+            let batch = std::mem::take(&mut self.batch);
+            self.send(batch, self.read);
+        }
+    }
+
+    fn send(&mut self, batch: Batch, position: Position) {
         let Some((mut writer, mut keyless)) = self.writer.take() else { return };
-        let batch = std::mem::take(&mut self.batch);
         let tuning = self.context.spec.tuning;
         let limits = Limits {
             rows: tuning.batch_rows.max(1) as usize,
@@ -197,7 +220,6 @@ impl<S: ChangeSource> Stream<S> {
             keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
             connections: writer.connections(),
         };
-        let position = self.read;
         let handle = tokio::spawn(async move {
             let batch = Arc::new(batch);
             let result = apply(&mut writer, &mut keyless, &batch, limits).await;
@@ -214,10 +236,19 @@ impl<S: ChangeSource> Stream<S> {
         progress.bytes_applied.fetch_add(std::mem::take(&mut self.batch.message_bytes), Relaxed);
     }
 
-    fn landed(&mut self, landed: Result<(Writer, Keyless, Batch, Result<()>)>) -> Result<()> {
+    async fn landed(&mut self, landed: Result<(Writer, Keyless, Batch, Result<()>)>) -> Result<()> {
         let Some((_, position)) = self.in_flight.take() else { return Ok(()) };
-        let (writer, keyless, batch, result) = landed?;
-        result?;
+        let (writer, keyless, mut batch, result) = landed?;
+        if let Err(error) = result {
+            // Nothing of the batch is under way any more, and all of it but the guilty table's can be sent again.
+            let guilty = error.object.as_deref().and_then(|target| batch.source_of(target)).cloned();
+            let Some(guilty) = guilty else { return Err(error) };
+            self.table_failed(&guilty, error).await?;
+            batch.remove(&guilty);
+            self.writer = Some((writer, keyless));
+            self.send(batch, position);
+            return Ok(());
+        }
         self.writer = Some((writer, keyless));
         self.acknowledge(&batch, position);
         Ok(())
@@ -241,6 +272,67 @@ impl<S: ChangeSource> Stream<S> {
         progress.set_next_offset(position.next_offset.0);
     }
 
+    /// Follows beside the main stream, never past it, until that waits and both stand at one offset. `reached` hears of every
+    /// position. Gives what the rows have lost on their way.
+    pub async fn catch_up(
+        mut self,
+        until: watch::Receiver<Until>,
+        reached: impl Fn(Position),
+    ) -> Result<LossyCounts> {
+        self.side = true;
+        let result = self.keep_near(until, reached).await;
+        if let Some((handle, _)) = self.in_flight.take() {
+            handle.abort();
+            // Only its being over counts: nothing may write to the copy of the next try.
+            let _ = handle.await;
+        }
+        if let Some((writer, _)) = self.writer.take() {
+            writer.close().await;
+        }
+        result?;
+        let mut lossy = LossyCounts::default();
+        self.lossy.values().for_each(|counts| lossy.merge(counts));
+        Ok(lossy)
+    }
+
+    async fn keep_near(
+        &mut self,
+        mut until: watch::Receiver<Until>,
+        reached: impl Fn(Position),
+    ) -> Result<()> {
+        let cancel = self.context.cancel.clone();
+        let mut held: Option<RawMessage> = None;
+        loop {
+            let goal = *until.borrow_and_update();
+            if let Some(message) = held.take_if(|message| message.offset < goal.offset) {
+                self.message(message).await?;
+                continue;
+            }
+            self.dispatch();
+            let idle = self.in_flight.is_none();
+            if idle {
+                reached(self.applied);
+            }
+            // An offset that no message has is behind the one that is held.
+            let there = held.is_some() || self.read.next_offset >= goal.offset;
+            if there && idle && goal.last {
+                return Ok(());
+            }
+            let room = !there && self.batch.bytes() < self.batch_bytes;
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Error::cancelled()),
+                landed = landing(&mut self.in_flight) => self.landed(landed).await?,
+                Ok(()) = until.changed() => {}
+                incoming = self.source.next(), if room => {
+                    if let Incoming::Message(message) = incoming? {
+                        held = Some(message);
+                    }
+                }
+            }
+        }
+    }
+
     /// Waits until everything read so far is acknowledged.
     pub(super) async fn flush(&mut self) -> Result<()> {
         loop {
@@ -254,7 +346,7 @@ impl<S: ChangeSource> Stream<S> {
                 landed = landing(&mut self.in_flight) => landed,
                 () = held(&cancel) => return Err(Error::cancelled()),
             };
-            self.landed(landed)?;
+            self.landed(landed).await?;
         }
     }
 
@@ -295,7 +387,7 @@ impl<S: ChangeSource> Stream<S> {
         if end.is_some_and(|end| self.applied.next_offset.0 >= end) {
             self.recovered().await?;
         }
-        Ok(())
+        self.tend_tables().await
     }
 
     /// Makes the applied position durable.

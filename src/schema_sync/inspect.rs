@@ -243,7 +243,7 @@ async fn has_database(session: &mut Session, name: &str) -> Result<bool> {
     Ok(found.iter().any(|other| same(other, name, case_sensitive)))
 }
 
-async fn has_table(session: &mut Session, table: &TableName) -> Result<bool> {
+pub async fn has_table(session: &mut Session, table: &TableName) -> Result<bool> {
     let case_sensitive = is_case_sensitive(session).await?;
     let found: Vec<String> = session.query(&of_table("TABLE_NAME", "TABLES", table)).await?;
     Ok(found.iter().any(|other| same(other, &table.table, case_sensitive)))

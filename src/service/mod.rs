@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod connections;
 pub mod specs;
+pub mod tables;
 pub mod tasks;
 
 use std::sync::Arc;
@@ -48,6 +49,11 @@ pub enum Refusal {
         command: Command,
         status: Status,
         allowed_from: &'static [Status],
+    },
+    /// The state of the task, or of a table, forbids a command for single tables.
+    Tables {
+        detail: String,
+        status: Status,
     },
     /// The task's state forbids a change of these fields.
     Locked {

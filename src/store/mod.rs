@@ -10,6 +10,7 @@ mod lossy;
 mod rows;
 pub mod runs;
 mod stream;
+mod tables;
 pub mod tasks;
 pub mod views;
 
@@ -24,7 +25,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState};
+pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState, Use};
+pub use tables::TableState;
 
 use crate::error::{Endpoint, Error, ErrorKind};
 

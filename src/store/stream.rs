@@ -6,6 +6,7 @@
 use serde::Serialize;
 use sqlx::{Row, Sqlite, Transaction};
 
+use super::tables::write_state;
 use super::{Store, now_ms};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Epoch, Offset, Position, TableName, TaskId, Tso};
@@ -90,6 +91,15 @@ pub struct CatalogVersion {
     pub definition: String,
 }
 
+/// What a session of the target was opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Full sync or the stream.
+    Task,
+    /// The new copy of a table, beside the stream.
+    Resync,
+}
+
 #[derive(Debug, Clone)]
 pub struct CatalogSchema {
     pub name: String,
@@ -149,7 +159,7 @@ impl Store {
     /// Starts the task at a new position and forgets what belonged to an older one (catalog, DDL record).
     pub async fn begin(&self, task: &TaskId, epoch: Epoch, checkpoint: &Checkpoint) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
-        for table in ["checkpoints", "catalog", "catalog_schemas", "ddl", "lossy_counts"] {
+        for table in ["checkpoints", "catalog", "catalog_schemas", "ddl", "table_states", "lossy_counts"] {
             sqlx::query(sqlx::AssertSqlSafe(format!("delete from {table} where task_id = ?")))
                 .bind(&task.0)
                 .execute(&mut *transaction)
@@ -407,22 +417,28 @@ impl Store {
     }
 
     /// Remembers a session of the target, so that a later run can end it before it writes.
-    pub async fn session_opened(&self, task: &TaskId, epoch: Epoch, id: u64) -> Result<()> {
+    pub async fn session_opened(&self, task: &TaskId, epoch: Epoch, id: u64, of: Use) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
-        sqlx::query("insert or ignore into target_sessions (task_id, connection_id) values (?, ?)")
-            .bind(&task.0)
-            .bind(id.cast_signed())
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "insert or replace into target_sessions (task_id, connection_id, resync) values (?, ?, ?)",
+        )
+        .bind(&task.0)
+        .bind(id.cast_signed())
+        .bind(of == Use::Resync)
+        .execute(&mut *transaction)
+        .await?;
         Ok(transaction.commit().await?)
     }
 
-    /// Sessions that an earlier run opened.
-    pub async fn sessions(&self, task: &TaskId) -> Result<Vec<u64>> {
-        let ids: Vec<i64> = sqlx::query_scalar("select connection_id from target_sessions where task_id = ?")
-            .bind(&task.0)
-            .fetch_all(&self.reader)
-            .await?;
+    /// Sessions that an earlier run opened: those of one use, or all.
+    pub async fn sessions(&self, task: &TaskId, of: Option<Use>) -> Result<Vec<u64>> {
+        let ids: Vec<i64> = sqlx::query_scalar(
+            "select connection_id from target_sessions where task_id = ?1 and (?2 is null or resync = ?2)",
+        )
+        .bind(&task.0)
+        .bind(of.map(|of| of == Use::Resync))
+        .fetch_all(&self.reader)
+        .await?;
         Ok(ids.into_iter().map(i64::cast_unsigned).collect())
     }
 
@@ -471,7 +487,7 @@ pub(super) async fn advance(
         .endpoint(Endpoint::Store))
 }
 
-async fn write_catalog(
+pub(super) async fn write_catalog(
     transaction: &mut Transaction<'static, Sqlite>,
     task: &TaskId,
     schemas: &[CatalogSchema],
@@ -515,6 +531,7 @@ async fn write_catalog(
             .bind(&version.definition)
             .execute(&mut **transaction)
             .await?;
+        write_state(transaction, task, version).await?;
     }
     Ok(())
 }

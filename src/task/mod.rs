@@ -7,6 +7,7 @@ mod merge;
 pub mod pattern;
 pub mod selection;
 pub mod spec;
+pub mod standing;
 pub mod status;
 mod table_spec;
 pub mod validate;

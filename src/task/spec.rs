@@ -297,6 +297,7 @@ pub enum RowErrorPolicy {
 #[serde(rename_all = "snake_case")]
 pub enum TableErrorPolicy {
     StopTask,
+    /// An error that concerns one table stops that table; the others go on, and a resync brings it back.
     StopTable,
 }
 

@@ -221,14 +221,13 @@ fn check_table(pointer: &str, rule: &TableSpec, faults: &mut Vec<Fault>) {
 
 /// Parts of the contract that this build cannot honour: accepted at their default only. Take a line out when its part is built.
 fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
-    use super::spec::{RowErrorPolicy, TableErrorPolicy, Throttle};
+    use super::spec::{RowErrorPolicy, Throttle};
     let mut refuse = |asked: bool, pointer: &str| {
         if asked {
             faults.push(not_supported(pointer));
         }
     };
     refuse(spec.errors.row != RowErrorPolicy::Stop, "/errors/row");
-    refuse(spec.errors.table != TableErrorPolicy::StopTask, "/errors/table");
     let Throttle {
         full_rows_per_second,
         full_bytes_per_second,

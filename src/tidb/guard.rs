@@ -6,12 +6,16 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
-use crate::model::{Offset, Tso};
+use crate::model::{Offset, TaskId, Tso};
 use crate::mysql::Session;
 use crate::tidb::{Source, begin, transaction_tso};
+
+/// Time between two signs of life.
+const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// An answer to a guard's question takes no longer, or the guard counts as lost.
 const PING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -107,6 +111,37 @@ impl Guards {
     pub async fn release(self) {
         for guard in self.open {
             guard.session.close().await;
+        }
+    }
+}
+
+/// Guards that are pinged in the background until released.
+#[derive(Debug, Default)]
+pub struct KeptGuards(Option<(CancellationToken, JoinHandle<()>)>);
+
+impl KeptGuards {
+    pub async fn keep(&mut self, task: TaskId, guards: Guards) {
+        self.release().await;
+        let end = CancellationToken::new();
+        let kept = tokio::spawn(guards.keep(PING_EVERY, end.clone(), move |left, error| {
+            tracing::warn!(task.id = %task, %error, left, "a guard of the snapshot is lost");
+        }));
+        self.0 = Some((end, kept));
+    }
+
+    pub async fn release(&mut self) {
+        if let Some((end, kept)) = self.0.take() {
+            end.cancel();
+            // The server ends an open transaction with its connection either way.
+            let _ = kept.await;
+        }
+    }
+}
+
+impl Drop for KeptGuards {
+    fn drop(&mut self) {
+        if let Some((end, _)) = &self.0 {
+            end.cancel();
         }
     }
 }

@@ -10,7 +10,7 @@ mod status;
 
 pub use catalog::{Estimate, SourceCatalog, SourceSchema, table_at, value_at};
 pub use classify::classify;
-pub use guard::{Guards, HandOver, hand_over};
+pub use guard::{Guards, HandOver, KeptGuards, hand_over};
 pub use status::{DrainerStatus, max_commit_ts};
 
 use crate::error::{Endpoint, Error, ErrorKind, Result};

@@ -12,7 +12,7 @@ use tidegate::engine::progress::Progress;
 use tidegate::error::Result;
 use tidegate::full::{self, FullSync, Summary};
 use tidegate::model::{Dialect, Epoch, MysqlEndpoint, Table, TableName, TaskId, Tls, Tso};
-use tidegate::store::Store;
+use tidegate::store::{Store, Use};
 use tidegate::task::spec::Spec;
 use tidegate::tidb::Source;
 use tokio_util::sync::CancellationToken;
@@ -169,13 +169,14 @@ impl Bench {
             snapshot,
             spec: Arc::new(self.spec.clone()),
             progress: Arc::clone(&self.progress),
+            sessions: Use::Task,
             cancel: CancellationToken::new(),
         }
     }
 
     /// As the worker does it.
     pub async fn run(&self, job: FullSync) -> Result<Summary> {
-        end_sessions(&job.target, job.dialect, &job.store, &job.task, job.epoch).await?;
+        end_sessions(&job.target, job.dialect, &job.store, &job.task, job.epoch, None).await?;
         full::run(job).await
     }
 

@@ -160,6 +160,31 @@ pub fn swap_tables(dialect: Dialect, left: &TableName, right: &TableName) -> Vec
     vec![rename(dialect, left, &temporary), rename(dialect, right, left), rename(dialect, &temporary, right)]
 }
 
+/// Statements that put a shadow in its table's place; `old` is where the table goes when there is one. Where one statement can rename
+/// several tables nobody ever sees the table missing.
+pub fn put_in_place(
+    dialect: Dialect,
+    shadow: &TableName,
+    table: &TableName,
+    old: Option<&TableName>,
+) -> Vec<String> {
+    let quoted = literal::table_name;
+    match (dialect, old) {
+        (Dialect::Mysql, Some(old)) => vec![
+            drop_table(old).sql,
+            format!(
+                "RENAME TABLE {} TO {}, {} TO {}",
+                quoted(table),
+                quoted(old),
+                quoted(shadow),
+                quoted(table)
+            ),
+        ],
+        (Dialect::Adb, Some(_)) => vec![drop_table(table).sql, rename(dialect, shadow, table).sql],
+        (_, None) => vec![rename(dialect, shadow, table).sql],
+    }
+}
+
 fn rename(dialect: Dialect, from: &TableName, to: &TableName) -> TargetStatement {
     let (old, new) = (literal::table_name(from), literal::table_name(to));
     let sql = match dialect {

@@ -62,7 +62,7 @@ impl Planner<'_> {
 
     pub(super) fn alter_entry(&mut self, mut entry: TableEntry, clauses: &[AlterClause]) -> Result<()> {
         let name = entry.table.name.clone();
-        let ours = self.catalog.selection().selects(&name) && !entry.ignored;
+        let ours = self.catalog.selection().selects(&name) && entry.is_followed();
         // What the statement leaves, for its clauses in between may leave less: DROP PRIMARY KEY, ADD PRIMARY KEY.
         let mut end = entry.clone();
         for clause in clauses.iter().filter(|clause| !matches!(clause, AlterClause::Rename { .. })) {

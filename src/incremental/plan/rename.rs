@@ -150,6 +150,16 @@ impl Planner<'_> {
         new_name: &TableName,
         entry: &TableEntry,
     ) -> Result<()> {
+        if !entry.standing.is_following() {
+            let from = self.catalog.selection().target(old_name);
+            if entry.standing.is_resync() {
+                // The copy to come takes the new name; the source has nothing under the old one any more.
+                self.steps.statements.push(dialect::drop_table(&from));
+            } else {
+                self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}"));
+            }
+            return Ok(());
+        }
         if !self.allowed(DdlKind::RenameTable, old_name)? {
             return Err(refuse(
                 "a RENAME TABLE passed over by policy leaves rows without a table",

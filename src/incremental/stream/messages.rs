@@ -75,6 +75,8 @@ impl<S: ChangeSource> Stream<S> {
                 self.batch.message_bytes += bytes;
                 self.passed(offset, message.commit_ts);
             }
+            // The main stream, which is ahead, has seen to it.
+            Kind::Ddl(_) if self.side => self.passed(offset, message.commit_ts),
             Kind::Ddl(ddl) => {
                 self.flush().await?;
                 if !self.lossy.is_empty() {

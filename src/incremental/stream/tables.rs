@@ -6,7 +6,7 @@ use super::{Stream, corrupt, text};
 use crate::binlog::{ChangeSource, TableChange};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::incremental::batch::Place;
-use crate::incremental::catalog::Resolved;
+use crate::incremental::catalog::{Resolved, Tracked};
 use crate::incremental::layout::Layout;
 use crate::model::{Dialect, Offset, TableName, Tso};
 
@@ -16,7 +16,13 @@ const LOOK_EVERY: u64 = 256;
 /// Where the rows of a message table go.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
-    Layout(Arc<Layout>),
+    Layout {
+        layout: Arc<Layout>,
+        /// Rows up to here are in the target.
+        snapshot: Tso,
+    },
+    /// Not followed now.
+    Aside(TableName),
     Skip,
 }
 
@@ -29,21 +35,30 @@ impl<S: ChangeSource> Stream<S> {
         nth: &mut u64,
         commit_ts: Tso,
     ) -> Result<()> {
-        let Target::Layout(layout) = self.target(table).await? else {
-            *nth += table.mutations().count() as u64;
-            return Ok(());
+        let layout = match self.target(table, commit_ts).await? {
+            Target::Layout { layout, snapshot } if commit_ts > snapshot => layout,
+            target => {
+                let passed = table.mutations().count() as u64;
+                *nth += passed;
+                if let Target::Aside(name) = target {
+                    self.context.progress.table(&name, |counters| counters.changes_passed += passed);
+                }
+                return Ok(());
+            }
         };
+        let first = *nth;
         let mut slot = self.slot(&layout).await?;
         let mut until_look = LOOK_EVERY;
         for mutation in table.mutations() {
             let mutation = mutation.map_err(corrupt)?;
-            self.batch.fold(
-                slot,
-                &mutation,
-                Place { offset: offset.0, nth: *nth },
-                commit_ts.physical_ms(),
-            )?;
+            let place = Place { offset: offset.0, nth: *nth };
             *nth += 1;
+            if let Err(error) = self.batch.fold(slot, &mutation, place, commit_ts.physical_ms()) {
+                self.table_failed(&layout.source, error).await?;
+                // The places of what comes behind must be the same when the message is read again.
+                *nth = first + table.mutations().count() as u64;
+                break;
+            }
             until_look -= 1;
             if until_look == 0 {
                 until_look = LOOK_EVERY;
@@ -69,7 +84,7 @@ impl<S: ChangeSource> Stream<S> {
         self.batch.slot(layout).ok_or_else(|| Error::internal("an empty batch has no place for a table"))
     }
 
-    async fn target(&mut self, table: &TableChange<'_>) -> Result<Target> {
+    async fn target(&mut self, table: &TableChange<'_>, commit_ts: Tso) -> Result<Target> {
         self.scratch.clear();
         for part in [table.schema, table.table, table.columns_bytes()] {
             self.scratch.extend_from_slice(&(part.len() as u32).to_le_bytes());
@@ -80,22 +95,39 @@ impl<S: ChangeSource> Stream<S> {
         }
         let key = std::mem::take(&mut self.scratch);
         let name = TableName::new(text(table.schema)?, text(table.table)?);
-        let mut resolved = self.catalog.resolve(&name)?;
-        while !fits(&resolved, table) && self.look_ahead(&name, matches!(resolved, Resolved::Dropped)).await?
+        let mut resolved = self.resolve(&name).await?;
+        while !fits(&resolved, table)
+            && !self.side
+            && self.look_ahead(&name, matches!(resolved, Resolved::Dropped)).await?
         {
-            resolved = self.catalog.resolve(&name)?;
+            resolved = self.resolve(&name).await?;
+        }
+        if matches!(resolved, Resolved::Table(_) | Resolved::Unknown)
+            && !fits(&resolved, table)
+            && self.misfit(&name, &resolved, table, commit_ts).await?
+        {
+            resolved = self.resolve(&name).await?;
         }
         if matches!(resolved, Resolved::Table(_)) && !fits(&resolved, table) {
             // Drainer may be down: it sends the DDL when it is back, and the row waits for it.
-            return Err(Error::new(ErrorKind::Contention, "rows in a layout whose DDL is not in the topic yet")
-                .endpoint(Endpoint::Kafka)
-                .object(name)
-                .hint("if Drainer runs and this stays, the table differs from what we know: copy it again with a new task"));
+            return Err(Error::new(
+                ErrorKind::Contention,
+                "rows in a layout whose DDL is not in the topic yet",
+            )
+            .endpoint(Endpoint::Kafka)
+            .object(name)
+            .hint("if Drainer runs and this stays, the table differs from what we know: resync the table"));
         }
         let target = match resolved {
-            Resolved::Table(tracked) => {
-                Target::Layout(Arc::new(Layout::new(&tracked, &table.columns, &self.zone)?))
-            }
+            Resolved::Table(tracked) => match self.layout(&tracked, table) {
+                Ok(layout) => Target::Layout { layout: Arc::new(layout), snapshot: tracked.snapshot },
+                Err(error) => {
+                    let source = &tracked.table.name;
+                    self.table_failed(source, error.object(source)).await?;
+                    Target::Aside(source.clone())
+                }
+            },
+            Resolved::Aside(name) => Target::Aside(name),
             Resolved::Unselected => Target::Skip,
             Resolved::Dropped => {
                 tracing::info!(task.id = %self.context.task, table = %name, "late rows of a dropped table are passed over");
@@ -123,19 +155,30 @@ impl<S: ChangeSource> Stream<S> {
                 ));
             }
         };
-        if let Target::Layout(layout) = &target
-            && layout.keyless
-            && self.context.dialect == Dialect::Adb
-        {
+        self.layouts.insert(key, target.clone());
+        Ok(target)
+    }
+
+    async fn resolve(&mut self, name: &TableName) -> Result<Resolved> {
+        match self.catalog.resolve(name) {
+            Err(error) => {
+                self.table_failed(name, error).await?;
+                Ok(Resolved::Aside(name.clone()))
+            }
+            resolved => resolved,
+        }
+    }
+
+    fn layout(&self, tracked: &Tracked, table: &TableChange<'_>) -> Result<Layout> {
+        let layout = Layout::new(tracked, &table.columns, &self.zone)?;
+        if layout.keyless && self.context.dialect == Dialect::Adb {
             return Err(Error::new(
                 ErrorKind::Configuration,
                 "AnalyticDB cannot match rows of a table without a key",
             )
-            .object(name)
             .hint("give the table a primary key, or exclude it"));
         }
-        self.layouts.insert(key, target.clone());
-        Ok(target)
+        Ok(layout)
     }
 }
 
@@ -146,7 +189,7 @@ fn fits(resolved: &Resolved, change: &TableChange<'_>) -> bool {
         Resolved::Table(tracked) => tracked,
         // The name may be taken again by a rename that is still to come.
         Resolved::Unknown | Resolved::Dropped => return false,
-        Resolved::Unselected => return true,
+        Resolved::Unselected | Resolved::Aside(_) => return true,
     };
     let sent: Vec<String> =
         change.columns.iter().map(|column| String::from_utf8_lossy(column.name).to_lowercase()).collect();
