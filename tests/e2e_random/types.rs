@@ -114,7 +114,7 @@ pub fn default_for(rng: &mut StdRng, column_type: &str) -> String {
     } else if starts(&["ENUM"]) {
         "DEFAULT 'on'".to_owned()
     } else if starts(&["SET"]) {
-        return String::new();
+        String::new()
     } else if starts(&["BIT"]) {
         format!("DEFAULT {}", pick(rng, &["b'1'", "0", "1"]))
     } else if starts(&["CHAR", "VARCHAR", "BINARY", "VARBINARY"]) {
