@@ -4,14 +4,17 @@
 #   make demo    a task over a live workload, and a view of it until Ctrl-C
 #   make bench   figures of this machine, written to docs/performance.md
 #   make chaos   the workload test with KILLS (20) kills of the server
+#   make histories  RUNS (200) random histories from SEED (1), in UTC and in Shanghai
 #   make stack   build what the test stack needs; tests/stack/stack.sh starts it
 #   make deps    install the Debian packages that all this needs
 #   make clean   remove what was built
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test demo bench chaos stack deps clean
+.PHONY: test demo bench chaos histories stack deps clean
 KILLS ?= 20
+RUNS ?= 200
+SEED ?= 1
 
 test: deps
 	cargo fmt --all --check
@@ -33,6 +36,10 @@ bench: deps stack
 chaos: deps stack
 	cargo test --no-run
 	STACKS=utc TIDEGATE_KILLS=$(KILLS) deploy/with-stack.sh cargo test --test e2e_workload kill_9 -- --nocapture
+
+histories: deps stack
+	cargo test --no-run
+	TIDEGATE_RUNS=$(RUNS) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test e2e_random -- --nocapture --test-threads=1
 
 stack: deps
 	tests/stack/stack.sh build

@@ -114,7 +114,9 @@ fn a_rename_across_schemas_names_only_the_new_place() {
     stream.ok("e1", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
     stream.ok("e2", "", "CREATE DATABASE e2");
     let statements = stream.ok("e2", "t2", "rename table t to e2.t2");
-    assert_eq!(statements, ["RENAME TABLE `e1`.`t` TO `e2`.`t2`"]);
+    // Empty at the start of the copy, e2 may have no database on the target yet.
+    assert!(statements[0].starts_with("CREATE DATABASE IF NOT EXISTS `e2`"), "{statements:?}");
+    assert_eq!(statements[1..], ["RENAME TABLE `e1`.`t` TO `e2`.`t2`"]);
     assert_eq!(stream.rows_go_to("e2", "t2"), "e2.t2");
     // Late rows under the old name belong to the same table.
     assert_eq!(stream.rows_go_to("e1", "t"), "e2.t2");
@@ -129,6 +131,55 @@ fn an_unqualified_old_name_that_fits_twice_is_refused() {
     stream.ok("e3", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
     let error = stream.follow("e2", "t2", "RENAME TABLE t TO e2.t2").unwrap_err();
     assert!(error.contains("e1.t") && error.contains("e3.t"), "{error}");
+}
+
+#[test]
+fn names_that_cannot_be_told_apart_stop_only_a_task_that_has_them() {
+    let mut stream = Follower::new(&["mine.*"], serde_json::json!({}));
+    stream.ok("e1", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    stream.ok("e3", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    assert_eq!(stream.ok("e2", "t2", "RENAME TABLE t TO e2.t2"), Vec::<String>::new());
+    assert_eq!(stream.ok("e2", "t3", "CREATE TABLE e2.t3 LIKE t"), Vec::<String>::new());
+}
+
+#[test]
+fn a_table_does_not_go_for_a_rename_in_schemas_never_heard_of() {
+    let mut stream = Follower::new(&["shop.*"], serde_json::json!({}));
+    stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)");
+    let error = stream.follow("other", "o2", "ALTER TABLE orders RENAME other.o2").unwrap_err();
+    assert!(error.contains("shop.orders"), "{error}");
+    assert_eq!(stream.rows_go_to("shop", "orders"), "shop.orders");
+}
+
+#[test]
+fn the_year_0_as_a_default_is_2000_as_in_tidb() {
+    let mut stream = all();
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    let statements = stream.ok("s", "t", "ALTER TABLE t ADD COLUMN y YEAR DEFAULT 0");
+    assert!(statements[0].ends_with("DEFAULT 2000"), "{statements:?}");
+}
+
+#[test]
+fn a_rename_spelled_in_other_letters_finds_the_table_as_it_is_called() {
+    let mut stream = all();
+    stream.ok("s", "Orders", "CREATE TABLE Orders (id INT PRIMARY KEY)");
+    assert_eq!(stream.ok("s", "b", "RENAME TABLE oRDERS TO b"), ["RENAME TABLE `s`.`Orders` TO `s`.`b`"]);
+    assert_eq!(stream.ok("s", "C", "ALTER TABLE B RENAME C"), ["RENAME TABLE `s`.`b` TO `s`.`C`"]);
+    assert_eq!(stream.rows_go_to("s", "c"), "s.C");
+}
+
+#[test]
+fn rows_that_are_there_get_the_json_null_in_a_new_not_null_column() {
+    let mut stream = all();
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    let statements = stream.ok("s", "t", "ALTER TABLE t ADD COLUMN j JSON NOT NULL FIRST");
+    assert_eq!(
+        statements,
+        [
+            "ALTER TABLE `s`.`t` ADD COLUMN `j` json NOT NULL DEFAULT 'null' FIRST",
+            "ALTER TABLE `s`.`t` MODIFY COLUMN `j` json NOT NULL"
+        ]
+    );
 }
 
 #[test]
@@ -322,7 +373,10 @@ fn adb_copies_what_it_cannot_move_between_databases() {
     let (statements, again, _) = stream.steps("e2", "t", "RENAME TABLE e1.t TO e2.t");
     assert_eq!(
         (statements, again),
-        (vec!["DROP TABLE IF EXISTS `e1`.`t`".to_owned()], vec!["e2.t".to_owned()])
+        (
+            vec!["CREATE DATABASE IF NOT EXISTS `e2`".to_owned(), "DROP TABLE IF EXISTS `e1`.`t`".to_owned()],
+            vec!["e2.t".to_owned()]
+        )
     );
 }
 

@@ -190,7 +190,7 @@ impl Api {
 
     /// What there is to know about a task when a test fails: its state, what the precheck held against it, and the last
     /// DDL and events.
-    async fn story(&self, task: &str, last: &Value) -> String {
+    pub async fn story(&self, task: &str, last: &Value) -> String {
         const SHOWN: usize = 8;
         let mut story = String::new();
         for (name, value) in last.as_object().into_iter().flatten() {

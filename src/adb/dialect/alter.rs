@@ -221,6 +221,18 @@ impl Change<'_> {
                 && column.generated.is_none()
         });
         let current = self.new.column(name).and_then(|column| column.default.as_deref());
+        // What TiDB gives to rows that are there: without a default it is the JSON null, not an empty text.
+        let json = self.dialect == Dialect::Mysql
+            && source.is_some_and(|column| {
+                column.ty.name == TypeName::Json && !column.nullable && column.generated.is_none()
+            });
+        if json && current.is_none() {
+            let first = format!("ADD COLUMN {quoted} {definition} DEFAULT 'null'{place}");
+            return Ok(vec![
+                self.statement(first, done),
+                self.statement(format!("MODIFY COLUMN {quoted} {definition}"), Done::Rerun),
+            ]);
+        }
         let (Some(source), Some(current), true) = (source, current, now) else {
             let mut statement = self.statement(format!("ADD COLUMN {quoted} {definition}{place}"), done);
             let dropped = source.is_some_and(|column| {

@@ -79,6 +79,8 @@ pub(super) fn value(
         },
         ColumnDefault::Bits(bytes) => bits(dialect, column, bytes).map(Some),
         ColumnDefault::Literal(text) => match dialect {
+            // TiDB takes the default 0 of a YEAR for the text '0'.
+            _ if ty == TypeName::Year && matches!(text.as_str(), "0" | "00") => Ok(Some("2000".to_owned())),
             Dialect::Mysql => mysql_literal(ty, truth(ty, text)).map(Some),
             Dialect::Adb => adb_literal(column, truth(ty, text), target_type).map(Some),
         },

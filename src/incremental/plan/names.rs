@@ -68,8 +68,30 @@ impl Planner<'_> {
         }
         let candidates: Vec<TableName> = self.catalog.tables_named(&name.name).cloned().collect();
         match candidates.as_slice() {
+            // The statement is of a schema that we have never heard of: so may the table be, and ours must not go for it.
+            [only]
+                if self.touches_selection(only)
+                    && !self.touches_selection(asked)
+                    && self.catalog.schema(&asked.schema).is_none()
+                    && self.catalog.tables_of(&asked.schema).next().is_none() =>
+            {
+                Err(refuse(
+                    format!(
+                        "`{}` has no schema in this statement: is it {only}, or a table of another schema?",
+                        name.name
+                    ),
+                    "skip this DDL if it is another table; else rename the table with its schema",
+                ))
+            }
             [only] => Ok(Some(only.clone())),
             [] => Ok(Some(name.or_schema(self.event.schema))),
+            // Whichever it is, it is not the task's.
+            several
+                if !self.touches_selection(asked)
+                    && !several.iter().any(|name| self.touches_selection(name)) =>
+            {
+                Ok(None)
+            }
             several => Err(refuse(
                 format!(
                     "`{}` has no schema in this statement, and the tables {} fit",

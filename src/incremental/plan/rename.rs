@@ -81,7 +81,8 @@ impl Planner<'_> {
         }
         let was = self.has_place(&old_name) && !entry.ignored;
         let becomes = self.has_place(&new_name);
-        entry.table.name = new_name.clone();
+        // As it is called, not as this statement spells it.
+        let old_name = std::mem::replace(&mut entry.table.name, new_name.clone());
         let comes = !was && becomes && !entry.table.temporary;
         if was && becomes {
             self.rename_on_target(&old_name, &new_name, &entry)?;
@@ -173,9 +174,7 @@ impl Planner<'_> {
             return Ok(());
         }
         let dialect = self.catalog.dialect();
-        if from.schema != to.schema && !self.catalog.selection().selects_schema(&new_name.schema) {
-            self.steps.statements.push(dialect::create_database_statement(dialect, &to.schema, None, None));
-        }
+        self.need_database(new_name, &to.schema);
         match dialect::rename_tables(dialect, &[(from.clone(), to)]) {
             Ok(statements) => self.steps.statements.extend(statements),
             // The target cannot move it: it is copied to its new place, and goes from its old one.

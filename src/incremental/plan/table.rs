@@ -39,6 +39,20 @@ impl Planner<'_> {
         ));
     }
 
+    /// The first table of ours there: a schema that was empty at the start, or one of which the task has single tables, has
+    /// no database on the target yet.
+    pub(super) fn need_database(&mut self, source: &TableName, database: &str) {
+        if self.catalog.has_table_in(database) {
+            return;
+        }
+        if database == self.catalog.selection().target_schema(&source.schema) {
+            self.push_database(&source.schema);
+        } else {
+            let dialect = self.catalog.dialect();
+            self.steps.statements.push(dialect::create_database_statement(dialect, database, None, None));
+        }
+    }
+
     pub(super) fn drop_database(&mut self, name: &str) -> Result<()> {
         let tables: Vec<TableName> =
             self.catalog.tables_of(name).map(|entry| entry.table.name.clone()).collect();
@@ -91,19 +105,7 @@ impl Planner<'_> {
             if self.shadow(&name)? {
                 entry.ignored = true;
             } else if self.allowed(DdlKind::CreateTable, &name)? {
-                // The first table of ours there: a schema that was empty at the start, or one of which the task has
-                // single tables, has no database on the target yet.
-                let database = self.catalog.selection().target(&name).schema;
-                if !self.catalog.has_table_in(&database) {
-                    if database == self.catalog.selection().target_schema(&name.schema) {
-                        self.push_database(&name.schema);
-                    } else {
-                        let dialect = self.catalog.dialect();
-                        self.steps
-                            .statements
-                            .push(dialect::create_database_statement(dialect, &database, None, None));
-                    }
-                }
+                self.need_database(&name, &self.catalog.selection().target(&name).schema);
                 let target = self.catalog.target(&entry)?;
                 self.steps.notes.extend(target.warnings.iter().map(ToString::to_string));
                 if !self.joins(&name, &target)? {

@@ -1,0 +1,148 @@
+//! One random history: made from its seed, run on the source statement by statement.
+
+use std::collections::BTreeSet;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+use super::ddl::{self, Statement, World};
+use super::rows;
+use super::table::Table;
+use crate::support::sql::{self, quote};
+use crate::support::stack::Stack;
+
+/// How the task of a history takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Schema, full and incremental sync, from the middle of the history on.
+    Whole,
+    /// Incremental sync alone from the history's first message, without a TiDB to ask.
+    Stream,
+}
+
+/// One DDL at a time: the Drainer stage wants their schema versions in order (tests/stack/README.md).
+static DDL: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+pub async fn drop_schemas(stack: &Stack, schemas: &[&str]) {
+    let _turn = DDL.lock().await;
+    sql::drop_schemas(stack, schemas).await;
+}
+
+/// Tables of one history.
+const MOST: usize = 7;
+
+pub struct History {
+    pub seed: u64,
+    pub mode: Mode,
+    pub schemas: Vec<String>,
+    /// What was run, with the server's refusals.
+    pub log: Vec<String>,
+    /// What the statements that were run are called where stops are excused.
+    pub marks: BTreeSet<&'static str>,
+    rng: StdRng,
+    connection: Conn,
+    tables: Vec<Table>,
+    gone: Vec<(String, String)>,
+}
+
+impl History {
+    pub async fn new(stack: &Stack, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mode = [Mode::Whole, Mode::Stream][rng.random_range(0..2)];
+        let suffix = ["b", "B", "é", "b.c", "order", "x`y"].choose(&mut rng).expect("a name");
+        let schemas = vec![format!("h{seed}_a"), format!("h{seed}_{suffix}")];
+        let connection = sql::tidb(stack).await;
+        let (marks, log, tables, gone) = Default::default();
+        Self { seed, mode, schemas, log, marks, rng, connection, tables, gone }
+    }
+
+    /// Globs that select every table of the history.
+    pub fn include(&self) -> Vec<String> {
+        self.schemas.iter().map(|schema| format!("{}.*", quote(schema))).collect()
+    }
+
+    /// Makes the schemas and the first tables.
+    pub async fn begin(&mut self) {
+        for schema in self.schemas.clone() {
+            let tail =
+                ["", "", "", " CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", " CHARACTER SET latin1"]
+                    .choose(&mut self.rng)
+                    .expect("a tail");
+            let sql = format!("CREATE DATABASE {}{tail}", quote(&schema));
+            let _turn = DDL.lock().await;
+            assert!(self.execute(&sql).await, "{sql}");
+        }
+        while self.tables.len() < 2 {
+            let statement = {
+                let world = World { schemas: &self.schemas, tables: &self.tables, gone: &self.gone };
+                ddl::create_table(&world, &mut self.rng)
+            };
+            self.ddl(statement).await;
+        }
+    }
+
+    /// `settled`: what happens now is over before a task starts.
+    pub async fn steps(&mut self, count: usize, settled: bool) {
+        for _ in 0..count {
+            if self.rng.random_ratio(1, 3) {
+                let world = World { schemas: &self.schemas, tables: &self.tables, gone: &self.gone };
+                let statement = match self.tables.len() {
+                    0..2 => Some(ddl::create_table(&world, &mut self.rng)),
+                    _ => ddl::random(&world, &mut self.rng),
+                };
+                // Names that go stale before the task can see why are beyond it.
+                if let Some(statement) = statement
+                    && !(settled && statement.marks.contains(&"multi_rename"))
+                    && !(self.tables.len() >= MOST && statement.sql.starts_with("CREATE TABLE"))
+                {
+                    self.ddl(statement).await;
+                }
+            } else {
+                for statement in rows::transaction(&self.tables, &mut self.rng) {
+                    self.execute(&statement).await;
+                }
+            }
+        }
+    }
+
+    /// False when the server refuses it.
+    async fn execute(&mut self, sql: &str) -> bool {
+        match self.connection.query_drop(sql).await {
+            Ok(()) => {
+                self.log.push(format!("{sql};"));
+                true
+            }
+            Err(mysql_async::Error::Server(error)) => {
+                self.log.push(format!("-- {}: {sql};", error.code));
+                false
+            }
+            Err(error) => panic!("{sql}: {error}"),
+        }
+    }
+
+    async fn ddl(&mut self, statement: Statement) {
+        self.execute(&format!("USE {}", quote(&statement.schema))).await;
+        {
+            let _turn = DDL.lock().await;
+            if !self.execute(&statement.sql).await {
+                return;
+            }
+        }
+        self.marks.extend(statement.marks);
+        let mut tables = Vec::new();
+        for schema in &self.schemas {
+            for name in sql::tables(&mut self.connection, schema).await {
+                tables.extend(Table::load(&mut self.connection, schema, &name).await);
+            }
+        }
+        for old in &self.tables {
+            if !tables.iter().any(|table| table.schema == old.schema && table.name == old.name) {
+                self.gone.push((old.schema.clone(), old.name.clone()));
+            }
+        }
+        self.tables = tables;
+    }
+}
