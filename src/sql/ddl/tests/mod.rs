@@ -8,6 +8,7 @@ mod fixtures;
 mod histories;
 mod properties;
 mod statements;
+mod versions;
 
 use crate::model::{Column, Table};
 
