@@ -120,12 +120,15 @@ impl Batch {
         Some(self.tables.len() - 1)
     }
 
-    /// The source's name of the table that is this one on the target.
+    /// The source's name of the table that is this one on the target; None when several go into it.
     pub fn source_of(&self, target: &str) -> Option<&TableName> {
-        self.tables
+        let mut sources = self
+            .tables
             .iter()
-            .find(|table| table.layout.target.to_string() == target)
-            .map(|table| &table.layout.source)
+            .filter(|table| table.layout.target.to_string() == target)
+            .map(|table| &table.layout.source);
+        let first = sources.next()?;
+        sources.all(|other| other == first).then_some(first)
     }
 
     /// Takes the changes of a table out.

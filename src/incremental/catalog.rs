@@ -3,7 +3,7 @@
 //! The catalog grows from the snapshot's definitions and the stream's own DDL. It answers one question for every row event:
 //! which table is this, and does it belong to the task? "Unknown" is never taken for "not selected".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -304,6 +304,11 @@ impl Catalog {
         })
     }
 
+    /// True when a table of the task lies here on the target.
+    pub fn holds(&self, target: &TableName) -> bool {
+        self.ours().any(|entry| self.selection.target(&entry.table.name).key() == target.key())
+    }
+
     /// True when a table of the task lies in this schema of the target.
     pub fn has_table_in(&self, target_schema: &str) -> bool {
         self.ours().any(|entry| self.selection.target(&entry.table.name).schema == target_schema)
@@ -366,18 +371,33 @@ impl Catalog {
         Ok(tables)
     }
 
-    /// What a row event's name means.
-    pub fn resolve(&mut self, name: &TableName) -> Result<Resolved> {
-        let mut key = name.key();
-        if let Some(tracked) = self.tracked.get(&key) {
-            return Ok(Resolved::Table(Arc::clone(tracked)));
-        }
+    /// The folded names under which rows of this live table may come: its own, and aliases that end at it.
+    pub fn names_of(&self, table: &TableName) -> HashSet<TableName> {
+        let table = table.key();
+        let aliases = self.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Alias { .. }));
+        let names = aliases.filter(|(name, _)| self.followed(name) == table).map(|(name, _)| name.clone());
+        names.chain([table.clone()]).collect()
+    }
+
+    /// The name at the end of a chain of renames.
+    fn followed(&self, key: &TableName) -> TableName {
+        let mut key = key.clone();
         for _ in 0..MOST_RENAMES {
             match self.entries.get(&key) {
                 Some(Entry::Alias { of }) => key = of.key(),
                 _ => break,
             }
         }
+        key
+    }
+
+    /// What a row event's name means.
+    pub fn resolve(&mut self, name: &TableName) -> Result<Resolved> {
+        let mut key = name.key();
+        if let Some(tracked) = self.tracked.get(&key) {
+            return Ok(Resolved::Table(Arc::clone(tracked)));
+        }
+        key = self.followed(&key);
         if self.only.as_ref().is_some_and(|(only, _)| *only != key) {
             return Ok(Resolved::Unselected);
         }

@@ -16,7 +16,7 @@ use crate::schema_sync;
 use crate::sql::ddl::ast::{AlterClause, Statement};
 use crate::sql::{ddl, literal};
 use crate::store::{DdlRecord, DdlState};
-use crate::task::spec::DdlPolicy;
+use crate::task::spec::{DdlPolicy, ExistingTables};
 use crate::task::standing::Standing;
 use crate::tidb;
 
@@ -154,6 +154,7 @@ impl<S: ChangeSource> Stream<S> {
                 .object(&resync.table)
                 .hint("give the task a TiDB connection to copy the table from, or exclude it"));
         }
+        self.places_are_free(&steps).await?;
         record.statements = plan::texts(&steps.statements);
         if steps.statements.is_empty() {
             return Ok(steps);
@@ -181,6 +182,32 @@ impl<S: ChangeSource> Stream<S> {
             store.ddl_step(&task, epoch, n, at + 1).await?;
         }
         Ok(steps)
+    }
+
+    /// A table that comes to the task by a DDL is copied into its place: what somebody else has there is kept.
+    async fn places_are_free(&mut self, steps: &Steps) -> Result<()> {
+        if self.catalog.spec().existing_tables == ExistingTables::Replace {
+            return Ok(());
+        }
+        for resync in &steps.resync {
+            let place = self.catalog.selection().target(&resync.table);
+            if self.catalog.holds(&place) {
+                continue;
+            }
+            let session = self.writer()?.session().await?;
+            if schema_sync::has_table(session, &place).await? {
+                return Err(Error::new(
+                    ErrorKind::StatementRefused,
+                    format!(
+                        "{} comes to the task, and the target has a table {place} that is not the task's",
+                        resync.table
+                    ),
+                )
+                .object(&resync.table)
+                .hint("rename or drop that table on the target, or exclude the new name, and resume"));
+            }
+        }
+        Ok(())
     }
 
     async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
@@ -278,7 +305,8 @@ async fn keeps_database(session: &mut Session, done: &Done) -> Result<bool> {
     let Done::DatabaseAbsent { name } = done else { return Ok(false) };
     let others: Option<u64> = session
         .first(&format!(
-            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = {}",
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = {} \
+             AND table_name NOT LIKE '\\_tidegate\\_%'",
             literal::string(name)
         ))
         .await?;

@@ -395,7 +395,10 @@ impl<S: ChangeSource> Stream<S> {
         let watermark = self.watermark();
         // An idle task saves its watermark about once a minute.
         let idle = self.applied.next_offset == self.saved.next_offset;
-        if idle && watermark.physical_ms() - self.saved_watermark.physical_ms() < 60_000 {
+        if idle
+            && self.lossy.is_empty()
+            && watermark.physical_ms() - self.saved_watermark.physical_ms() < 60_000
+        {
             return Ok(());
         }
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);

@@ -9,6 +9,7 @@ use crate::store::TableState;
 use crate::store::tasks::TaskRow;
 use crate::task::fault::Fault;
 use crate::task::selection::Selection;
+use crate::task::spec::Spec;
 use crate::task::standing::{Standing, TableCommand, TableDecision, decide_table};
 use crate::task::status::Status;
 
@@ -23,6 +24,17 @@ pub struct TablesAsked {
     pub changed: Vec<TableName>,
     /// The effect is there.
     pub reached: bool,
+}
+
+/// Why no table of the task can be copied again on its own.
+fn not_copied_again(spec: &Spec) -> Option<&'static str> {
+    if spec.merge.is_some() {
+        Some("one table of a merge cannot be copied alone: begin again with a new task")
+    } else if spec.source.tidb.is_none() {
+        Some("that needs a tidb connection in source.tidb")
+    } else {
+        None
+    }
 }
 
 impl Service {
@@ -45,6 +57,12 @@ impl Service {
             return Err(Refusal::Tables { detail, status: task.status });
         }
         self.known(&task, tables).await?;
+        if command != TableCommand::Skip
+            && let Some(why) = not_copied_again(&task.spec)
+        {
+            let detail = format!("{} of tables ends with a new copy of them, and {why}", command.as_str());
+            return Err(Refusal::Tables { detail, status: task.status });
+        }
         let standings = self.standings(&task).await?;
         let asked: HashMap<TableName, TableCommand> =
             self.store.table_commands(&task.id).await?.into_iter().collect();

@@ -152,10 +152,12 @@ impl Planner<'_> {
     ) -> Result<()> {
         if !entry.standing.is_following() {
             let from = self.catalog.selection().target(old_name);
-            if entry.standing.is_resync() {
+            let shared = self.catalog.sharing(old_name).is_some();
+            let moves = from != self.catalog.selection().target(new_name);
+            if entry.standing.is_resync() && moves && !shared {
                 // The copy to come takes the new name; the source has nothing under the old one any more.
                 self.steps.statements.push(dialect::drop_table(&from));
-            } else {
+            } else if moves {
                 self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}"));
             }
             return Ok(());

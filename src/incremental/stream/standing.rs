@@ -39,6 +39,8 @@ pub(in crate::incremental) struct Resyncs {
 struct Running {
     /// Folded name.
     table: TableName,
+    /// Under which its rows may come, as its stream knows it.
+    names: HashSet<TableName>,
     work: JoinHandle<Result<Shadow>>,
     cancel: CancellationToken,
     until: watch::Sender<Until>,
@@ -110,10 +112,11 @@ impl<S: ChangeSource> Stream<S> {
         Ok(())
     }
 
-    /// A resync under way of a table that has changed copies what is no longer so.
+    /// A resync under way of a table that has changed copies what is no longer so; one of whose names another table has taken
+    /// would take that table's rows for its own.
     pub(in crate::incremental) fn touched(&self, change: &Change) {
         if let Some(running) = &self.resyncs.running
-            && change.entries.iter().any(|(name, _)| name.key() == running.table)
+            && change.entries.iter().any(|(name, _)| running.names.contains(&name.key()))
         {
             running.cancel.cancel();
         }
@@ -262,7 +265,14 @@ impl<S: ChangeSource> Stream<S> {
             reached: progress,
         };
         let work = tokio::spawn(resync.run());
-        self.resyncs.running = Some(Running { table: table.key(), work, cancel, until, reached });
+        self.resyncs.running = Some(Running {
+            names: self.catalog.names_of(&table),
+            table: table.key(),
+            work,
+            cancel,
+            until,
+            reached,
+        });
         Ok(())
     }
 
