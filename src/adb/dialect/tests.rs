@@ -202,7 +202,7 @@ fn mysql_rows_and_keys_fit_its_limits() {
         vec![column("k", "varchar(768) charset utf8mb4 not null")],
         vec![key(KeyKind::Primary, "", "k")],
     );
-    assert!(refusals(Dialect::Mysql, &full, &TableOptions::default()).is_empty());
+    assert!(TargetTable::new(Dialect::Mysql, &full, dw("t"), &TableOptions::default()).is_ok());
 }
 
 #[test]
