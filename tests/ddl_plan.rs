@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tidegate::adb::dialect::Collations;
 use tidegate::incremental::catalog::{Catalog, Resolved};
-use tidegate::incremental::plan::{Event, Facts, Plan, plan, texts};
+use tidegate::incremental::plan::{Event, Existing, Facts, Plan, plan, texts};
 use tidegate::model::{Dialect, TableName};
 use tidegate::sql::ddl;
 use tidegate::sql::ddl::ast::Statement;
@@ -149,6 +149,73 @@ fn a_table_does_not_go_for_a_rename_in_schemas_never_heard_of() {
     let error = stream.follow("other", "o2", "ALTER TABLE orders RENAME other.o2").unwrap_err();
     assert!(error.contains("shop.orders"), "{error}");
     assert_eq!(stream.rows_go_to("shop", "orders"), "shop.orders");
+}
+
+#[test]
+fn a_rename_without_a_schema_stops_where_the_table_may_be_of_a_schema_not_followed() {
+    let mut stream = Follower::new(&["shop.*", "old.*"], serde_json::json!({}));
+    stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)");
+    stream.ok("old", "seen", "CREATE TABLE seen (id INT PRIMARY KEY)");
+    for text in ["ALTER TABLE orders RENAME old.o2", "RENAME TABLE orders TO old.o2"] {
+        let told = stream.refused("old", "o2", text);
+        assert!(
+            told.contains("shop.orders, or a table of another schema") && told.contains("tidb"),
+            "{told}"
+        );
+    }
+    let told = stream.refused("old", "o3", "RENAME TABLE seen TO shop.s, orders TO old.o3");
+    assert!(told.contains("old.seen, shop.orders"), "{told}");
+    assert_eq!(stream.rows_go_to("shop", "orders"), "shop.orders");
+}
+
+#[test]
+fn a_rename_without_a_schema_asks_the_source_which_table_it_was() {
+    let mut stream = with_tidb(Dialect::Mysql, &["shop.*", "old.*"], serde_json::json!({}));
+    for schema in ["shop", "old"] {
+        for table in ["orders", "seen"] {
+            stream.ok(schema, table, &format!("CREATE TABLE {table} (id INT PRIMARY KEY)"));
+        }
+    }
+    let new = TableName::new("old", "o2");
+    let text = "ALTER TABLE orders RENAME old.o2";
+    assert!(stream.follow("old", "o2", text).unwrap_err().contains("asks"));
+    // Nobody can say, or what is said does not fit.
+    for answer in [None, Some(TableName::new("shop", "seen"))] {
+        stream.facts.before.insert(new.key(), answer);
+        assert!(stream.refused("old", "o2", text).contains("old.orders, shop.orders"));
+    }
+    stream.facts.before.insert(new.key(), Some(TableName::new("shop", "orders")));
+    assert_eq!(stream.ok("old", "o2", text), ["RENAME TABLE `shop`.`orders` TO `old`.`o2`"]);
+    // One answer tells the schema of every name of the statement, also of a new one.
+    stream.facts.before.insert(TableName::new("x", "s").key(), Some(TableName::new("shop", "seen")));
+    let statements = stream.ok("x", "s", "RENAME TABLE old.orders TO o3, seen TO x.s");
+    assert_eq!(statements, ["RENAME TABLE `old`.`orders` TO `shop`.`o3`"]);
+    assert_eq!(stream.rows_go_to("old", "seen"), "old.seen");
+}
+
+#[test]
+fn a_table_of_the_same_name_stays_when_one_that_is_not_ours_is_renamed() {
+    let mut stream = with_tidb(Dialect::Mysql, &["shop.*"], serde_json::json!({}));
+    stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)");
+    stream.ok("far", "away", "CREATE TABLE away (id INT PRIMARY KEY)");
+    stream.facts.before.insert(TableName::new("far", "o2").key(), Some(TableName::new("other", "orders")));
+    assert_eq!(stream.ok("far", "o2", "RENAME TABLE orders TO far.o2"), Vec::<String>::new());
+    assert_eq!(stream.rows_go_to("shop", "orders"), "shop.orders");
+}
+
+#[test]
+fn a_default_that_is_no_utf8_is_what_the_source_made_of_it() {
+    let text = "ALTER TABLE t ADD COLUMN b VARBINARY(9) DEFAULT x'00ff41'";
+    let mut stream = all();
+    stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+    assert!(stream.follow("s", "t", text).unwrap_err().contains("asks"));
+    let key = (TableName::new("s", "t").key(), "b".to_owned());
+    stream.facts.existing.insert(key.clone(), Existing::Assumed(String::new()));
+    let (statements, _, notes) = stream.steps("s", "t", text);
+    assert!(statements[0].to_lowercase().contains("00ff41") && notes.contains("no UTF-8"), "{notes}");
+    stream.ok("s", "t", "ALTER TABLE t DROP COLUMN b");
+    stream.facts.existing.insert(key, Existing::Value(vec![0, 0xef, 0xbf, 0xbd, 0x41]));
+    assert!(stream.ok("s", "t", text)[0].to_lowercase().contains("00efbfbd41"));
 }
 
 #[test]

@@ -239,6 +239,11 @@ impl<S: ChangeSource> Stream<S> {
                     let known = self.answer(|source| tidb::table_at(source, record.commit_ts, &name)).await?;
                     facts.defaults.insert(name.key(), known.flatten());
                 }
+                Plan::Ask(Ask::Before(name)) => {
+                    let known =
+                        self.answer(|source| tidb::name_before(source, record.commit_ts, &name)).await?;
+                    facts.before.insert(name.key(), known.flatten());
+                }
                 Plan::Ask(Ask::Existing { table, column }) => {
                     let known = self
                         .answer(|source| tidb::value_at(source, record.commit_ts, &table, &column))

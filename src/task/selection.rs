@@ -73,6 +73,7 @@ struct TableRule {
 pub struct Selection {
     include: Patterns,
     exclude: Patterns,
+    everything: bool,
     /// Source schema (lower case) -> target schema.
     schemas: HashMap<String, String>,
     /// By key of the source table.
@@ -98,6 +99,7 @@ impl Selection {
         let mut selection = Self {
             include: Patterns::compile(&objects.include, "/objects/include", &mut faults),
             exclude: Patterns::compile(&objects.exclude, "/objects/exclude", &mut faults),
+            everything: objects.include.iter().any(|text| text == "*.*") && objects.exclude.is_empty(),
             schemas: HashMap::new(),
             tables: HashMap::new(),
             case: spec.names,
@@ -175,6 +177,11 @@ impl Selection {
     pub fn selects(&self, name: &TableName) -> bool {
         let key = name.key();
         !is_system_schema(&key.schema) && self.include.matches(&key) && !self.exclude.matches(&key)
+    }
+
+    /// True when no table at all is left out: the task knows every one.
+    pub fn selects_all(&self) -> bool {
+        self.everything
     }
 
     /// True when a whole schema is selected (`s.*`): tables created later and the schema's own DDL are part of the task.

@@ -118,18 +118,41 @@ pub async fn table_at(source: &MysqlEndpoint, at: Tso, name: &TableName) -> Resu
     Ok(found)
 }
 
-/// What any row of the table holds in a column as of `at`, as text in zone +00:00: an ADD COLUMN gives all rows one value. None when it
+/// The name that the table of this name at `at` had right before; None when there was none, or none that the user may see.
+pub async fn name_before(source: &MysqlEndpoint, at: Tso, name: &TableName) -> Result<Option<TableName>> {
+    let source = Source::new(source.clone());
+    let mut session = source.snapshot_session(at).await?;
+    let id: Option<u64> = session
+        .first(&format!(
+            "SELECT TIDB_TABLE_ID FROM information_schema.tables WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {}",
+            literal::string(&name.schema),
+            literal::string(&name.table)
+        ))
+        .await?;
+    session.close().await;
+    let Some(id) = id else { return Ok(None) };
+    let mut session = source.snapshot_session(Tso(at.0.saturating_sub(1))).await?;
+    let before: Option<(String, String)> = session
+        .first(&format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.tables WHERE TIDB_TABLE_ID = {id}"
+        ))
+        .await?;
+    session.close().await;
+    Ok(before.map(|(schema, table)| TableName::new(schema, table)))
+}
+
+/// What any row of the table holds in a column as of `at`, as the bytes of its text in zone +00:00: an ADD COLUMN gives all rows one value. None when it
 /// is NULL, or when there are no rows.
 pub async fn value_at(
     source: &MysqlEndpoint,
     at: Tso,
     name: &TableName,
     column: &str,
-) -> Result<Option<String>> {
+) -> Result<Option<Vec<u8>>> {
     let mut session = Source::new(source.clone()).snapshot_session(at).await?;
     let (table, column) = (literal::table_name(name), literal::name(column));
-    let value: Option<Option<String>> =
-        session.first(&format!("SELECT CAST({column} AS CHAR) FROM {table} LIMIT 1")).await?;
+    let value: Option<Option<Vec<u8>>> =
+        session.first(&format!("SELECT CAST({column} AS BINARY) FROM {table} LIMIT 1")).await?;
     session.close().await;
     Ok(value.flatten())
 }

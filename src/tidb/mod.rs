@@ -8,7 +8,7 @@ pub mod classify;
 mod guard;
 mod status;
 
-pub use catalog::{Estimate, SourceCatalog, SourceSchema, table_at, value_at};
+pub use catalog::{Estimate, SourceCatalog, SourceSchema, name_before, table_at, value_at};
 pub use classify::classify;
 pub use guard::{Guards, HandOver, KeptGuards, hand_over};
 pub use status::{DrainerStatus, max_commit_ts};

@@ -6,14 +6,11 @@ use super::history::History;
 const LATE: &str = "comes after newer transactions";
 
 /// Mark of the statement, a part of the error's text, the reason.
-const STOPS: &[(&str, &str, &str)] = &[
-    (
-        "unqualified",
-        "has no schema in this statement",
-        "an old name without its schema that fits several tables",
-    ),
-    ("swap", "swap their names", "tables that swap their names in one RENAME"),
-];
+const STOPS: &[(&str, &str, &str)] = &[(
+    "unqualified",
+    "has no schema in this statement",
+    "an old name without its schema that fits several tables",
+)];
 
 pub fn of_stop(error: &str, history: &History) -> Option<&'static str> {
     if error.contains(LATE) {

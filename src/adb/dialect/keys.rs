@@ -58,7 +58,7 @@ impl Plan<'_> {
                                 match prefix {
                                     Some(length) if ty.name.is_text() => u64::from(*length) * text.width(),
                                     Some(length) => u64::from(*length),
-                                    None => mysql_limits::width(ty, text),
+                                    None => mysql_limits::width_in_key(ty, text),
                                 }
                             });
                         bytes += width;

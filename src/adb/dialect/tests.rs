@@ -197,6 +197,12 @@ fn mysql_rows_and_keys_fit_its_limits() {
         vec![key(KeyKind::Primary, "", "k")],
     );
     assert!(refusals(Dialect::Mysql, &long, &TableOptions::default())[0].contains("3,072"));
+    let full = fixture::table(
+        "t",
+        vec![column("k", "varchar(768) charset utf8mb4 not null")],
+        vec![key(KeyKind::Primary, "", "k")],
+    );
+    assert!(TargetTable::new(Dialect::Mysql, &full, dw("t"), &TableOptions::default()).is_ok());
 }
 
 #[test]

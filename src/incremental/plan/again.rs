@@ -96,7 +96,12 @@ impl Planner<'_> {
 
     /// Rows changed places between a partition and a table without one message.
     pub(super) fn exchange(&mut self, table: &TableName, name: &ObjectName, with: &ObjectName) -> Result<()> {
-        let other = self.other_table(with, name.schema.is_none(), table)?;
+        let known: Vec<TableName> = self.catalog.tables_named(&with.name).cloned().collect();
+        let other = match known.as_slice() {
+            // To copy it again does no harm should it be another one.
+            [only] if with.schema.is_none() && name.schema.is_some() => Some(only.clone()),
+            _ => self.named_beside(with, name.schema.is_none(), table)?,
+        };
         for name in [Some(table.clone()), other].into_iter().flatten() {
             if self.selected(&name)?.is_some() && self.allowed(DdlKind::Other, &name)? {
                 self.copy_again(&name, "EXCHANGE PARTITION moved rows that no message carries")?;

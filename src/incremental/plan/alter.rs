@@ -17,19 +17,16 @@ impl Planner<'_> {
             AlterClause::Rename { to } => Some(to),
             _ => None,
         });
-        let full = match rename {
+        let (full, to) = match rename {
             Some(to) => {
-                let asked = to.or_schema(self.event.schema);
-                match self.other_table(name, to.schema.is_none(), &asked)? {
-                    Some(found) => found,
+                let pair = [(name.clone(), to.clone())];
+                match self.qualified(&pair)?.and_then(|mut pairs| pairs.pop()) {
+                    Some((old, new)) => (old, Some(new)),
                     None => return Ok(()),
                 }
             }
-            None => self.named(name),
+            None => (self.named(name), None),
         };
-        if self.ask.is_some() {
-            return Ok(());
-        }
         if let Some(entry) = self.tracked_entry(&full)? {
             self.alter_entry(entry, clauses)?;
         }
@@ -39,15 +36,8 @@ impl Planner<'_> {
             }
         }
         self.told_apart(&full)?;
-        match rename {
-            Some(to) => {
-                let qualified = ObjectName { schema: Some(full.schema.clone()), name: full.table.clone() };
-                let to = ObjectName {
-                    schema: Some(to.or_schema(self.event.schema).schema),
-                    name: to.name.clone(),
-                };
-                self.rename(&qualified, &to)
-            }
+        match to {
+            Some(to) => self.rename(&full, &to),
             None => Ok(()),
         }
     }
@@ -143,11 +133,15 @@ impl Planner<'_> {
             {
                 return Ok(());
             }
+            if !self.settle_bytes(&mut entry.table, clause, &name_after) {
+                return Ok(());
+            }
             let Some(existing) = self.existing_rows(clause, &name_after) else { return Ok(()) };
             let context = AlterContext {
                 partition_condition: condition.as_deref(),
                 existing_rows: match &existing {
-                    Existing::Value(text) | Existing::Assumed(text) => Some(text),
+                    Existing::Value(text) => std::str::from_utf8(text).ok(),
+                    Existing::Assumed(text) => Some(text),
                     Existing::Nothing => None,
                 },
                 ..AlterContext::default()

@@ -11,8 +11,8 @@ use crate::sql::ddl::ast::AlterClause;
 /// What the rows that were there hold in a new column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Existing {
-    /// As text, in zone +00:00.
-    Value(String),
+    /// The bytes of its text, in zone +00:00.
+    Value(Vec<u8>),
     /// NULL, or there were no rows.
     Nothing,
     /// The source cannot say; this is the time of the commit.
@@ -62,6 +62,41 @@ impl Planner<'_> {
         true
     }
 
+    /// TiDB spoils a default of bytes that are no UTF-8 (x'ff' becomes x'efbfbd'), for the rows that are there and for new ones: what
+    /// they hold is the default. False when the source must be asked first.
+    pub(super) fn settle_bytes(
+        &mut self,
+        table: &mut Table,
+        clause: &AlterClause,
+        asked: &TableName,
+    ) -> bool {
+        let AlterClause::AddColumn { column: added, .. } = clause else { return true };
+        let Some(column) =
+            table.columns.iter_mut().find(|column| column.name.eq_ignore_ascii_case(&added.name))
+        else {
+            return true;
+        };
+        match &column.default {
+            Some(ColumnDefault::Bits(bytes))
+                if column.ty.name.is_binary() && std::str::from_utf8(bytes).is_err() => {}
+            _ => return true,
+        }
+        match self.facts.existing.get(&(asked.key(), column.name.to_lowercase())) {
+            Some(Existing::Value(bytes)) => column.default = Some(ColumnDefault::Bits(bytes.clone())),
+            Some(Existing::Nothing) => {}
+            Some(Existing::Assumed(_)) => self.steps.notes.push(format!(
+                "existing rows get the default of `{}` as the statement has it: TiDB may have spoiled it, for it is no UTF-8, and the source cannot be asked; \
+                 copy the table again if it matters",
+                column.name
+            )),
+            None => {
+                self.ask = Some(Ask::Existing { table: asked.clone(), column: column.name.clone() });
+                return false;
+            }
+        }
+        true
+    }
+
     /// What existing rows hold in a column that `clause` adds with a default that was computed; None when the source must be asked first.
     pub(super) fn existing_rows(&mut self, clause: &AlterClause, asked: &TableName) -> Option<Existing> {
         let AlterClause::AddColumn { column, .. } = clause else { return Some(Existing::Nothing) };
@@ -81,7 +116,7 @@ impl Planner<'_> {
                     "existing rows get the time of this DDL's commit in `{}`: the source, whose own time may be a little earlier, cannot be asked",
                     column.name
                 ));
-                Some(Existing::Value(time.clone()))
+                Some(Existing::Assumed(time.clone()))
             }
             Some(known) => Some(known.clone()),
             None => {

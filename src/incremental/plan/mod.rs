@@ -56,6 +56,8 @@ pub enum Ask {
     Defaults(TableName),
     /// What any row of the table holds in the column, if it can be had.
     Existing { table: TableName, column: String },
+    /// The name that a table of this name had right before the DDL, if it can be had.
+    Before(TableName),
 }
 
 /// What the source has answered, by folded names.
@@ -65,6 +67,8 @@ pub struct Facts {
     /// None: nobody can say.
     pub defaults: HashMap<TableName, Option<Table>>,
     pub existing: HashMap<(TableName, String), Existing>,
+    /// None: nobody can say.
+    pub before: HashMap<TableName, Option<TableName>>,
 }
 
 #[derive(Debug, Default)]
@@ -165,7 +169,7 @@ impl Planner<'_> {
                     self.ask = Some(Ask::Definition(name));
                     return Ok(());
                 }
-                let Some(found) = self.other_table(source, unqualified_new, &name)? else { return Ok(()) };
+                let Some(found) = self.named_beside(source, unqualified_new, &name)? else { return Ok(()) };
                 let table = match self.facts.tables.get(&name.key()) {
                     Some(table) => table.clone(),
                     None => match self.catalog.table(&found) {

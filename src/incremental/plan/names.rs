@@ -1,6 +1,8 @@
 //! Which table a statement means: unqualified names, names of events, aliases, tables that are asked for.
 
-use super::{Planner, refuse};
+use std::collections::BTreeSet;
+
+use super::{Ask, Planner, refuse};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::incremental::catalog::{Entry, TableEntry};
 use crate::model::TableName;
@@ -52,54 +54,106 @@ impl Planner<'_> {
         }
     }
 
-    /// A table named beside the event's own (LIKE source, old name of a rename). Unqualified means the session's schema,
-    /// which is the event's where the new name is unqualified too; else the only candidate, else nobody knows.
-    pub(super) fn other_table(
+    /// The source of a CREATE TABLE LIKE, the other table of an EXCHANGE PARTITION. Unqualified means the session's schema, which is the event's where the new name is
+    /// unqualified too; else the source has told, or the only candidate.
+    pub(super) fn named_beside(
         &mut self,
         name: &ObjectName,
         session_is_event: bool,
         asked: &TableName,
     ) -> Result<Option<TableName>> {
-        if name.schema.is_some() || session_is_event {
-            return Ok(Some(name.or_schema(self.event.schema)));
-        }
-        if self.facts.tables.contains_key(&asked.key()) {
+        if name.schema.is_some() || session_is_event || self.facts.tables.contains_key(&asked.key()) {
             return Ok(Some(name.or_schema(self.event.schema)));
         }
         let candidates: Vec<TableName> = self.catalog.tables_named(&name.name).cloned().collect();
         match candidates.as_slice() {
-            // The statement is of a schema that we have never heard of: so may the table be, and ours must not go for it.
-            [only]
-                if self.touches_selection(only)
-                    && !self.touches_selection(asked)
-                    && self.catalog.schema(&asked.schema).is_none()
-                    && self.catalog.tables_of(&asked.schema).next().is_none() =>
-            {
-                Err(refuse(
-                    format!(
-                        "`{}` has no schema in this statement: is it {only}, or a table of another schema?",
-                        name.name
-                    ),
-                    "skip this DDL if it is another table; else rename the table with its schema",
-                ))
-            }
-            [only] => Ok(Some(only.clone())),
             [] => Ok(Some(name.or_schema(self.event.schema))),
-            // Whichever it is, it is not the task's.
             several
                 if !self.touches_selection(asked)
                     && !several.iter().any(|name| self.touches_selection(name)) =>
             {
                 Ok(None)
             }
-            several => Err(refuse(
-                format!(
-                    "`{}` has no schema in this statement, and the tables {} fit",
-                    name.name,
-                    several.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ")
-                ),
-                "give the task a tidb connection in source.tidb, so that the source can be asked, and resume",
-            )),
+            [only] if self.catalog.selection().selects_all() => Ok(Some(only.clone())),
+            several => Err(unclear(&name.name, several)),
         }
     }
+
+    /// The pairs of a RENAME with every schema said. An unqualified name is of the session's schema: the event's, where the last
+    /// new name is unqualified; else the source is asked which name the table had before, or one reading is left.
+    /// None: the statement is not the task's, or the source must be asked first.
+    pub(super) fn qualified(
+        &mut self,
+        pairs: &[(ObjectName, ObjectName)],
+    ) -> Result<Option<Vec<(TableName, TableName)>>> {
+        let of = |schema: &str| {
+            pairs.iter().map(|(old, new)| (old.or_schema(schema), new.or_schema(schema))).collect()
+        };
+        let open: Vec<&ObjectName> =
+            pairs.iter().flat_map(|(old, new)| [old, new]).filter(|name| name.schema.is_none()).collect();
+        if open.is_empty() || pairs.last().is_some_and(|(_, new)| new.schema.is_none()) {
+            return Ok(Some(of(self.event.schema)));
+        }
+        let candidates: Vec<TableName> = open
+            .iter()
+            .flat_map(|name| self.catalog.tables_named(&name.name))
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        let new_is_ours = pairs.iter().any(|(_, new)| match new.schema {
+            Some(_) => self.catalog.selection().selects(&new.or_schema(self.event.schema)),
+            None => true,
+        });
+        let old_may_be_ours = candidates.iter().any(|name| self.catalog.selection().selects(name));
+        match candidates.as_slice() {
+            _ if !new_is_ours && !old_may_be_ours => return Ok(None),
+            [] if pairs.len() == 1 => return Ok(Some(of(self.event.schema))),
+            [only] if pairs.len() == 1 && self.catalog.selection().selects_all() => {
+                return Ok(Some(of(&only.schema)));
+            }
+            _ => {}
+        }
+        // Its new name tells which table it was, unless the statement moved it twice.
+        let asked = pairs.iter().enumerate().find_map(|(at, (old, new))| {
+            let moved_again = |(other_old, other_new): &(ObjectName, ObjectName)| {
+                [&other_old.name, &other_new.name]
+                    .iter()
+                    .any(|name| name.eq_ignore_ascii_case(&old.name) || name.eq_ignore_ascii_case(&new.name))
+            };
+            let others = pairs.iter().enumerate().filter(|(other, _)| *other != at);
+            let plain = old.schema.is_none()
+                && new.schema.is_some()
+                && !others.map(|(_, pair)| pair).any(moved_again);
+            plain.then(|| (old, new.or_schema(self.event.schema)))
+        });
+        if let Some((old, new)) = asked.filter(|_| self.catalog.spec().source.tidb.is_some()) {
+            match self.facts.before.get(&new.key()) {
+                None => {
+                    self.ask = Some(Ask::Before(new));
+                    return Ok(None);
+                }
+                Some(Some(before))
+                    if before.table.eq_ignore_ascii_case(&old.name) && before.key() != new.key() =>
+                {
+                    return Ok(Some(of(&before.schema)));
+                }
+                Some(_) => {}
+            }
+        }
+        let name = open.first().map(|name| name.name.as_str()).unwrap_or_default();
+        Err(unclear(name, &candidates))
+    }
+}
+
+fn unclear(name: &str, candidates: &[TableName]) -> Error {
+    let known = candidates.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { String::new() } else { format!("{known}, or ") };
+    refuse(
+        format!(
+            "`{name}` has no schema in this statement: is it {known}a table of another schema? Neither the stream nor the source says"
+        ),
+        "give the task a tidb connection in source.tidb that may see all schemas, so that the source can be asked, and resume; \
+         or skip this DDL if it is no table of the task, else make a new task that copies the table again",
+    )
 }

@@ -38,25 +38,22 @@ fn moved(pairs: &[(TableName, TableName)]) -> (Vec<Moved>, usize) {
 impl Planner<'_> {
     /// The pairs of one statement, each seeing those before it.
     pub(super) fn rename_tables(&mut self, pairs: &[(ObjectName, ObjectName)]) -> Result<()> {
-        let schema = self.event.schema;
-        let keys: Vec<_> = pairs
-            .iter()
-            .map(|(old, new)| (old.or_schema(schema).key(), new.or_schema(schema).key()))
-            .collect();
+        let Some(pairs) = self.qualified(pairs)? else { return Ok(()) };
+        let keys: Vec<_> = pairs.iter().map(|(old, new)| (old.key(), new.key())).collect();
         self.transient = keys
             .iter()
             .enumerate()
             .filter(|(at, (_, new))| keys.iter().skip(at + 1).any(|(old, _)| old == new))
             .map(|(_, (_, new))| new.clone())
             .collect();
-        for (old, new) in pairs {
+        for (old, new) in &pairs {
             self.rename(old, new)?;
             if self.ask.is_some() {
                 return Ok(());
             }
         }
         if pairs.len() > 1 {
-            self.stale_names(pairs, &keys)?;
+            self.stale_names(&pairs, &keys)?;
         }
         Ok(())
     }
@@ -67,11 +64,10 @@ impl Planner<'_> {
             || self.transient.contains(&name.key())
     }
 
-    pub(super) fn rename(&mut self, old: &ObjectName, new: &ObjectName) -> Result<()> {
-        let new_name = new.or_schema(self.event.schema);
-        let Some(old_name) = self.other_table(old, new.schema.is_none(), &new_name)? else { return Ok(()) };
-        let Some(mut entry) = self.catalog.table(&old_name).cloned() else {
-            return self.rename_unknown(&old_name, &new_name);
+    pub(super) fn rename(&mut self, old_name: &TableName, new_name: &TableName) -> Result<()> {
+        let new_name = new_name.clone();
+        let Some(mut entry) = self.catalog.table(old_name).cloned() else {
+            return self.rename_unknown(old_name, &new_name);
         };
         if self.catalog.selection().selects(&new_name)
             && !self.transient.contains(&new_name.key())
@@ -79,7 +75,7 @@ impl Planner<'_> {
         {
             self.shadow(&new_name)?;
         }
-        let was = self.has_place(&old_name) && !entry.ignored;
+        let was = self.has_place(old_name) && !entry.ignored;
         let becomes = self.has_place(&new_name);
         // As it is called, not as this statement spells it.
         let old_name = std::mem::replace(&mut entry.table.name, new_name.clone());
@@ -194,7 +190,7 @@ impl Planner<'_> {
     /// passed over until Drainer has learned the names.
     fn stale_names(
         &mut self,
-        pairs: &[(ObjectName, ObjectName)],
+        pairs: &[(TableName, TableName)],
         keys: &[(TableName, TableName)],
     ) -> Result<()> {
         let (tables, last) = moved(keys);
@@ -214,7 +210,7 @@ impl Planner<'_> {
             });
             if rivals.count() == 0 || self.catalog.selection().shadow_of(&table.after).is_some() {
                 if *name != table.after && !matches!(self.catalog.entry(name), Some(Entry::Table(_))) {
-                    let of = self.spelled(pairs, &table.after);
+                    let of = spelled(pairs, &table.after);
                     self.change_entry(name.clone(), Entry::Alias { of });
                 }
                 continue;
@@ -246,13 +242,9 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
 
-    /// The name as the statement spells it.
-    fn spelled(&self, pairs: &[(ObjectName, ObjectName)], key: &TableName) -> TableName {
-        pairs
-            .iter()
-            .map(|(_, new)| new.or_schema(self.event.schema))
-            .find(|name| name.key() == *key)
-            .unwrap_or_else(|| key.clone())
-    }
+/// The name as the statement spells it.
+fn spelled(pairs: &[(TableName, TableName)], key: &TableName) -> TableName {
+    pairs.iter().map(|(_, new)| new).find(|name| name.key() == *key).unwrap_or(key).clone()
 }
