@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::fault::{Fault, child};
 use super::selection::Selection;
-use super::spec::{DdlPolicy, OnlineDdlMode, Spec, StartAt, TableSpec, TablesWithoutKey};
+use super::spec::{DdlPolicy, OnlineDdlMode, Spec, StartAt, TableDdl, TableSpec, TablesWithoutKey};
 use crate::model::Zone;
 use crate::sql::filter::Condition;
 
@@ -109,8 +109,41 @@ fn check_start_at(spec: &Spec, faults: &mut Vec<Fault>) {
     }
 }
 
+const COPIES_COLUMNS: &str = "rebuild is for add_column, drop_column, rename_column and modify_column; apply copies a table again where it must";
+const COPIES_NEED_SOURCE: &str = "copies tables from a tidb connection: name one in source.tidb";
+
+/// Policies that copy tables again, of one table.
+fn check_table_copies(pointer: &str, ddl: &TableDdl, has_source: bool, faults: &mut Vec<Fault>) {
+    let columns = [
+        ("add_column", ddl.add_column),
+        ("drop_column", ddl.drop_column),
+        ("rename_column", ddl.rename_column),
+        ("modify_column", ddl.modify_column),
+    ];
+    let others = [
+        ("create_table", ddl.create_table),
+        ("drop_table", ddl.drop_table),
+        ("truncate_table", ddl.truncate_table),
+        ("rename_table", ddl.rename_table),
+        ("partition", ddl.partition),
+        ("view", ddl.view),
+        ("other", ddl.other),
+    ];
+    let is_rebuild = |policy: Option<DdlPolicy>| policy == Some(DdlPolicy::Rebuild);
+    for (name, _) in others.into_iter().filter(|(_, policy)| is_rebuild(*policy)) {
+        faults.push(Fault::new(child(pointer, name), "invalid", COPIES_COLUMNS));
+    }
+    for (name, _) in columns.into_iter().filter(|(_, policy)| !has_source && is_rebuild(*policy)) {
+        faults.push(Fault::new(child(pointer, name), "invalid", COPIES_NEED_SOURCE));
+    }
+}
+
 /// Policies that copy tables again.
 fn check_copies(spec: &Spec, faults: &mut Vec<Fault>) {
+    for (table, rule) in &spec.objects.tables {
+        let pointer = child(&child("/objects/tables", table), "ddl");
+        check_table_copies(&pointer, &rule.ddl, spec.source.tidb.is_some(), faults);
+    }
     let ddl = &spec.ddl;
     let columns = [
         ("add_column", ddl.add_column),
@@ -129,19 +162,17 @@ fn check_copies(spec: &Spec, faults: &mut Vec<Fault>) {
         ("view", ddl.view),
         ("other", ddl.other),
     ];
-    let needs_source = "copies tables from a tidb connection: name one in source.tidb";
     for (name, _) in others.into_iter().filter(|(_, policy)| *policy == DdlPolicy::Rebuild) {
-        let detail = "rebuild is for add_column, drop_column, rename_column and modify_column; apply copies a table again where it must";
-        faults.push(Fault::new(child("/ddl", name), "invalid", detail));
+        faults.push(Fault::new(child("/ddl", name), "invalid", COPIES_COLUMNS));
     }
     if spec.source.tidb.is_some() {
         return;
     }
     for (name, _) in columns.into_iter().filter(|(_, policy)| *policy == DdlPolicy::Rebuild) {
-        faults.push(Fault::new(child("/ddl", name), "invalid", needs_source));
+        faults.push(Fault::new(child("/ddl", name), "invalid", COPIES_NEED_SOURCE));
     }
     if spec.online_ddl.mode == OnlineDdlMode::Ignore {
-        faults.push(Fault::new("/online_ddl/mode", "invalid", needs_source));
+        faults.push(Fault::new("/online_ddl/mode", "invalid", COPIES_NEED_SOURCE));
     }
 }
 
@@ -327,6 +358,11 @@ mod tests {
         assert_eq!(
             faults(|body| body["ddl"] = json!({"drop_table": "rebuild"})),
             [("/ddl/drop_table".to_owned(), "invalid")]
+        );
+        assert_eq!(
+            faults(|body| body["objects"]["tables"] =
+                json!({"shop.t": {"ddl": {"view": "rebuild", "add_column": "rebuild"}}})),
+            [("/objects/tables/shop.t/ddl/view".to_owned(), "invalid")]
         );
         let alone = |body: &mut Value| {
             body["phases"] = json!({"schema": false, "full": false});

@@ -122,7 +122,8 @@ impl Planner<'_> {
             // Seen ahead of its place in the stream.
             return Ok(());
         }
-        if !self.has_place(new_name) {
+        // A name in between is nothing to ask the source for: the pair that moves it on says where the table lands.
+        if !self.has_place(new_name) || self.transient.contains(&new_name.key()) {
             return Ok(());
         }
         // It comes into the selection, or was made where no message told: the source knows what it is.
