@@ -21,7 +21,7 @@ test: deps
 	cargo clippy --workspace --all-targets -- -D warnings
 	tests/stack/stack.sh build
 	cargo test --workspace --no-run
-	deploy/with-stack.sh cargo test --workspace -- --show-output 2>&1 | tee target/test.log
+	TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --workspace -- --show-output 2>&1 | tee target/test.log
 	@if grep -nE '^SKIPPED|; [1-9][0-9]* ignored;' target/test.log; then echo "make test: these were not run"; exit 1; fi
 	@echo "make test: everything passed, nothing was skipped"
 

@@ -697,3 +697,43 @@ fn ddl_is_off_for_merged_tables_but_others_may_join() {
         assert!(stream.follow("s", "a", text).is_err(), "{text}");
     }
 }
+
+/// Rows of a table may come under every name that leads to it: a resync must know when another table takes one.
+#[test]
+fn the_names_of_a_table_are_those_that_lead_to_it() {
+    let mut it = Follower::new(&["a.*"], serde_json::json!({}));
+    it.follow("a", "log", "CREATE TABLE log (id INT PRIMARY KEY)").unwrap();
+    it.follow("a", "log_1", "RENAME TABLE log TO log_1").unwrap();
+    let of = TableName::new("a", "log_1");
+    assert!(it.catalog.names_of(&of).contains(&TableName::new("a", "log")));
+    it.follow("a", "log", "CREATE TABLE log (id INT PRIMARY KEY)").unwrap();
+    assert!(!it.catalog.names_of(&of).contains(&TableName::new("a", "log")));
+}
+
+#[test]
+fn names_between_of_a_rename_in_a_schema_that_is_not_ours_concern_nobody() {
+    let mut it =
+        Follower::new(&["a.*"], serde_json::json!({"source": {"tidb": "s", "kafka": "k", "topic": "x"}}));
+    it.follow("a", "t", "CREATE TABLE t (id INT PRIMARY KEY)").unwrap();
+    it.follow("b", "t", "CREATE TABLE b.t (id INT PRIMARY KEY)").unwrap();
+    it.follow("b", "u", "CREATE TABLE b.u (id INT PRIMARY KEY)").unwrap();
+    let (statements, again, _) = it.steps("b", "u", "RENAME TABLE b.t TO b.w, b.u TO b.t, b.w TO b.u");
+    assert!(statements.is_empty() && again.is_empty(), "{statements:?} {again:?}");
+}
+
+/// A merged table that is to be copied again is renamed at the source: the table of the others stays on the target.
+#[test]
+fn a_shared_table_is_not_dropped_when_one_that_is_copied_again_is_renamed() {
+    use tidegate::task::standing::Standing;
+    let mut it = Follower::new(
+        &["a.*", "b.*"],
+        serde_json::json!({"objects": {"include": ["a.*", "b.*"], "schemas": {"a": {"target": "m"}, "b": {"target": "m"}}},
+            "merge": {"column": "__source", "value": "{schema}.{table}"}}),
+    );
+    it.follow("a", "t", "CREATE TABLE a.t (id INT PRIMARY KEY)").unwrap();
+    it.follow("b", "t", "CREATE TABLE b.t (id INT PRIMARY KEY)").unwrap();
+    let change = it.catalog.stand(&TableName::new("a", "t"), Standing::resync("asked")).unwrap();
+    it.catalog.apply(&change);
+    let (statements, _, _) = it.steps("a", "t2", "RENAME TABLE a.t TO a.t2");
+    assert!(!statements.iter().any(|statement| statement.contains("DROP")), "{statements:?}");
+}

@@ -69,7 +69,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 async fn run(test: &'static str, stack: Stack) {
-    let runs = setting("TIDEGATE_RUNS", 0);
+    let runs = setting("TIDEGATE_RUNS", 20);
     let first = support::workload::seed(test);
     let server = Server::start().await;
     server.api.connect(&stack).await;
