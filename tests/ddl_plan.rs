@@ -737,3 +737,14 @@ fn a_shared_table_is_not_dropped_when_one_that_is_copied_again_is_renamed() {
     let (statements, _, _) = it.steps("a", "t2", "RENAME TABLE a.t TO a.t2");
     assert!(!statements.iter().any(|statement| statement.contains("DROP")), "{statements:?}");
 }
+
+/// A task that has read the stream from its first message has seen every table made: the only one of the name is meant.
+#[test]
+fn a_stream_read_from_its_first_message_knows_every_table() {
+    let mut it = Follower::new(&["a*.*"], serde_json::json!({"start_at": "earliest"}));
+    it.follow("a_ren", "r1c", "CREATE TABLE r1c (id INT PRIMARY KEY)").unwrap();
+    let statements = it.follow("a_ren2", "r1d", "ALTER TABLE `r1c` RENAME AS `a_ren2`.`r1d`").unwrap();
+    assert_eq!(statements.last().unwrap(), "RENAME TABLE `a_ren`.`r1c` TO `a_ren2`.`r1d`");
+    it.follow("a_other", "r1d", "CREATE TABLE r1d (id INT PRIMARY KEY)").unwrap();
+    assert!(it.follow("a_x", "r", "ALTER TABLE r1d RENAME a_x.r").is_err());
+}

@@ -7,6 +7,7 @@ use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::incremental::catalog::{Entry, TableEntry};
 use crate::model::TableName;
 use crate::sql::ddl::ast::ObjectName;
+use crate::task::spec::StartAt;
 
 impl Planner<'_> {
     /// A created table: the event says where it is.
@@ -74,9 +75,20 @@ impl Planner<'_> {
             {
                 Ok(None)
             }
-            [only] if self.catalog.selection().selects_all() => Ok(Some(only.clone())),
+            [only] if self.knows_all() => Ok(Some(only.clone())),
             several => Err(unclear(&name.name, several)),
         }
+    }
+
+    /// No table is out of sight: the task has all of them, or it reads the stream from its first message and has seen each one made.
+    fn knows_all(&self) -> bool {
+        let spec = self.catalog.spec();
+        let from_the_first = match &spec.start_at {
+            Some(StartAt::Earliest) => true,
+            Some(StartAt::Offset(offset)) => offset == "0",
+            _ => false,
+        };
+        self.catalog.selection().selects_all() || (from_the_first && !spec.phases.full)
     }
 
     /// The pairs of a RENAME with every schema said. An unqualified name is of the session's schema: the event's, where the last
@@ -107,11 +119,18 @@ impl Planner<'_> {
         });
         let old_may_be_ours = candidates.iter().any(|name| self.catalog.selection().selects(name));
         match candidates.as_slice() {
-            _ if !new_is_ours && !old_may_be_ours => return Ok(None),
-            [] if pairs.len() == 1 => return Ok(Some(of(self.event.schema))),
-            [only] if pairs.len() == 1 && self.catalog.selection().selects_all() => {
+            [] if pairs.len() == 1 && (new_is_ours || old_may_be_ours) => {
+                return Ok(Some(of(self.event.schema)));
+            }
+            [only]
+                if pairs.len() == 1
+                    && self.knows_all()
+                    && (self.catalog.selection().selects_all()
+                        || self.catalog.spec().source.tidb.is_none()) =>
+            {
                 return Ok(Some(of(&only.schema)));
             }
+            _ if !new_is_ours && !old_may_be_ours => return Ok(None),
             _ => {}
         }
         // Its new name tells which table it was, unless the statement moved it twice.
@@ -140,6 +159,9 @@ impl Planner<'_> {
                 }
                 Some(_) => {}
             }
+        }
+        if let ([only], 1, true) = (candidates.as_slice(), pairs.len(), self.knows_all()) {
+            return Ok(Some(of(&only.schema)));
         }
         let name = open.first().map(|name| name.name.as_str()).unwrap_or_default();
         Err(unclear(name, &candidates))
