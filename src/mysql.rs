@@ -62,7 +62,7 @@ impl Session {
             .ip_or_hostname(to.host.clone())
             .tcp_port(to.port)
             .user(Some(to.user.clone()))
-            .pass(to.password.as_ref().map(|password| password.expose_secret().to_owned()))
+            .pass(to.password.get().map(|password| password.expose_secret().to_owned()))
             .prefer_socket(false)
             .tcp_keepalive(Some(Duration::from_secs(30)))
             .tcp_nodelay(true)

@@ -10,6 +10,8 @@ mod connections;
 mod http;
 #[path = "api/lists.rs"]
 mod lists;
+#[path = "api/live.rs"]
+mod live;
 #[path = "api/progress.rs"]
 mod progress;
 #[path = "api/restart.rs"]

@@ -84,6 +84,25 @@ async fn the_page_on_rules_for_tables_works() {
     sql::drop_schemas(&stack, &["parts", "parts_copy"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_on_what_changes_while_a_task_runs_works() {
+    let Some(stack) = Stack::utc("the_page_on_what_changes_while_a_task_runs_works") else { return };
+    sql::drop_schemas(&stack, &["live", "live_copy"]).await;
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    sql::run(&mut source, &["CREATE DATABASE live"]).await;
+    for table in ["orders", "items", "archive"] {
+        let create = format!("CREATE TABLE live.{table} (id INT PRIMARY KEY, note TEXT)");
+        let insert = format!("INSERT INTO live.{table} VALUES (1, 'a'), (2, 'b')");
+        sql::run(&mut source, &[&create, &insert]).await;
+    }
+    let server = Server::start().await;
+    let connections = blocks("README.md").swap_remove(0);
+    walk(&stack, &server, &[&[connections][..], &blocks("docs/live.md")].concat()).await;
+    let archive: Vec<(i32, String)> = target.query("SELECT id, note FROM live_copy.archive").await.unwrap();
+    assert_eq!(archive, [(2, "b".to_owned())]);
+    sql::drop_schemas(&stack, &["live", "live_copy"]).await;
+}
+
 fn blocks(page: &str) -> Vec<String> {
     shell_blocks(&std::fs::read_to_string(root().join(page)).unwrap())
 }

@@ -2,6 +2,7 @@
 
 pub mod dialect;
 pub mod encode;
+pub mod throttle;
 pub mod writer;
 
 use crate::error::{Endpoint, ErrorKind, Result};

@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use rand::Rng;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
+use crate::adb::throttle::{Gate, Traffic};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Dialect, Epoch, MysqlEndpoint, TaskId};
 use crate::mysql::{Done, Session};
@@ -31,6 +32,8 @@ pub trait Job: Send + Sync {
     fn relaxed(&self) -> bool;
     /// The table, for errors.
     fn object(&self) -> String;
+    /// Rows that it writes or deletes.
+    fn rows(&self) -> u64;
 }
 
 /// Connections to the target of one run of a task.
@@ -42,6 +45,7 @@ pub struct Writer {
     task: TaskId,
     epoch: Epoch,
     sessions: Use,
+    gate: Gate,
     lanes: Vec<Lane>,
 }
 
@@ -63,7 +67,24 @@ impl Writer {
         connections: u32,
     ) -> Self {
         let lanes = (0..connections.max(1)).map(|_| Lane::default()).collect();
-        Self { target, dialect, store, task, epoch, sessions, lanes }
+        Self { target, dialect, store, task, epoch, sessions, gate: Gate::default(), lanes }
+    }
+
+    /// The same, and every statement of [`Writer::run`] passes this gate first.
+    pub fn through(self, gate: Gate) -> Self {
+        Self { gate, ..self }
+    }
+
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    /// Works with this many connections from now on.
+    pub async fn set_connections(&mut self, connections: u32) {
+        let wanted = connections.max(1) as usize;
+        let surplus = self.lanes.split_off(wanted.min(self.lanes.len()));
+        self.lanes.resize_with(wanted, Lane::default);
+        self.say_goodbye(surplus).await;
     }
 
     pub fn connections(&self) -> usize {
@@ -76,7 +97,8 @@ impl Writer {
         let needed = self.lanes.len().min(jobs.len());
         self.open(needed).await?;
         let queue = Mutex::new(Queue { jobs: jobs.into_iter(), failed: None });
-        join_all(self.lanes.iter_mut().take(needed).map(|lane| lane.work(&queue))).await;
+        let gate = &self.gate;
+        join_all(self.lanes.iter_mut().take(needed).map(|lane| lane.work(&queue, gate))).await;
         match queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).failed {
             None => Ok(()),
             Some(error) => Err(error),
@@ -110,15 +132,22 @@ impl Writer {
     }
 
     /// Says goodbye on every connection.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        let lanes = std::mem::take(&mut self.lanes);
+        self.say_goodbye(lanes).await;
+    }
+
+    async fn say_goodbye(&self, lanes: Vec<Lane>) {
         let mut gone = Vec::new();
-        for session in self.lanes.into_iter().filter_map(|lane| lane.session) {
+        for session in lanes.into_iter().filter_map(|lane| lane.session) {
             if !session.is_broken() {
                 gone.push(session.id());
                 session.close().await;
             }
         }
-        if let Err(error) = self.store.sessions_gone(&self.task, self.epoch, &gone).await {
+        if !gone.is_empty()
+            && let Err(error) = self.store.sessions_gone(&self.task, self.epoch, &gone).await
+        {
             tracing::debug!(task.id = %self.task, %error, "closed sessions stay on record until the next run");
         }
     }
@@ -130,7 +159,7 @@ struct Queue<J> {
 }
 
 impl Lane {
-    async fn work<J: Job>(&mut self, queue: &Mutex<Queue<J>>) {
+    async fn work<J: Job>(&mut self, queue: &Mutex<Queue<J>>, gate: &Gate) {
         loop {
             let job = {
                 let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -142,7 +171,7 @@ impl Lane {
                     None => return,
                 }
             };
-            if let Err(error) = self.statement(&job).await {
+            if let Err(error) = self.statement(&job, gate).await {
                 let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 queue.failed.get_or_insert(error.object(job.object()));
                 return;
@@ -150,9 +179,10 @@ impl Lane {
         }
     }
 
-    async fn statement<J: Job>(&mut self, job: &J) -> Result<()> {
+    async fn statement<J: Job>(&mut self, job: &J, gate: &Gate) -> Result<()> {
         self.sql.clear();
         job.build(&mut self.sql)?;
+        let _permit = gate.pass(Traffic::Incremental, job.rows(), self.sql.len() as u64).await?;
         let session = self
             .session
             .as_mut()

@@ -19,7 +19,7 @@ use crate::precheck::{CatalogTable, CatalogTopic, CheckOutcome, TestStep};
 use crate::service::Service;
 use crate::service::connections::Catalog;
 use crate::store::connections::ConnectionRow;
-use crate::task::change::merge_patch;
+use crate::task::change::{Effect, merge_patch};
 use crate::task::connection::{
     ConnectionInput, ConnectionSettings, KafkaKind, MysqlKind, SaslMechanism, TlsSettings,
 };
@@ -51,6 +51,7 @@ pub struct MysqlConnection {
     pub version: i64,
     /// Names of the tasks that use it.
     pub used_by: Vec<String>,
+    pub use_count: u64,
     #[schema(format = DateTime)]
     pub created_at: String,
     #[schema(format = DateTime)]
@@ -74,6 +75,7 @@ pub struct KafkaConnection {
     pub version: i64,
     /// Names of the tasks that use it.
     pub used_by: Vec<String>,
+    pub use_count: u64,
     #[schema(format = DateTime)]
     pub created_at: String,
     #[schema(format = DateTime)]
@@ -102,6 +104,7 @@ impl Connection {
                 password,
                 tls: settings.tls,
                 version: row.version,
+                use_count: used_by.len() as u64,
                 used_by,
                 created_at,
                 updated_at,
@@ -117,6 +120,7 @@ impl Connection {
                 }),
                 tls: settings.tls,
                 version: row.version,
+                use_count: used_by.len() as u64,
                 used_by,
                 created_at,
                 updated_at,
@@ -126,7 +130,7 @@ impl Connection {
 }
 
 /// What reads carry beside what can be written: taken back without a word.
-const READ_ONLY: [&str; 4] = ["version", "used_by", "created_at", "updated_at"];
+const READ_ONLY: [&str; 6] = ["version", "used_by", "use_count", "created_at", "updated_at", "effects"];
 
 /// Takes read-only fields out; a name must be the path's.
 fn writable(mut body: Value, name: &str) -> Result<Value, Problem> {
@@ -201,6 +205,15 @@ async fn get_connection(
     Ok((etag(row.version), Json(view(&service, row).await?)).into_response())
 }
 
+/// A connection after a change.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConnectionAnswer {
+    #[serde(flatten)]
+    pub connection: Connection,
+    /// What the change does to the tasks that use it; empty when nothing changed.
+    pub effects: Vec<Effect>,
+}
+
 async fn keep(
     service: &Service,
     name: &str,
@@ -208,17 +221,18 @@ async fn keep(
     headers: &HeaderMap,
     mut params: Params,
 ) -> Result<Response, Problem> {
-    let verify = params.flag("verify", true);
+    let (verify, dry_run) = (params.flag("verify", true), params.flag("dry_run", false));
     params.finish()?;
     if !regex_name(name) {
         let error = ProblemError::parameter("name", "invalid", "must match ^[a-z0-9-]{1,63}$");
         return Err(Problem::faults(ProblemCode::InvalidParameter, vec![error]));
     }
     let input = input(writable(body, name)?)?;
-    let kept = service.put_connection(name, input, if_match(headers)?, verify).await?;
-    let status = if kept.created { StatusCode::CREATED } else { StatusCode::OK };
+    let kept = service.put_connection(name, input, if_match(headers)?, verify, dry_run).await?;
+    let status = if kept.created && !dry_run { StatusCode::CREATED } else { StatusCode::OK };
     let version = etag(kept.row.version);
-    Ok((status, version, Json(view(service, kept.row).await?)).into_response())
+    let connection = view(service, kept.row).await?;
+    Ok((status, version, Json(ConnectionAnswer { connection, effects: kept.effects })).into_response())
 }
 
 fn regex_name(name: &str) -> bool {
@@ -231,10 +245,11 @@ fn regex_name(name: &str) -> bool {
     params(
         ("name" = String, Path, pattern = "^[a-z0-9-]{1,63}$"),
         ("verify" = Option<bool>, Query, description = "false keeps it without logging in"),
+        ("dry_run" = Option<bool>, Query, description = "true answers the same and keeps nothing"),
         ("if-match" = Option<String>, Header, description = "ETag of the version to replace"),
     ),
     request_body = ConnectionInput,
-    responses((status = 200, body = Connection), (status = 201, body = Connection)))]
+    responses((status = 200, body = ConnectionAnswer), (status = 201, body = ConnectionAnswer)))]
 async fn put_connection(
     State(service): State<Service>,
     Segments(name): Segments<String>,
@@ -250,10 +265,11 @@ async fn put_connection(
     params(
         ("name" = String, Path),
         ("verify" = Option<bool>, Query, description = "false keeps it without logging in"),
+        ("dry_run" = Option<bool>, Query, description = "true answers the same and keeps nothing"),
         ("if-match" = Option<String>, Header, description = "ETag of the version to change"),
     ),
     request_body(content = Value, description = "The fields of a connection to change; null = default"),
-    responses((status = 200, body = Connection)))]
+    responses((status = 200, body = ConnectionAnswer)))]
 async fn patch_connection(
     State(service): State<Service>,
     Segments(name): Segments<String>,

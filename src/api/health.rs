@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::time::rfc3339;
+use crate::adb::throttle::Holder;
 use crate::engine::progress::{Phase, Progress};
 use crate::error::ErrorKind;
 use crate::store::tasks::TaskRow;
@@ -40,7 +41,7 @@ impl Health {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Condition {
     /// retrying, target_locked, table_stopped, table_retrying, retention_short, source_idle_unknown, late_transactions,
-    /// lossy_values; more may come.
+    /// lossy_values, throttled; more may come.
     pub r#type: &'static str,
     #[schema(format = DateTime)]
     pub since: Option<String>,
@@ -127,6 +128,9 @@ pub fn conditions(row: &TaskRow, progress: Option<&Progress>, aside: &[TableStat
         ));
     }
     let Some(progress) = progress else { return found };
+    if let Some((holder, since_ms)) = progress.waits.now().filter(|_| row.status == Status::Running) {
+        found.push(throttled(row, holder, since_ms));
+    }
     if let (Some(start), Some(next)) = (progress.start_offset(), progress.next_offset())
         && start > next
     {
@@ -144,6 +148,29 @@ pub fn conditions(row: &TaskRow, progress: Option<&Progress>, aside: &[TableStat
         found.push(plain("late_transactions", detail, None));
     }
     found
+}
+
+/// Something is slower than it could be because it was asked for.
+fn throttled(row: &TaskRow, holder: Holder, since_ms: i64) -> Condition {
+    let connection = match holder {
+        Holder::Task => None,
+        Holder::Source => row.spec.source.tidb.as_deref(),
+        Holder::Kafka => row.spec.source.kafka.as_deref(),
+        Holder::Target => Some(row.spec.target.as_str()),
+    };
+    let (object, resource) = match connection {
+        None => (format!("task {}", row.name()), format!("/tasks/{}/throttle", row.name())),
+        Some(name) => (format!("connection {name}"), format!("/connections/{name}/throttle")),
+    };
+    Condition {
+        r#type: "throttled",
+        since: Some(rfc3339(since_ms)),
+        detail: format!("held back by the throttle of {object}"),
+        object: Some(object),
+        attempt: None,
+        retry_at: None,
+        hint: Some(format!("PUT {resource} sets it while the task runs")),
+    }
 }
 
 pub fn health(row: &TaskRow, conditions: &[Condition]) -> Health {

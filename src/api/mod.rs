@@ -7,6 +7,7 @@ mod document;
 mod events;
 mod frame;
 mod health;
+mod objects;
 mod page;
 mod pages;
 mod problem;
@@ -19,6 +20,7 @@ mod table_commands;
 mod tables;
 mod task_view;
 mod tasks;
+mod throttle;
 mod time;
 
 use std::sync::LazyLock;
@@ -45,6 +47,8 @@ fn parts() -> OpenApiRouter<Service> {
         .merge(connections::routes())
         .merge(tasks::routes())
         .merge(specs::routes())
+        .merge(objects::routes())
+        .merge(throttle::routes())
         .merge(tables::routes())
         .merge(table_commands::routes())
         .merge(stream::routes())

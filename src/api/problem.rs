@@ -74,6 +74,9 @@ problems! {
         "Names of tasks are unique.", "Choose another name, or delete or rename the other task.";
     InUse = "in-use", CONFLICT, "It is in use",
         "A connection that tasks name cannot be deleted; `detail` lists them.", "Delete those tasks first, or name another connection in their specs.";
+    EndpointIdentityChanged = "endpoint-identity-changed", CONFLICT, "It is another cluster",
+        "The connection's new address leads to another Kafka cluster, or to a server that has none of the tables of a task that uses the connection.",
+        "Correct the address. For another cluster create another connection, and tasks of its own.";
     InvalidTransition = "invalid-transition", CONFLICT, "The task's state forbids this command",
         "`task_status` is what the task is, `allowed_from` where the command means something.",
         "Bring the task to one of those states first, for example with pause and `?wait_ms=`.";
@@ -260,6 +263,7 @@ impl From<Refusal> for Problem {
                 let error = Fault::new("/name", "taken", detail);
                 Self::faults(Code::NameTaken, vec![error.into()])
             }
+            Refusal::IdentityChanged(detail) => Self::new(Code::EndpointIdentityChanged, detail),
             Refusal::InUse(detail) => Self::new(Code::InUse, detail),
             Refusal::Transition { command, status, allowed_from } => {
                 let detail =

@@ -15,6 +15,7 @@ use super::tasks::checked_spec;
 use super::time::rfc3339;
 use crate::precheck::{CheckOutcome, PrecheckItem};
 use crate::service::Service;
+use crate::service::objects::TableTurn;
 use crate::service::tasks::{PlanRun, PlanTable, PrecheckRun};
 use crate::store::tasks::TaskRow;
 use crate::task::change::{Effect, merge_patch};
@@ -34,6 +35,8 @@ pub struct SpecAnswer {
     pub spec_version: i64,
     /// What the change does, field by field; empty when nothing changed.
     pub effects: Vec<Effect>,
+    /// What the change does to single tables of a task that has begun: which are copied, copied again, or no longer followed, and why.
+    pub tables: Vec<TableTurn>,
 }
 
 /// The spec with every default filled in.
@@ -62,7 +65,12 @@ async fn keep(
     let spec = checked_spec(service, body).await?;
     let changed = service.put_spec(row, spec, if_match(headers)?, dry_run).await?;
     let version = changed.task.spec_version;
-    let answer = SpecAnswer { spec: changed.task.spec, spec_version: version, effects: changed.effects };
+    let answer = SpecAnswer {
+        spec: changed.task.spec,
+        spec_version: version,
+        effects: changed.effects,
+        tables: changed.tables,
+    };
     Ok((etag(version), Json(answer)).into_response())
 }
 

@@ -74,7 +74,8 @@ impl TableState {
 
     fn of(standing: &Standing, stage: Option<Stage>) -> Option<Self> {
         Some(match (standing, stage) {
-            (Standing::Following, _) => return None,
+            // What was removed is none of the task's tables.
+            (Standing::Following | Standing::Removed { .. }, _) => return None,
             (Standing::Stopped { .. }, _) => Self::Stopped,
             (Standing::Paused, _) => Self::Paused,
             (Standing::Skipped, _) => Self::Skipped,

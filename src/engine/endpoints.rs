@@ -6,7 +6,7 @@ use crate::model::{Dialect, KafkaEndpoint, MysqlEndpoint};
 use crate::store::Store;
 use crate::store::connections::{ConnectionRow, secret_place};
 use crate::task::connection::{ConnectionSettings, MysqlKind, MysqlSettings};
-use crate::task::spec::Spec;
+use crate::task::spec::{Spec, Throttle};
 
 /// The endpoints of a task, opened. They live in memory only.
 #[derive(Debug, Clone)]
@@ -15,6 +15,24 @@ pub struct Endpoints {
     pub kafka: Option<KafkaEndpoint>,
     pub target: MysqlEndpoint,
     pub dialect: Dialect,
+    /// The connections that they come from.
+    pub named: Vec<Named>,
+}
+
+/// A connection of a task as it was read.
+#[derive(Debug, Clone)]
+pub struct Named {
+    pub role: Role,
+    pub name: String,
+    pub version: i64,
+    pub throttle: Throttle,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Source,
+    Kafka,
+    Target,
 }
 
 /// One endpoint, opened.
@@ -58,12 +76,14 @@ pub fn open(keyring: &Keyring, row: &ConnectionRow) -> Result<Opened> {
 /// # Errors
 /// `Configuration` when a connection is not there, is of another kind, or does not open.
 pub async fn of_spec(store: &Store, keyring: &Keyring, spec: &Spec) -> Result<Endpoints> {
-    let load = async |name: &str| -> Result<Opened> {
+    let mut named = Vec::new();
+    let mut load = async |role: Role, name: &str| -> Result<Opened> {
         let row = store.connection(name).await?.ok_or_else(|| {
             Error::new(ErrorKind::Configuration, "there is no connection of this name")
                 .object(format!("connection {name}"))
                 .hint("create it, or name another one in the task's spec")
         })?;
+        named.push(Named { role, name: row.name.clone(), version: row.version, throttle: row.throttle });
         open(keyring, &row)
     };
     let wrong = |name: &str, wanted: &str| {
@@ -72,20 +92,21 @@ pub async fn of_spec(store: &Store, keyring: &Keyring, spec: &Spec) -> Result<En
     };
     let source = match &spec.source.tidb {
         None => None,
-        Some(name) => match load(name).await? {
+        Some(name) => match load(Role::Source, name).await? {
             Opened::Tidb(endpoint) => Some(endpoint),
             _ => return Err(wrong(name, "tidb")),
         },
     };
     let kafka = match &spec.source.kafka {
         None => None,
-        Some(name) => match load(name).await? {
+        Some(name) => match load(Role::Kafka, name).await? {
             Opened::Kafka(endpoint) => Some(endpoint),
             _ => return Err(wrong(name, "kafka")),
         },
     };
-    match load(&spec.target).await? {
-        Opened::Target(target, dialect) => Ok(Endpoints { source, kafka, target, dialect }),
+    let target = load(Role::Target, &spec.target).await?;
+    match target {
+        Opened::Target(target, dialect) => Ok(Endpoints { source, kafka, target, dialect, named }),
         _ => Err(wrong(&spec.target, "adb or mysql")),
     }
 }

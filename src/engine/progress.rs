@@ -2,11 +2,12 @@
 //! survive is in the store.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
+use crate::adb::throttle::Waits;
 use crate::model::TableName;
 
 /// Sentinel of the atomics that may be unknown.
@@ -68,6 +69,8 @@ pub struct Progress {
     pub late_transactions: AtomicU64,
     pub ddl_applied: AtomicU64,
     pub retries: AtomicU64,
+    /// At the gate of its throttles.
+    pub waits: Arc<Waits>,
     /// Next offset to apply; UNKNOWN before incremental sync.
     next_offset: AtomicI64,
     /// End offset of partition 0 as last seen.
@@ -95,6 +98,7 @@ impl Default for Progress {
             late_transactions: AtomicU64::new(0),
             ddl_applied: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            waits: Arc::default(),
             next_offset: AtomicI64::new(UNKNOWN),
             end_offset: AtomicI64::new(UNKNOWN),
             start_offset: AtomicI64::new(UNKNOWN),

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::progress::Progress;
+use crate::adb::throttle::Limiter;
 use crate::model::TaskId;
+use crate::task::spec::Throttle;
 
 /// Rates are means over this time.
 pub const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -51,16 +53,24 @@ pub struct Seen {
     pub rates: Option<Rates>,
 }
 
+/// What a throttle belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Throttled {
+    Task(TaskId),
+    Connection(String),
+}
+
 #[derive(Debug)]
 pub struct Registry {
     entries: Mutex<HashMap<TaskId, Entry>>,
+    limiters: Mutex<HashMap<Throttled, Arc<Limiter>>>,
     /// Counts changes of any task's status.
     changes: watch::Sender<u64>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { entries: Mutex::default(), changes: watch::Sender::new(0) }
+        Self { entries: Mutex::default(), limiters: Mutex::default(), changes: watch::Sender::new(0) }
     }
 }
 
@@ -86,6 +96,18 @@ impl Registry {
 
     pub fn forget(&self, task: &TaskId) {
         self.entries().remove(task);
+        self.limiters().remove(&Throttled::Task(task.clone()));
+    }
+
+    fn limiters(&self) -> MutexGuard<'_, HashMap<Throttled, Arc<Limiter>>> {
+        self.limiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one limiter of a task or a connection, set to this from now on.
+    pub fn limiter(&self, of: Throttled, set: Throttle) -> Arc<Limiter> {
+        let limiter = Arc::clone(self.limiters().entry(of).or_default());
+        limiter.set(set);
+        limiter
     }
 
     pub fn seen(&self, task: &TaskId) -> Option<Seen> {

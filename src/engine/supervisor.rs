@@ -2,7 +2,7 @@
 //!
 //! What must stay true: at most one worker per task in this process, each under an epoch that was committed before it began;
 //! a failed task is never started again but by a command; a run that ends because the process stops leaves its task
-//! `running`, so that the next process goes on with it.
+//! `running`, so that the next process goes on with it. A worker that runs is handed what has changed of its spec and its connections.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -10,19 +10,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::registry::Registry;
+use super::registry::{Registry, Throttled};
+use super::settings::Settings;
 use super::worker::{self, Outcome, WorkerContext};
+use crate::adb::throttle::{Gate, Limiter};
 use crate::crypto::Keyring;
-use crate::engine::endpoints;
+use crate::engine::endpoints::{self, Endpoints, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Epoch, TaskId};
 use crate::store::Store;
 use crate::store::runs::RunState;
+use crate::store::tasks::TaskRow;
 use crate::task::status::{Desired, Status};
 
 /// Looks at the store this often even when nobody calls.
@@ -43,6 +46,28 @@ struct Worker {
     cancel: CancellationToken,
     /// What it was last told to become; None while it shall run.
     told: Option<Status>,
+    settings: watch::Sender<Settings>,
+}
+
+impl Worker {
+    /// Whether it was handed these versions.
+    fn knows(&self, spec_version: i64, connections: &HashMap<String, i64>) -> bool {
+        let settings = self.settings.borrow();
+        settings.spec_version == spec_version
+            && settings
+                .endpoints
+                .named
+                .iter()
+                .all(|named| connections.get(&named.name) == Some(&named.version))
+    }
+}
+
+/// What the statements of a run have to pass.
+struct Limiters {
+    task: Arc<Limiter>,
+    source: Option<Arc<Limiter>>,
+    kafka: Option<Arc<Limiter>>,
+    target: Arc<Limiter>,
 }
 
 /// Owns every worker of this process.
@@ -91,11 +116,18 @@ impl Supervisor {
 
     async fn reconcile(&mut self) -> Result<()> {
         let states = self.store.run_states().await?;
+        let connections = match self.workers.is_empty() {
+            true => HashMap::new(),
+            false => self.store.connection_versions().await?,
+        };
         let running: HashMap<TaskId, Id> =
             self.workers.iter().map(|(id, worker)| (worker.task.clone(), *id)).collect();
         for state in states {
             let result = match running.get(&state.id) {
-                Some(id) => self.steer(*id, state.desired).await,
+                Some(id) => match self.steer(*id, state.desired).await {
+                    Ok(()) => self.renew(*id, state.spec_version, &connections).await,
+                    error => error,
+                },
                 None => self.settle(&state).await,
             };
             // One task's trouble is not the others'.
@@ -124,6 +156,43 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Hands a running worker what has changed. Throttles are in force with that.
+    async fn renew(&self, id: Id, spec_version: i64, connections: &HashMap<String, i64>) -> Result<()> {
+        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.knows(spec_version, connections))
+        else {
+            return Ok(());
+        };
+        let row = self.row(&worker.task).await?;
+        let endpoints = endpoints::of_spec(&self.store, &self.keyring, &row.spec).await?;
+        self.limiters(&row, &endpoints);
+        worker.settings.send_modify(|settings| {
+            *settings = settings.followed_by(Arc::new(row.spec), row.spec_version, endpoints);
+        });
+        tracing::info!(task.id = %worker.task, spec_version = row.spec_version, "new settings handed over");
+        Ok(())
+    }
+
+    async fn row(&self, task: &TaskId) -> Result<TaskRow> {
+        self.store
+            .task(&task.0)
+            .await?
+            .ok_or_else(|| Error::new(ErrorKind::Fenced, "the task is gone").object(task))
+    }
+
+    /// The limiters of a task and of its connections, set as they are to be now.
+    fn limiters(&self, row: &TaskRow, endpoints: &Endpoints) -> Limiters {
+        let of = |role: Role| {
+            let named = endpoints.named.iter().find(|named| named.role == role)?;
+            Some(self.registry.limiter(Throttled::Connection(named.name.clone()), named.throttle))
+        };
+        Limiters {
+            task: self.registry.limiter(Throttled::Task(row.id.clone()), row.spec.throttle),
+            source: of(Role::Source),
+            kafka: of(Role::Kafka),
+            target: of(Role::Target).unwrap_or_default(),
+        }
+    }
+
     /// No worker runs: start one, or write down the state of rest.
     async fn settle(&mut self, state: &RunState) -> Result<()> {
         let rest = match state.desired {
@@ -147,8 +216,8 @@ impl Supervisor {
     async fn start(&mut self, task: &TaskId) -> Result<()> {
         let Some(epoch) = self.store.begin_run(task).await? else { return Ok(()) };
         // Read after the epoch was committed: this is the spec that `applied_spec_version` names.
-        let context = match self.context(task, epoch).await {
-            Ok(context) => context,
+        let (context, settings) = match self.context(task, epoch).await {
+            Ok(made) => made,
             Err(error) => {
                 tracing::warn!(task.id = %task, %error, "task cannot start");
                 self.store.set_status(task, epoch, Status::Failed, Some(&error)).await?;
@@ -157,32 +226,47 @@ impl Supervisor {
             }
         };
         tracing::info!(task.id = %task, epoch = epoch.0, "task starts");
-        let worker = Worker { task: task.clone(), epoch, cancel: context.cancel.clone(), told: None };
+        let worker =
+            Worker { task: task.clone(), epoch, cancel: context.cancel.clone(), told: None, settings };
         let handle = self.set.spawn((self.runner)(context));
         self.workers.insert(handle.id(), worker);
         self.registry.announce();
         Ok(())
     }
 
-    async fn context(&self, task: &TaskId, epoch: Epoch) -> Result<WorkerContext> {
-        let row = self
-            .store
-            .task(&task.0)
-            .await?
-            .ok_or_else(|| Error::new(ErrorKind::Fenced, "the task is gone").object(task))?;
+    async fn context(&self, task: &TaskId, epoch: Epoch) -> Result<(WorkerContext, watch::Sender<Settings>)> {
+        let row = self.row(task).await?;
         let endpoints = endpoints::of_spec(&self.store, &self.keyring, &row.spec).await?;
-        Ok(WorkerContext {
+        let limiters = self.limiters(&row, &endpoints);
+        let settings =
+            Settings { spec: Arc::new(row.spec), spec_version: row.spec_version, endpoints, serial: 0 };
+        let (progress, cancel) = (self.registry.begin(task), CancellationToken::new());
+        let gate = Gate::new(
+            limiters.task,
+            limiters.source,
+            limiters.kafka,
+            limiters.target,
+            Arc::clone(&progress.waits),
+            cancel.clone(),
+        );
+        let (sender, receiver) = watch::channel(settings.clone());
+        let context = WorkerContext {
             store: self.store.clone(),
             task: task.clone(),
             epoch,
-            spec: Arc::new(row.spec),
-            source: endpoints.source,
-            kafka: endpoints.kafka,
-            target: endpoints.target,
-            dialect: endpoints.dialect,
-            progress: self.registry.begin(task),
-            cancel: CancellationToken::new(),
-        })
+            spec: settings.spec,
+            spec_version: settings.spec_version,
+            source: settings.endpoints.source,
+            kafka: settings.endpoints.kafka,
+            target: settings.endpoints.target,
+            dialect: settings.endpoints.dialect,
+            progress,
+            gate,
+            settings: receiver,
+            serial: settings.serial,
+            cancel,
+        };
+        Ok((context, sender))
     }
 
     /// A worker has ended: its outcome becomes the task's status.

@@ -12,14 +12,17 @@ use rand::Rng;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::adb::throttle::Gate;
 use crate::adb::writer::{Use, Writer, end_sessions};
 use crate::binlog::{ReadBack, SeenSet, Shape, Start, Topic, seen};
+use crate::engine::endpoints::Endpoints;
 use crate::engine::progress::{Phase, Progress};
+use crate::engine::settings::Settings;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result, RetryClock};
-use crate::full::{self, FullSync};
+use crate::full::{self, FullSync, Summary};
 use crate::incremental::catalog::{Catalog, Change};
-use crate::incremental::lag;
 use crate::incremental::stream::Stream;
+use crate::incremental::{lag, objects};
 use crate::model::{Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TaskId, Tso, Zone};
 use crate::schema_sync::{self, Wanted};
 use crate::store::{Checkpoint, Store, now_ms};
@@ -36,13 +39,55 @@ pub struct WorkerContext {
     pub task: TaskId,
     pub epoch: Epoch,
     pub spec: Arc<Spec>,
+    pub spec_version: i64,
     pub source: Option<MysqlEndpoint>,
     pub kafka: Option<KafkaEndpoint>,
     pub target: MysqlEndpoint,
     pub dialect: Dialect,
     pub progress: Arc<Progress>,
+    /// Every statement that carries rows passes it.
+    pub gate: Gate,
+    /// What the supervisor handed over last; `serial` says what of it is taken up above.
+    pub settings: watch::Receiver<Settings>,
+    pub serial: u64,
     /// Cancelled to pause, stop or shut down: the worker finishes or gives up its statements in flight, saves its checkpoint and returns.
     pub cancel: CancellationToken,
+}
+
+impl WorkerContext {
+    /// Newer settings than those taken up, if there are any.
+    pub fn newer(&self) -> Option<Settings> {
+        let settings = self.settings.borrow();
+        (settings.serial != self.serial).then(|| settings.clone())
+    }
+
+    /// What it works with.
+    pub fn works_with(&self) -> Settings {
+        let endpoints = Endpoints {
+            source: self.source.clone(),
+            kafka: self.kafka.clone(),
+            target: self.target.clone(),
+            dialect: self.dialect,
+            named: Vec::new(),
+        };
+        let (spec, spec_version) = (Arc::clone(&self.spec), self.spec_version);
+        Settings { spec, spec_version, endpoints, serial: self.serial }
+    }
+
+    pub fn take(&mut self, settings: Settings) {
+        self.spec = settings.spec;
+        self.spec_version = settings.spec_version;
+        self.source = settings.endpoints.source;
+        self.kafka = settings.endpoints.kafka;
+        self.target = settings.endpoints.target;
+        self.dialect = settings.endpoints.dialect;
+        self.serial = settings.serial;
+    }
+
+    /// Tells everybody that the run works with its settings now.
+    pub async fn applied(&self) -> Result<()> {
+        self.store.spec_applied(&self.task, self.epoch, self.spec_version).await
+    }
 }
 
 /// How a run ended. The supervisor turns it into the task's status.
@@ -57,28 +102,40 @@ pub enum Outcome {
 
 /// Runs the task until it is finished, cancelled or failed. Retries inside; while it waits for a retry the store's `retry`
 /// and `last_error` say so. Never panics for what comes from outside.
-pub async fn run(context: WorkerContext) -> Outcome {
+pub async fn run(mut context: WorkerContext) -> Outcome {
     // They outlive an attempt: a copy that was cut off goes on at the same snapshot.
     let mut guards = KeptGuards::default();
-    let outcome = attempts(&context, &mut guards).await;
+    let outcome = attempts(&mut context, &mut guards).await;
     guards.release().await;
     outcome
 }
 
-async fn attempts(context: &WorkerContext, guards: &mut KeptGuards) -> Outcome {
+/// How an attempt ended well.
+enum Ended {
+    Finished,
+    /// Newer settings want another one.
+    Renew,
+}
+
+async fn attempts(context: &mut WorkerContext, guards: &mut KeptGuards) -> Outcome {
     let mut clock = Clock::default();
     loop {
+        if let Some(settings) = context.newer() {
+            context.take(settings);
+        }
+        let context = &*context;
         let before = context.progress.done();
         let result = Attempt { context, guards: &mut *guards }.phases().await;
         if context.cancel.is_cancelled()
-            && !matches!(&result, Ok(()) | Err(Error { kind: ErrorKind::Cancelled, .. }))
+            && !matches!(&result, Ok(_) | Err(Error { kind: ErrorKind::Cancelled, .. }))
         {
             // It was asked to end and could not end cleanly: the next run begins at the checkpoint.
             tracing::info!(task.id = %context.task, error = ?result.err().map(|error| error.to_string()), "gave up while ending");
             return Outcome::Cancelled;
         }
         let error = match result {
-            Ok(()) => return Outcome::Finished,
+            Ok(Ended::Finished) => return Outcome::Finished,
+            Ok(Ended::Renew) => continue,
             Err(error) => error,
         };
         let limit = match error.policy() {
@@ -109,9 +166,12 @@ async fn attempts(context: &WorkerContext, guards: &mut KeptGuards) -> Outcome {
         {
             return if error.policy() == Policy::Leave { Outcome::Cancelled } else { Outcome::Failed(error) };
         }
+        let mut settings = context.settings.clone();
         tokio::select! {
             () = context.cancel.cancelled() => return Outcome::Cancelled,
             () = tokio::time::sleep(pause) => {}
+            // Perhaps they are the cure.
+            Ok(_) = settings.wait_for(|settings| settings.serial != context.serial) => {}
         }
     }
 }
@@ -145,7 +205,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn phases(&mut self) -> Result<()> {
+    async fn phases(&mut self) -> Result<Ended> {
         let context = self.context;
         let phases = context.spec.phases;
         let selection = Arc::new(Selection::new(&context.spec).map_err(|faults| {
@@ -178,10 +238,15 @@ impl Attempt<'_> {
             self.schema(&selection, &checkpoint, &mut catalog).await?;
         }
         if phases.full && !checkpoint.full_done {
-            self.full(&mut catalog, &checkpoint).await?;
+            self.take_objects(&mut catalog, &checkpoint).await?;
+            context.applied().await?;
+            if self.full(&mut catalog, &checkpoint).await? {
+                return Ok(Ended::Renew);
+            }
         }
         if !phases.incremental {
-            return Ok(());
+            context.applied().await?;
+            return Ok(Ended::Finished);
         }
         self.guards.release().await;
         self.incremental(catalog).await
@@ -328,11 +393,29 @@ impl Attempt<'_> {
             schema_sync::create(&mut session, context.dialect, &wanted, policy, |_| {}).await?;
             session.close().await;
         }
+        // The catalog answers for these; a stop in between begins the phase again.
+        context.store.take_objects(&context.task, context.epoch, &context.spec.objects, &[], &[]).await?;
         let (schemas, tables) = change.stored(checkpoint.snapshot)?;
         context.store.schema_done(&context.task, context.epoch, &schemas, &tables).await
     }
 
-    async fn full(&mut self, catalog: &mut Catalog, checkpoint: &Checkpoint) -> Result<()> {
+    /// Tables that came, went or have other rules since the catalog was made. New ones are copied beside the stream, once it runs.
+    async fn take_objects(&self, catalog: &mut Catalog, checkpoint: &Checkpoint) -> Result<()> {
+        let context = self.context;
+        let Some(taken) = context.store.taken_objects(&context.task).await? else { return Ok(()) };
+        if taken == context.spec.objects {
+            return Ok(());
+        }
+        let change = objects::change(context.source.as_ref(), catalog, &taken, checkpoint.snapshot).await?;
+        let (schemas, versions) = change.stored(checkpoint.snapshot)?;
+        let objects = &context.spec.objects;
+        context.store.take_objects(&context.task, context.epoch, objects, &schemas, &versions).await?;
+        catalog.apply(&change);
+        Ok(())
+    }
+
+    /// Copies. True when it made room for newer settings before the end.
+    async fn full(&mut self, catalog: &mut Catalog, checkpoint: &Checkpoint) -> Result<bool> {
         self.phase(Phase::Full).await?;
         let context = self.context;
         self.leave_out(catalog, checkpoint).await?;
@@ -340,7 +423,8 @@ impl Attempt<'_> {
             .source
             .as_ref()
             .ok_or_else(|| Error::new(ErrorKind::Configuration, "full sync without source.tidb"))?;
-        let summary = full::run(FullSync {
+        let drain = context.cancel.child_token();
+        let copy = full::run(FullSync {
             store: context.store.clone(),
             task: context.task.clone(),
             epoch: context.epoch,
@@ -352,9 +436,11 @@ impl Attempt<'_> {
             spec: Arc::clone(&context.spec),
             progress: Arc::clone(&context.progress),
             sessions: Use::Task,
+            gate: context.gate.clone(),
             cancel: context.cancel.clone(),
-        })
-        .await?;
+            drain: drain.clone(),
+        });
+        let summary = self.watched(copy, &drain).await?;
         context.store.worker_recovered(&context.task, context.epoch).await?;
         // Half a copy would only look complete: the table is followed again after a resync.
         let mut aside = Change::default();
@@ -370,9 +456,40 @@ impl Attempt<'_> {
         }
         catalog.apply(&aside);
         let (_, versions) = aside.stored(checkpoint.snapshot)?;
+        if summary.drained {
+            context.store.change_tables(&context.task, context.epoch, &versions, &[], None).await?;
+            return Ok(true);
+        }
         context.store.full_done(&context.task, context.epoch, &versions).await?;
         context.progress.advance_watermark(checkpoint.snapshot);
-        Ok(())
+        Ok(false)
+    }
+
+    /// Full sync, which is drained when newer settings want it to be another.
+    async fn watched(
+        &self,
+        copy: impl Future<Output = Result<Summary>>,
+        drain: &CancellationToken,
+    ) -> Result<Summary> {
+        let context = self.context;
+        let mut settings = context.settings.clone();
+        let mut serial = context.serial;
+        tokio::pin!(copy);
+        loop {
+            let newer = tokio::select! {
+                biased;
+                summary = &mut copy => return summary,
+                Ok(newer) = settings.wait_for(|settings| settings.serial != serial) => newer.clone(),
+            };
+            serial = newer.serial;
+            if context.works_with().changes_copy(&newer) {
+                tracing::info!(task.id = %context.task, "the copy makes room for newer settings");
+                drain.cancel();
+            } else {
+                // What else there is means nothing to a copy.
+                context.store.spec_applied(&context.task, context.epoch, newer.spec_version).await?;
+            }
+        }
     }
 
     /// Tables that are to be skipped or paused are not copied at all.
@@ -391,7 +508,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    async fn incremental(&self, catalog: Catalog) -> Result<()> {
+    async fn incremental(&self, catalog: Catalog) -> Result<Ended> {
         self.phase(Phase::Incremental).await?;
         let context = self.context;
         let checkpoint = context
@@ -436,7 +553,8 @@ impl Attempt<'_> {
             context.epoch,
             Use::Task,
             context.spec.tuning.connections,
-        );
+        )
+        .through(context.gate.clone());
         let (looks, seen_looks) = watch::channel(lag::Look::default());
         let end_watch = context.cancel.child_token();
         let watching = tokio::spawn(lag::watch(
@@ -452,7 +570,7 @@ impl Attempt<'_> {
         end_watch.cancel();
         // It only reads, and may wait for a server that does not answer.
         watching.abort();
-        result
+        result.map(|()| Ended::Renew)
     }
 }
 

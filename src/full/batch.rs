@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::adb::throttle::Most;
 use crate::full::attempt::Ticket;
 
 /// A finished statement.
@@ -29,6 +30,14 @@ pub struct Frame {
     pub tail: Arc<[u8]>,
     pub max_rows: u64,
     pub max_bytes: usize,
+}
+
+impl Frame {
+    /// The same for statements that are no larger than that.
+    pub fn within(&self, most: Most) -> Self {
+        let max_bytes = self.max_bytes.min(usize::try_from(most.bytes).unwrap_or(usize::MAX));
+        Self { max_rows: self.max_rows.min(most.rows), max_bytes, ..self.clone() }
+    }
 }
 
 /// A statement being written.

@@ -24,11 +24,21 @@ struct Standing {
     had_rows: bool,
 }
 
+/// How far a table got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    Whole,
+    /// The run was asked to drain: chunks are left.
+    Drained,
+}
+
 /// Copies one table, or what is missing of it.
-pub async fn copy_table(run: &Run, table: &Arc<TableJob>, chunks: &mpsc::Sender<ChunkJob>) -> Result<()> {
+pub async fn copy_table(run: &Run, table: &Arc<TableJob>, chunks: &mpsc::Sender<ChunkJob>) -> Result<Copied> {
     let saved = run.job.store.copy_table(&run.job.task, &table.table.name).await?;
     let standing = match saved {
-        Some(saved) if saved.snapshot == run.job.snapshot && saved.state == CopyState::Done => return Ok(()),
+        Some(saved) if saved.snapshot == run.job.snapshot && saved.state == CopyState::Done => {
+            return Ok(Copied::Whole);
+        }
         Some(saved) if saved.snapshot == run.job.snapshot && !table.is_unit() => {
             Standing { had_rows: saved.had_rows, resumed: Some(saved) }
         }
@@ -40,14 +50,29 @@ pub async fn copy_table(run: &Run, table: &Arc<TableJob>, chunks: &mpsc::Sender<
     };
     let attempt = Arc::new(Attempt::new(&run.stop));
     let known = standing.resumed.as_ref().and_then(|saved| saved.rows_expected);
+    let drained = run.job.drain.child_token();
     let (copied, expected) = tokio::join!(
-        Box::pin(copy_chunks(run, table, &attempt, &standing, chunks)),
         Box::pin(async {
-            expected_rows(run, table, &attempt, known).await.inspect_err(|error| attempt.fail(error.clone()))
+            let copied = copy_chunks(run, table, &attempt, &standing, chunks).await;
+            if matches!(copied, Ok(Copied::Drained)) {
+                drained.cancel();
+            }
+            copied
+        }),
+        Box::pin(async {
+            tokio::select! {
+                biased;
+                () = drained.cancelled(), if !table.is_unit() => None,
+                expected = expected_rows(run, table, &attempt, known) => {
+                    Some(expected.inspect_err(|error| attempt.fail(error.clone())))
+                }
+            }
         }),
     );
-    copied?;
-    finish(run, table, expected?).await
+    match (copied?, expected) {
+        (Copied::Whole, Some(expected)) => finish(run, table, expected?).await.map(|()| Copied::Whole),
+        _ => Ok(Copied::Drained),
+    }
 }
 
 /// First copy: what is in the target now is not ours. Gives whether there is anything.
@@ -105,23 +130,24 @@ async fn copy_chunks(
     attempt: &Arc<Attempt>,
     standing: &Standing,
     chunks: &mpsc::Sender<ChunkJob>,
-) -> Result<()> {
+) -> Result<Copied> {
     let (hold, mut settled) = mpsc::channel(1);
     let lane = Lane { run, table, attempt, chunks, hold };
     let planned = tokio::select! {
         biased;
-        () = attempt.stop.cancelled() => Ok(()),
+        () = attempt.stop.cancelled() => Ok(Copied::Whole),
         planned = plan(&lane, standing) => planned,
     };
     drop(lane);
-    if let Err(error) = planned {
+    let copied = planned.unwrap_or_else(|error| {
         attempt.fail(error);
-    }
+        Copied::Drained
+    });
     tokio::select! {
         _ = settled.recv() => {}
         () = run.stop.cancelled() => {}
     }
-    attempt.outcome()
+    attempt.outcome().map(|()| copied)
 }
 
 /// What sending a chunk takes.
@@ -134,6 +160,10 @@ struct Lane<'a> {
 }
 
 impl Lane<'_> {
+    fn is_draining(&self) -> bool {
+        self.run.job.drain.is_cancelled() && !self.table.is_unit()
+    }
+
     async fn send(&self, handle: &Arc<Handle>, n: u32, chunk: Chunk, fresh: bool) -> Result<()> {
         let job = ChunkJob {
             table: Arc::clone(self.table),
@@ -148,7 +178,7 @@ impl Lane<'_> {
     }
 }
 
-async fn plan(lane: &Lane<'_>, standing: &Standing) -> Result<()> {
+async fn plan(lane: &Lane<'_>, standing: &Standing) -> Result<Copied> {
     let job = &lane.run.job;
     let name = &lane.table.table.name;
     let mut session = None;
@@ -162,19 +192,26 @@ async fn plan(lane: &Lane<'_>, standing: &Standing) -> Result<()> {
                 Error::internal(format!("a saved chunk cannot be read: {error}")).object(name)
             })?;
             if !saved.done {
+                if lane.is_draining() {
+                    return Ok(Copied::Drained);
+                }
                 lane.send(&handle, saved.n, chunk.clone(), false).await?;
             }
             n = saved.n + 1;
             last = Some(chunk);
         }
         if resumed.planned {
-            return Ok(());
+            return Ok(Copied::Whole);
         }
         if let Some(last) = last {
             planner.resume(&last);
         }
     }
-    while let Some(chunk) = next_chunk(lane, &mut planner, &mut session).await? {
+    loop {
+        if lane.is_draining() {
+            return Ok(Copied::Drained);
+        }
+        let Some(chunk) = next_chunk(lane, &mut planner, &mut session).await? else { break };
         if !lane.table.is_unit() {
             let text = serde_json::to_string(&chunk).map_err(Error::internal)?;
             job.store.add_copy_chunk(&job.task, job.epoch, name, (n, &text), planner.is_done()).await?;
@@ -185,7 +222,7 @@ async fn plan(lane: &Lane<'_>, standing: &Standing) -> Result<()> {
     if let Some(session) = session {
         session.close().await;
     }
-    Ok(())
+    Ok(Copied::Whole)
 }
 
 async fn open_planner(lane: &Lane<'_>, session: &mut Option<Session>) -> Result<Planner> {

@@ -16,7 +16,6 @@ mod batch;
 pub mod bounds;
 pub mod chunk;
 mod copy;
-mod limit;
 mod memory;
 mod plan;
 mod read;
@@ -28,20 +27,20 @@ mod text;
 mod write;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use limit::Limiter;
-
 use crate::adb::dialect::TargetTable;
+use crate::adb::throttle::Gate;
 use crate::adb::writer::{Use, end_sessions};
 use crate::engine::progress::Progress;
 use crate::error::{Error, Result};
 use crate::full::attempt::ChunkJob;
+use crate::full::copy::Copied;
 use crate::full::memory::Memory;
 use crate::full::run::{Queue, Run};
 use crate::full::table::TableJob;
@@ -70,8 +69,13 @@ pub struct FullSync {
     pub progress: Arc<Progress>,
     /// What its sessions on the target are opened for: at the end only these are ended.
     pub sessions: Use,
+    /// Every statement passes it.
+    pub gate: Gate,
     /// After a cancel no new statement is issued; those in flight are awaited for ten seconds.
     pub cancel: CancellationToken,
+    /// Once cancelled, no further chunk and no further table is begun: [`Summary::drained`] says whether something is left. A table
+    /// that is copied as one unit is copied to its end.
+    pub drain: CancellationToken,
 }
 
 /// What a full sync did. Counts include earlier runs at the same snapshot.
@@ -83,6 +87,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Tables set aside under `errors.table = stop_table`, and why.
     pub stopped: Vec<(TableName, Error)>,
+    /// It was asked to drain, and left something to do.
+    pub drained: bool,
 }
 
 /// Copies what is not yet copied at this snapshot. Sessions of earlier runs must have been ended (`adb::writer::end_sessions`): a
@@ -92,13 +98,6 @@ pub struct Summary {
 /// `SnapshotLost`: a new snapshot must be taken, and the copy starts again with it. `Cancelled`, `Fenced`. Any other error that
 /// policy does not retry or whose retry clock has run out, with the table and chunk it happened to.
 pub async fn run(job: FullSync) -> Result<Summary> {
-    let throttle = &job.spec.throttle;
-    let limiter = Limiter::new(throttle.full_rows_per_second, throttle.full_bytes_per_second);
-    run_limited(job, Arc::new(limiter)).await
-}
-
-/// [`run`] with a throttle that can be changed meanwhile.
-pub async fn run_limited(job: FullSync, limiter: Arc<Limiter>) -> Result<Summary> {
     let connections = job.spec.tuning.connections.max(1);
     let readers = connections.min(READERS) as usize;
     // a statement under way is in our buffer and in that of the connection
@@ -109,12 +108,13 @@ pub async fn run_limited(job: FullSync, limiter: Arc<Limiter>) -> Result<Summary
     let tables = seeded_tables(&job, &tuning).await?;
     let estimates = estimates(&job, &tables).await;
     let queue = ordered(&tables, &estimates);
-    let run = Arc::new(Run::new(job, limiter, memory, estimates));
+    let run = Arc::new(Run::new(job, memory, estimates));
 
     let mut parts = JoinSet::new();
     let (chunk_sender, chunk_receiver) = mpsc::channel(readers);
     let (batch_sender, batch_receiver) = mpsc::channel(connections as usize);
-    let lanes = Arc::new(Lanes { queue: Mutex::new(queue), stopped: Mutex::default() });
+    let lanes =
+        Arc::new(Lanes { queue: Mutex::new(queue), stopped: Mutex::default(), left: AtomicBool::new(false) });
     for _ in 0..readers {
         parts.spawn(lane(Arc::clone(&run), Arc::clone(&lanes), chunk_sender.clone()));
     }
@@ -142,7 +142,8 @@ pub async fn run_limited(job: FullSync, limiter: Arc<Limiter>) -> Result<Summary
         .iter()
         .map(|table| table.counted())
         .fold((0, 0), |(rows, bytes), counted| (rows + counted.0, bytes + counted.1));
-    Ok(Summary { tables: tables.len() - stopped.len(), rows, bytes, stopped })
+    let drained = lanes.left.load(Ordering::Relaxed);
+    Ok(Summary { tables: tables.len() - stopped.len(), rows, bytes, stopped, drained })
 }
 
 /// The tables with the counts of earlier runs at this snapshot, which `progress` then shows.
@@ -200,14 +201,23 @@ fn ordered(tables: &[Arc<TableJob>], estimates: &HashMap<TableName, Estimate>) -
 struct Lanes {
     queue: Mutex<VecDeque<Arc<TableJob>>>,
     stopped: Mutex<Vec<(TableName, Error)>>,
+    /// Something is left to do, because the run was asked to drain.
+    left: AtomicBool,
 }
 
 async fn lane(run: Arc<Run>, lanes: Arc<Lanes>, chunks: mpsc::Sender<ChunkJob>) {
     while !run.stop.is_cancelled() {
         let next = lanes.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(table) = next else { return };
+        if run.job.drain.is_cancelled() {
+            return lanes.left.store(true, Ordering::Relaxed);
+        }
         let name = &table.table.name;
-        let Err(error) = copy::copy_table(&run, &table, &chunks).await else { continue };
+        let error = match copy::copy_table(&run, &table, &chunks).await {
+            Ok(Copied::Whole) => continue,
+            Ok(Copied::Drained) => return lanes.left.store(true, Ordering::Relaxed),
+            Err(error) => error,
+        };
         let error = error.object(name);
         if !(run.job.spec.errors.table == TableErrorPolicy::StopTable && error.concerns_one_table()) {
             return run.fail(error);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mysql_async::Row;
 use tokio::sync::mpsc;
 
+use crate::adb::throttle::Traffic;
 use crate::error::{Error, ErrorKind, Policy, Result};
 use crate::full::attempt::{ChunkJob, Ticket};
 use crate::full::batch::{Batch, Batcher, Statement};
@@ -51,14 +52,15 @@ async fn read(
     batches: &mpsc::Sender<Batch>,
 ) -> Result<()> {
     let session = run.reading(session).await?;
+    let frame = job.table.frame.within(run.job.gate.most(Traffic::Full));
     let mut sink = Sink {
         run,
         ticket,
         batches,
         encoder: RowEncoder::new(&job.table.table, &job.table.target)?,
         row: Vec::new(),
-        strict: Batcher::new(job.table.frame.clone()),
-        relaxed: Batcher::new(job.table.frame.clone()),
+        strict: Batcher::new(frame.clone()),
+        relaxed: Batcher::new(frame),
     };
     session.stream(&job.table.query(&job.handle, &job.chunk), &mut sink).await.map_err(changed)?;
     for statement in [sink.strict.take(), sink.relaxed.take()].into_iter().flatten() {

@@ -10,7 +10,6 @@ use crate::adb;
 use crate::error::{Error, ErrorKind, Result};
 use crate::full::FullSync;
 use crate::full::attempt::Ticket;
-use crate::full::limit::Limiter;
 use crate::full::memory::Memory;
 use crate::full::retry::RetryRules;
 use crate::model::TableName;
@@ -20,7 +19,6 @@ use crate::tidb::{Estimate, Source};
 pub struct Run {
     pub job: FullSync,
     pub source: Source,
-    pub limiter: Arc<Limiter>,
     pub retry: RetryRules,
     pub memory: Memory,
     /// Cancelled by the job's own token, and by the first error.
@@ -32,12 +30,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(
-        job: FullSync,
-        limiter: Arc<Limiter>,
-        memory: Memory,
-        estimates: HashMap<TableName, Estimate>,
-    ) -> Self {
+    pub fn new(job: FullSync, memory: Memory, estimates: HashMap<TableName, Estimate>) -> Self {
         let retry = RetryRules { errors: job.spec.errors, progress: Arc::clone(&job.progress) };
         Self {
             stop: job.cancel.child_token(),
@@ -46,7 +39,6 @@ impl Run {
             counting: tokio::sync::Mutex::default(),
             estimates,
             source: Source::new(job.source.clone()),
-            limiter,
             failure: Mutex::default(),
             job,
         }

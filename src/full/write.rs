@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
+use crate::adb::throttle::Traffic;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::batch::Batch;
 use crate::full::run::{Queue, Run, finish_statement};
@@ -24,7 +25,10 @@ pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
         let passed = tokio::select! {
             biased;
             () = attempt.stop.cancelled() => continue,
-            () = run.limiter.pass(batch.rows, batch.statement.len() as u64) => write(&run, &mut session, &batch).await,
+            permit = run.job.gate.pass(Traffic::Full, batch.rows, batch.statement.len() as u64) => match permit {
+                Ok(_permit) => write(&run, &mut session, &batch).await,
+                Err(error) => Err(error),
+            },
         };
         match passed {
             Ok(()) => {

@@ -84,6 +84,20 @@ impl Batch {
         self.tables.iter().any(|table| !table.keyless.is_empty())
     }
 
+    /// Rows to be sent.
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().map(|table| (table.entries.len() + table.keyless.len()) as u64).sum()
+    }
+
+    /// Changes without a key to be sent, and their bytes.
+    pub fn keyless(&self) -> (u64, u64) {
+        let changes = self.tables.iter().flat_map(|table| &table.keyless);
+        changes.fold((0, 0), |(rows, bytes), change| {
+            let parts = [&change.matches, &change.tuple].into_iter().flatten();
+            (rows + 1, bytes + parts.map(|part| part.len() as u64).sum::<u64>())
+        })
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.tables
@@ -434,6 +448,10 @@ impl Job for Piece {
 
     fn relaxed(&self) -> bool {
         self.relaxed
+    }
+
+    fn rows(&self) -> u64 {
+        self.entries.len() as u64
     }
 
     fn object(&self) -> String {

@@ -52,6 +52,9 @@ pub struct TableEntry {
     /// each of these tables has seen a DDL of its own; then the table is copied again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unclear: Vec<TableName>,
+    /// The target has no copy of ours where it goes: what is there is somebody else's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_place: bool,
 }
 
 impl TableEntry {
@@ -73,6 +76,7 @@ impl TableEntry {
             unclear: Vec::new(),
             standing: Standing::Following,
             snapshot: Tso(0),
+            new_place: false,
         }
     }
 
@@ -193,6 +197,13 @@ impl Catalog {
             self.entries.insert(version.key, entry);
         }
         Ok(())
+    }
+
+    /// Works by another spec from now on; entries stay what they are.
+    pub fn set_rules(&mut self, spec: Arc<Spec>, selection: Arc<Selection>) {
+        self.spec = spec;
+        self.selection = selection;
+        self.tracked.clear();
     }
 
     pub fn selection(&self) -> &Selection {
@@ -351,6 +362,14 @@ impl Catalog {
         wanted
     }
 
+    /// All live tables, whether they are the task's or not.
+    pub fn live(&self) -> impl Iterator<Item = &TableEntry> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Table(entry) => Some(&**entry),
+            Entry::Alias { .. } | Entry::Dropped => None,
+        })
+    }
+
     fn ours(&self) -> impl Iterator<Item = &TableEntry> {
         self.entries.values().filter_map(|entry| match entry {
             Entry::Table(entry) => {
@@ -462,6 +481,14 @@ impl Change {
     pub fn of(entry: TableEntry) -> Self {
         let name = entry.table.name.clone();
         Self { schemas: Vec::new(), entries: vec![(name, Entry::Table(Box::new(entry)))] }
+    }
+
+    /// The tables of which it has a new version.
+    pub fn tables(&self) -> impl Iterator<Item = &TableEntry> {
+        self.entries.iter().filter_map(|(_, entry)| match entry {
+            Entry::Table(entry) => Some(&**entry),
+            Entry::Alias { .. } | Entry::Dropped => None,
+        })
     }
 
     /// Everything that the source shows of a task's schemas and tables.

@@ -3,6 +3,7 @@
 //! Such changes cannot be repeated, so a batch of them and a position row go into one transaction of the target; a change
 //! whose place lies before the position row is there already. MySQL targets only.
 
+use crate::adb::throttle::Traffic;
 use crate::adb::writer::Writer;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Offset, TaskId};
@@ -35,6 +36,7 @@ impl Keyless {
         else {
             return Ok(());
         };
+        let gate = writer.gate();
         let session = writer.session().await?;
         let applied = match self.applied {
             Some(applied) => applied,
@@ -45,6 +47,9 @@ impl Keyless {
             return Ok(());
         }
         let after = Place { nth: last.nth + 1, ..last };
+        // One transaction: it passes as a whole.
+        let (rows, bytes) = batch.keyless();
+        let _permit = gate.pass(Traffic::Incremental, rows, bytes).await?;
         // What fails here leaves the transaction open on a session that is dropped with the writer.
         session.execute("begin").await?;
         match self.changes(session, batch, applied, after, limits).await {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::catalog::{Catalog, TableEntry};
 use super::lag::Look;
@@ -31,7 +32,7 @@ use crate::model::{Dialect, LossyCounts, MysqlEndpoint, Position, TableName, Tso
 use crate::mysql::Session;
 use crate::schema_sync::{self, Wanted};
 use crate::store::Checkpoint;
-use crate::task::spec::Spec;
+use crate::task::spec::{ExistingTables, Spec};
 use crate::tidb::{self, KeptGuards, Source};
 
 /// A resync to be run.
@@ -133,7 +134,8 @@ impl Resync {
             context.epoch,
             Use::Resync,
             smaller(&context.spec).tuning.connections,
-        );
+        )
+        .through(context.gate.clone());
         let catalog = self.catalog.only(&shadow.entry, target);
         // What lies before E0' is in the snapshot.
         let seen = SeenSet::rebuilt(snapshot, seen::Limits::default(), Vec::new(), true);
@@ -185,6 +187,7 @@ impl Resync {
         let shadow = shadow_name(&context.task.0, &place);
         let mut session = adb::connect(&context.target, context.dialect).await?;
         context.store.session_opened(&context.task, context.epoch, session.id(), Use::Resync).await?;
+        self.place_is_free(&mut session, &place).await?;
         session.execute(drop_table(&shadow).sql).await?;
         let wanted = Wanted {
             ours: true,
@@ -210,13 +213,33 @@ impl Resync {
             spec: Arc::new(smaller(&context.spec)),
             progress: Arc::clone(&context.progress),
             sessions: Use::Resync,
+            gate: context.gate.clone(),
             cancel: context.cancel.clone(),
+            drain: CancellationToken::new(),
         })
         .await?;
         match summary.stopped.into_iter().next() {
             Some((_, error)) => Err(error),
             None => Ok((entry, target)),
         }
+    }
+
+    /// Where no copy of ours has been, what is there is kept unless the spec gives it up.
+    async fn place_is_free(&self, session: &mut Session, place: &TableName) -> Result<()> {
+        let is_new = self.catalog.table(&self.table).is_some_and(|entry| entry.new_place);
+        if !is_new
+            || self.context.spec.existing_tables == ExistingTables::Replace
+            || !schema_sync::has_table(session, place).await?
+        {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Configuration,
+            format!("the target has a table {place} already, and it is not the task's"),
+        )
+        .endpoint(Endpoint::Target)
+        .object(&self.table)
+        .hint(format!("rename or drop {place} on the target and resync the table, or give it another target in objects.tables")))
     }
 
     fn stage(&self, stage: Option<Stage>) {

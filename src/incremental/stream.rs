@@ -6,6 +6,7 @@
 
 mod look_ahead;
 mod messages;
+mod renew;
 mod standing;
 mod tables;
 
@@ -25,12 +26,14 @@ use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
 use crate::adb::LARGEST_BATCH;
+use crate::adb::throttle::Traffic;
 use crate::adb::writer::Writer;
 use crate::binlog::{ChangeSource, Incoming, Malformed, RawMessage, SeenSet, Topic};
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
 use crate::model::{LossyCounts, Offset, Position, TableName, Tso, Zone};
 use crate::store::Checkpoint;
+use crate::task::spec::Spec;
 
 /// A checkpoint is saved at most this often; a crash repeats that much work.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
@@ -102,7 +105,7 @@ impl<S: ChangeSource> Stream<S> {
     ) -> Self {
         let start = format!("{}:{}", checkpoint.snapshot, checkpoint.start_offset);
         let keyless = Keyless::new(&context.task, &start);
-        let batch_bytes = (context.spec.tuning.memory_bytes / 16).clamp(1 << 20, 64 << 20) as usize;
+        let batch_bytes = batch_bytes(&context.spec);
         context.progress.set_next_offset(checkpoint.position.next_offset.0);
         if checkpoint.watermark.0 > 0 {
             context.progress.advance_watermark(checkpoint.watermark);
@@ -135,7 +138,8 @@ impl<S: ChangeSource> Stream<S> {
         }
     }
 
-    /// Follows the stream until cancelled (`Cancelled`, checkpoint saved) or failed.
+    /// Follows the stream until cancelled (`Cancelled`, checkpoint saved) or failed. Ok when newer settings need a run of their own
+    /// from the checkpoint on.
     pub async fn run(&mut self) -> Result<()> {
         let result = self.follow().await;
         self.end_resync().await;
@@ -175,15 +179,24 @@ impl<S: ChangeSource> Stream<S> {
         let mut tick = tokio::time::interval(CHECKPOINT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.finish_swaps().await?;
+        self.begin_objects().await?;
+        let mut settings = self.context.settings.clone();
         loop {
             self.dispatch();
-            let room = self.batch.bytes() < self.batch_bytes;
+            // What is read is brought to its end first.
+            let renews = self.context.newer().is_some();
+            if renews && self.in_flight.is_none() && self.batch.is_empty() && !self.renew().await? {
+                tracing::info!(task.id = %self.context.task, "the run begins again with newer settings");
+                return Ok(());
+            }
+            let room = !renews && self.has_room();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
                 _ = tick.tick() => self.tick().await?,
                 landed = landing(&mut self.in_flight) => self.landed(landed).await?,
                 Ok(()) = self.looks.changed() => self.look(),
+                Ok(()) = settings.changed() => {}
                 incoming = self.source.next(), if room => {
                     if let Incoming::Message(message) = incoming? {
                         self.message(message).await?;
@@ -191,6 +204,13 @@ impl<S: ChangeSource> Stream<S> {
                 }
             }
         }
+    }
+
+    /// A batch is no larger than its bounds, and than what the throttles let through in a second.
+    pub(super) fn has_room(&self) -> bool {
+        let most = self.context.gate.most(Traffic::Incremental);
+        let bytes = self.batch_bytes.min(usize::try_from(most.bytes).unwrap_or(usize::MAX));
+        self.batch.bytes() < bytes && (most.rows == u64::MAX || self.batch.rows() < most.rows)
     }
 
     /// Sends the batch when the writer is free.
@@ -214,10 +234,13 @@ impl<S: ChangeSource> Stream<S> {
     fn send(&mut self, batch: Batch, position: Position) {
         let Some((mut writer, mut keyless)) = self.writer.take() else { return };
         let tuning = self.context.spec.tuning;
+        let most = self.context.gate.most(Traffic::Incremental);
+        let bounded = |bound: u64, most: u64| usize::try_from(bound.min(most)).unwrap_or(usize::MAX);
+        let rows = bounded(u64::from(tuning.batch_rows.max(1)), most.rows);
         let limits = Limits {
-            rows: tuning.batch_rows.max(1) as usize,
-            bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
-            keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
+            rows,
+            bytes: bounded(u64::from(tuning.batch_bytes), most.bytes).min(LARGEST_BATCH),
+            keys: rows.min(IN_LIST),
             connections: writer.connections(),
         };
         let handle = tokio::spawn(async move {
@@ -318,7 +341,7 @@ impl<S: ChangeSource> Stream<S> {
             if there && idle && goal.last {
                 return Ok(());
             }
-            let room = !there && self.batch.bytes() < self.batch_bytes;
+            let room = !there && self.has_room();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
@@ -422,6 +445,11 @@ impl<S: ChangeSource> Stream<S> {
         self.saved_watermark = watermark;
         self.saved_at = Instant::now();
     }
+}
+
+/// Bytes of one batch.
+fn batch_bytes(spec: &Spec) -> usize {
+    (spec.tuning.memory_bytes / 16).clamp(1 << 20, 64 << 20) as usize
 }
 
 /// A while after the run was asked to end.

@@ -8,7 +8,7 @@ pub mod schema;
 pub mod value;
 pub mod zone;
 
-pub use endpoint::{Dialect, KafkaEndpoint, MysqlEndpoint, Sasl, Tls, TlsMode};
+pub use endpoint::{Dialect, KafkaEndpoint, MysqlEndpoint, Password, Sasl, Tls, TlsMode};
 pub use lossy::{LossyCount, LossyCounts, LossyRule};
 pub use position::{Epoch, Offset, Position, TaskId, Tso};
 pub use schema::{

@@ -31,7 +31,7 @@ fn mysql(address: &str) -> MysqlEndpoint {
         host: host.to_owned(),
         port: port.parse().unwrap(),
         user: "root".to_owned(),
-        password: None,
+        password: Default::default(),
         tls: Tls::default(),
     }
 }
@@ -183,7 +183,7 @@ async fn a_wrong_password_is_named() {
     let mut input = stack.input(json!({}));
     for endpoint in [input.source.as_mut().unwrap(), &mut input.target] {
         endpoint.user = user.to_owned();
-        endpoint.password = Some("wrong".into());
+        endpoint.password = Some("wrong".into()).into();
     }
     let items = run(input).await;
     for id in ["source.connect", "target.connect"] {

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::connection_change::{effects, is_elsewhere};
 use super::{Answer, Refusal, Service};
 use crate::engine::endpoints::{Opened, join, open};
 use crate::error::{Endpoint, Error, ErrorKind};
 use crate::precheck::{self, CatalogTable, CatalogTopic, CheckOutcome, TestStep};
 use crate::store::connections::{ConnectionRow, secret_place};
+use crate::task::change::Effect;
 use crate::task::connection::{ConnectionInput, ConnectionSettings, SecretChange};
 use crate::task::fault::Fault;
+use crate::task::spec::Throttle;
 
 /// Longest that a test or a catalog may take.
-const ENDPOINT_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const ENDPOINT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an endpoint holds.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub enum Catalog {
 pub struct Kept {
     pub row: ConnectionRow,
     pub created: bool,
+    /// What it does to the tasks that use it; empty when nothing changed.
+    pub effects: Vec<Effect>,
 }
 
 impl Service {
@@ -37,13 +42,15 @@ impl Service {
             .ok_or_else(|| Refusal::NotFound(format!("there is no connection {name}")))
     }
 
-    /// Creates or replaces a connection. `if_version`: only if it is still this version. With `verify` it must log in first.
+    /// Creates or replaces a connection. `if_version`: only if it is still this version. With `verify` it must log in first, and lead
+    /// to where its tasks' data is. With `dry_run` nothing is kept.
     pub async fn put_connection(
         &self,
         name: &str,
         input: ConnectionInput,
         if_version: Option<i64>,
         verify: bool,
+        dry_run: bool,
     ) -> Answer<Kept> {
         let current = self.store.connection(name).await?;
         if let Some(version) = if_version
@@ -70,10 +77,37 @@ impl Service {
             && row.settings == settings
             && same_secret
         {
-            return Ok(Kept { row: row.clone(), created: false });
+            return Ok(Kept { row: row.clone(), created: false, effects: Vec::new() });
         }
+        let users = self.store.connection_tasks(name).await?;
         if verify {
-            verified(&test(&join(&settings, secret.clone())?).await?)?;
+            let opened = join(&settings, secret.clone())?;
+            verified(&test(&opened).await?)?;
+            if let Some(row) = &current
+                && is_elsewhere(&row.settings, &settings)
+            {
+                self.same_identity(name, &opened, &users).await?;
+            }
+        }
+        let effects = match &current {
+            Some(row) => effects(&row.settings, &settings, same_secret, &users),
+            None => Vec::new(),
+        };
+        if dry_run {
+            let now = crate::store::now_ms();
+            let row = current.clone().unwrap_or(ConnectionRow {
+                name: name.to_owned(),
+                settings: settings.clone(),
+                secret: None,
+                version: 0,
+                throttle: Throttle::default(),
+                created_at: now,
+                updated_at: now,
+            });
+            // Whether there is one is all that is shown of it.
+            let secret = secret.is_some().then(Vec::new);
+            let row = ConnectionRow { settings, secret, version: row.version + 1, ..row };
+            return Ok(Kept { row, created: current.is_none(), effects });
         }
         let sealed = match &secret {
             None => None,
@@ -84,7 +118,9 @@ impl Service {
             return Err(Refusal::Stale(format!("connection {name} was changed at the same time")));
         }
         tracing::info!(connection = name, kind = settings.kind(), "connection kept");
-        Ok(Kept { row: self.connection(name).await?, created: current.is_none() })
+        // It hands the new one to the tasks that run.
+        self.wake.notify_one();
+        Ok(Kept { row: self.connection(name).await?, created: current.is_none(), effects })
     }
 
     fn secret_of(&self, row: &ConnectionRow) -> Answer<Option<SecretString>> {
@@ -177,7 +213,7 @@ impl Service {
     }
 }
 
-fn too_slow() -> Refusal {
+pub(super) fn too_slow() -> Refusal {
     Refusal::EndpointTimeout(format!("the endpoint did not answer within {} s", ENDPOINT_PATIENCE.as_secs()))
 }
 

@@ -1,10 +1,13 @@
 //! Use cases: what an operator can do, each one store transaction and then a word to the supervisor. No HTTP, no SQL.
 
 pub mod commands;
+mod connection_change;
 pub mod connections;
+pub mod objects;
 pub mod specs;
 pub mod tables;
 pub mod tasks;
+pub mod throttle;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -60,6 +63,8 @@ pub enum Refusal {
         faults: Vec<Fault>,
         status: Status,
     },
+    /// A connection leads to another cluster than the one its tasks work with.
+    IdentityChanged(String),
     /// What is edited is no longer what the caller has seen.
     Stale(String),
     /// A newer command has replaced the one that was waited for.

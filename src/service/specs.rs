@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::objects::TableTurn;
 use super::{Answer, Refusal, Service};
 use crate::error::Result;
 use crate::model::Dialect;
@@ -18,6 +19,8 @@ use crate::task::validate::{validate, validate_for_target};
 pub struct Changed {
     pub task: TaskRow,
     pub effects: Vec<Effect>,
+    /// What it does to single tables of a task that has begun.
+    pub tables: Vec<TableTurn>,
 }
 
 impl Service {
@@ -74,15 +77,10 @@ impl Service {
         canonicalize(&mut spec);
         let fields = differences(&to_value(&task.spec)?, &to_value(&spec)?);
         if fields.is_empty() {
-            return Ok(Changed { task, effects: Vec::new() });
+            return Ok(Changed { task, effects: Vec::new(), tables: Vec::new() });
         }
-        let effects = judge(&fields, task.status).map_err(|faults| {
-            if faults.iter().all(|fault| fault.code == "not_supported") {
-                Refusal::Invalid(faults)
-            } else {
-                Refusal::Locked { faults, status: task.status }
-            }
-        })?;
+        let effects =
+            judge(&fields, task.status).map_err(|faults| Refusal::Locked { faults, status: task.status })?;
         let retyped = retyped(&task.spec.lossy, &spec.lossy);
         if task.status != Status::Created && !retyped.is_empty() {
             return Err(Refusal::Locked { faults: retyped, status: task.status });
@@ -98,14 +96,24 @@ impl Service {
         if spec.name != task.spec.name && self.store.task(&spec.name).await?.is_some() {
             return Err(Refusal::NameTaken(format!("another task is called {}", spec.name)));
         }
+        let begun = !matches!(task.status, Status::Created | Status::Stopped | Status::Finished);
+        let tables = match begun && fields.iter().any(|field| field.starts_with("/objects")) {
+            true => self.table_turns(&task, &spec).await?,
+            false => Vec::new(),
+        };
         if dry_run {
             return Ok(Changed {
                 task: TaskRow { spec, spec_version: task.spec_version + 1, ..task },
                 effects,
+                tables,
             });
         }
         match self.store.update_spec(&task, &spec, &fields).await? {
-            Some(task) => Ok(Changed { task, effects }),
+            Some(task) => {
+                // It hands the new spec to a worker that runs.
+                self.wake.notify_one();
+                Ok(Changed { task, effects, tables })
+            }
             None => Err(Refusal::Stale("the task was changed at the same time: read it again".to_owned())),
         }
     }

@@ -1,12 +1,16 @@
 //! Connections: settings in clear, the secret sealed.
 
+use std::collections::HashMap;
+
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::rows::{json, to_json};
+use super::tasks::TaskRow;
 use super::{Store, now_ms};
 use crate::error::Result;
 use crate::task::connection::ConnectionSettings;
+use crate::task::spec::Throttle;
 
 #[derive(Debug, Clone)]
 pub struct ConnectionRow {
@@ -14,7 +18,9 @@ pub struct ConnectionRow {
     pub settings: ConnectionSettings,
     /// Sealed for `secret_place(name)`.
     pub secret: Option<Vec<u8>>,
+    /// Counts changes, those of the throttle too.
     pub version: i64,
+    pub throttle: Throttle,
     pub created_at: i64,
     pub updated_at: i64,
 }
@@ -30,6 +36,7 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
         settings: json(row, "settings")?,
         secret: row.try_get("secret")?,
         version: row.try_get("version")?,
+        throttle: json(row, "throttle")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
@@ -121,6 +128,40 @@ impl Store {
         Ok(true)
     }
 
+    /// Version of every connection.
+    pub async fn connection_versions(&self) -> Result<HashMap<String, i64>> {
+        let rows = sqlx::query("select name, version from connections").fetch_all(&self.reader).await?;
+        rows.iter().map(|row| Ok((row.try_get("name")?, row.try_get("version")?))).collect()
+    }
+
+    /// Sets the throttle of a connection if its version is still the expected one. None when somebody else was faster.
+    pub async fn put_connection_throttle(
+        &self,
+        name: &str,
+        throttle: &Throttle,
+        expected_version: i64,
+    ) -> Result<Option<ConnectionRow>> {
+        let mut transaction = self.writer.begin().await?;
+        let row = sqlx::query(
+            "update connections set throttle = ?, updated_at = ?, version = version + 1
+             where name = ? and version = ? returning *",
+        )
+        .bind(to_json(throttle)?)
+        .bind(now_ms())
+        .bind(name)
+        .bind(expected_version)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let (message, detail) = (
+            format!("throttle of connection {name} changed"),
+            serde_json::json!({"connection": name, "throttle": throttle}),
+        );
+        super::events::insert(&mut transaction, None, "connection", None, &message, &detail).await?;
+        transaction.commit().await?;
+        read(&row).map(Some)
+    }
+
     /// Names of the tasks that use a connection.
     pub async fn connection_users(&self, name: &str) -> Result<Vec<String>> {
         let rows = sqlx::query(
@@ -131,6 +172,18 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(|row| Ok(row.try_get("name")?)).collect()
+    }
+
+    /// The tasks that use a connection, by name.
+    pub async fn connection_tasks(&self, name: &str) -> Result<Vec<TaskRow>> {
+        let rows = sqlx::query(
+            "select * from tasks where ?1 in
+             (spec ->> '$.source.tidb', spec ->> '$.source.kafka', spec ->> '$.target') order by name",
+        )
+        .bind(name)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(super::tasks::read).collect()
     }
 
     /// False when it is not there, or a task uses it.

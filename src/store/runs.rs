@@ -20,6 +20,7 @@ pub struct RunState {
     pub desired: Desired,
     pub status: Status,
     pub epoch: Epoch,
+    pub spec_version: i64,
 }
 
 fn fenced(task: &TaskId, done: &SqliteQueryResult) -> Result<()> {
@@ -42,7 +43,7 @@ impl Store {
     /// State of every task that was ever commanded and is not at its end.
     pub async fn run_states(&self) -> Result<Vec<RunState>> {
         let rows = sqlx::query(
-            "select id, desired, status, epoch from tasks where desired <> 'none' and status <> 'stopped'
+            "select id, desired, status, epoch, spec_version from tasks where desired <> 'none' and status <> 'stopped'
              and not (status = 'finished' and desired <> 'stopped')",
         )
         .fetch_all(&self.reader)
@@ -54,6 +55,7 @@ impl Store {
                     desired: word(row, "desired", Desired::parse)?,
                     status: word(row, "status", Status::parse)?,
                     epoch: Epoch(row.try_get("epoch")?),
+                    spec_version: row.try_get("spec_version")?,
                 })
             })
             .collect()
@@ -145,6 +147,20 @@ impl Store {
         transition(&mut transaction, task, &message, json!({"phase": phase.as_str()})).await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// The run works with this version of the spec.
+    pub async fn spec_applied(&self, task: &TaskId, epoch: Epoch, version: i64) -> Result<()> {
+        let done = sqlx::query(
+            "update tasks set applied_spec_version = ?1, updated_at = ?2 where id = ?3 and epoch = ?4",
+        )
+        .bind(version)
+        .bind(now_ms())
+        .bind(&task.0)
+        .bind(epoch.0)
+        .execute(&self.writer)
+        .await?;
+        fenced(task, &done)
     }
 
     /// The worker waits before it tries again. `since_ms`: since when nothing went through; times in milliseconds since the

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::rows::{json, to_json, word};
+use super::rows::{json, optional_json, to_json, word};
 use super::stream::{advance, write_catalog};
-use super::{CatalogVersion, Store, now_ms};
+use super::{CatalogSchema, CatalogVersion, Store, now_ms};
 use crate::error::Result;
 use crate::model::{Epoch, Position, TableName, TaskId, Tso};
+use crate::task::spec::Objects;
 use crate::task::standing::{Standing, TableCommand};
 
 /// A table that does not simply follow.
@@ -128,6 +129,34 @@ impl Store {
                 Ok((TableName::new(schema, table), command))
             })
             .collect()
+    }
+
+    /// The objects that the catalog answers for; None = those of the spec.
+    pub async fn taken_objects(&self, task: &TaskId) -> Result<Option<Objects>> {
+        let row = sqlx::query("select objects from checkpoints where task_id = ?")
+            .bind(&task.0)
+            .fetch_optional(&self.reader)
+            .await?;
+        row.map_or(Ok(None), |row| optional_json(&row, "objects"))
+    }
+
+    /// From here on the catalog answers for these objects; what that changes becomes durable with it.
+    pub async fn take_objects(
+        &self,
+        task: &TaskId,
+        epoch: Epoch,
+        objects: &Objects,
+        schemas: &[CatalogSchema],
+        versions: &[CatalogVersion],
+    ) -> Result<()> {
+        let mut transaction = self.fenced(task, epoch).await?;
+        write_catalog(&mut transaction, task, schemas, versions).await?;
+        sqlx::query("update checkpoints set objects = ? where task_id = ?")
+            .bind(to_json(objects)?)
+            .bind(&task.0)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
     }
 
     /// New versions of tables without a DDL: their standing or their copy has changed. Commands that this answers are taken

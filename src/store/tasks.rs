@@ -70,7 +70,7 @@ pub(super) fn phase(word: &str) -> Option<Phase> {
         .find(|phase| phase.as_str() == word)
 }
 
-fn read(row: &SqliteRow) -> Result<TaskRow> {
+pub(super) fn read(row: &SqliteRow) -> Result<TaskRow> {
     let phase_word: Option<String> = row.try_get("phase")?;
     Ok(TaskRow {
         id: TaskId(row.try_get("id")?),

@@ -79,8 +79,12 @@ pub fn change_of(pointer: &str) -> Change {
 pub enum EffectKind {
     /// In force with the answer.
     Now,
-    /// When the task is started or resumed next; a run in progress goes on as it began.
+    /// A run in progress takes it up within seconds, between two batches (in full sync: between two chunks); nothing is repeated.
+    NextBatch,
+    /// When the task is started or resumed next.
     NextStart,
+    /// A run in progress begins again at its checkpoint.
+    Restart,
 }
 
 /// What a change of one field does.
@@ -90,6 +94,12 @@ pub struct Effect {
     pub field: String,
     pub effect: EffectKind,
     pub detail: String,
+}
+
+impl Effect {
+    pub fn now(field: &str, detail: impl Into<String>) -> Self {
+        Self { field: field.to_owned(), effect: EffectKind::Now, detail: detail.into() }
+    }
 }
 
 /// Pointers of all fields that differ; a list counts as one field.
@@ -126,17 +136,18 @@ pub fn judge(fields: &[String], status: Status) -> Result<Vec<Effect>, Vec<Fault
             let words: Vec<_> = change.allowed_from().iter().map(|status| status.as_str()).collect();
             let detail = format!("can be changed only while the task is {}", words.join(", "));
             faults.push(Fault::new(field.as_str(), "locked", detail));
-        } else if field.starts_with("/objects") && status != Status::Created {
-            let detail = "the tables of a started task cannot be changed yet by this build: create another task for them";
-            faults.push(Fault::new(field.as_str(), "not_supported", detail));
         } else {
-            let now = field == "/name" || field.starts_with("/labels");
-            let (effect, detail) = if now {
-                (EffectKind::Now, "in force now")
-            } else if matches!(status, Status::Created | Status::Paused | Status::Failed) {
-                (EffectKind::NextStart, "in force when the task runs")
-            } else {
-                (EffectKind::NextStart, "in force after the task is paused and resumed")
+            let now = ["/name", "/labels", "/waivers"].iter().any(|part| field.starts_with(part));
+            let (effect, detail) = match status {
+                _ if now => (EffectKind::Now, "in force now"),
+                Status::Created | Status::Paused | Status::Pausing | Status::Failed => {
+                    (EffectKind::NextStart, "in force when the task runs")
+                }
+                Status::Stopping | Status::Stopped | Status::Finished => {
+                    (EffectKind::NextStart, "kept; this task has ended")
+                }
+                Status::Running if field.starts_with("/throttle") => (EffectKind::Now, "in force now"),
+                Status::Running => (EffectKind::NextBatch, "in force between two batches, within seconds"),
             };
             effects.push(Effect { field: field.clone(), effect, detail: detail.to_owned() });
         }

@@ -334,7 +334,7 @@ impl ConnectionSettings {
             host: settings.host.clone(),
             port: settings.port,
             user: settings.user.clone(),
-            password: secret,
+            password: secret.into(),
             tls: Tls { mode: settings.tls.mode, ca: settings.tls.ca.clone() },
         })
     }

@@ -326,6 +326,9 @@ pub struct Throttle {
     pub full_bytes_per_second: Option<u64>,
     pub incremental_rows_per_second: Option<u64>,
     pub incremental_bytes_per_second: Option<u64>,
+    /// Statements under way at one time, at most; `tuning.connections` holds besides.
+    #[serde(default)]
+    pub connections: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

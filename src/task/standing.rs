@@ -25,6 +25,8 @@ pub enum Standing {
         #[serde(default)]
         error: Option<Error>,
     },
+    /// No longer selected. Its data stays on the target, at `place`; None when none of it is there.
+    Removed { place: Option<TableName> },
     /// The new copy is in step with the checkpoint and is about to take the table's place.
     Swapping { shadow: TableName },
 }
@@ -49,6 +51,7 @@ impl Standing {
             Self::Paused => "paused",
             Self::Skipped => "skipped",
             Self::Resync { .. } => "resync",
+            Self::Removed { .. } => "removed",
             Self::Swapping { .. } => "swapping",
         }
     }
@@ -103,6 +106,8 @@ pub fn decide_table(command: TableCommand, standing: &Standing) -> TableDecision
     use TableCommand::{Pause, Resume, Resync, Skip};
     use TableDecision::{Become, Nothing, Refused};
     match (command, standing) {
+        // It is none of the task's.
+        (_, Standing::Removed { .. }) => Refused,
         (Pause, Standing::Following | Standing::Stopped { .. } | Standing::Resync { .. }) => {
             Become(Standing::Paused)
         }
@@ -141,6 +146,7 @@ mod tests {
             // A newer word begins at once what waits for its next try.
             (Standing::Resync { reason: String::new(), error: Some(failed()) }, "paused - resync skipped"),
             (Standing::Swapping { shadow: TableName::new("s", "t") }, "R - - R"),
+            (Standing::Removed { place: None }, "R R R R"),
         ];
         for (standing, expected) in rows {
             let found: Vec<_> = TableCommand::ALL

@@ -252,23 +252,13 @@ fn check_table(pointer: &str, rule: &TableSpec, faults: &mut Vec<Fault>) {
 
 /// Parts of the contract that this build cannot honour: accepted at their default only. Take a line out when its part is built.
 fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
-    use super::spec::{RowErrorPolicy, Throttle};
+    use super::spec::RowErrorPolicy;
     let mut refuse = |asked: bool, pointer: &str| {
         if asked {
             faults.push(not_supported(pointer));
         }
     };
     refuse(spec.errors.row != RowErrorPolicy::Stop, "/errors/row");
-    let Throttle {
-        full_rows_per_second,
-        full_bytes_per_second,
-        incremental_rows_per_second,
-        incremental_bytes_per_second,
-    } = spec.throttle;
-    refuse(full_rows_per_second.is_some(), "/throttle/full_rows_per_second");
-    refuse(full_bytes_per_second.is_some(), "/throttle/full_bytes_per_second");
-    refuse(incremental_rows_per_second.is_some(), "/throttle/incremental_rows_per_second");
-    refuse(incremental_bytes_per_second.is_some(), "/throttle/incremental_bytes_per_second");
 }
 
 fn not_supported(pointer: &str) -> Fault {
@@ -378,10 +368,8 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_by_name() {
         let found = faults(|body| {
-            body["throttle"] = json!({"full_rows_per_second": 5});
             body["errors"] = json!({"row": "dead_letter"});
         });
-        let expected = ["/errors/row", "/throttle/full_rows_per_second"];
-        assert_eq!(found, expected.map(|pointer| (pointer.to_owned(), "not_supported")));
+        assert_eq!(found, ["/errors/row"].map(|pointer| (pointer.to_owned(), "not_supported")));
     }
 }

@@ -294,6 +294,17 @@ impl TestApp {
         panic!("the task never became so: {last}");
     }
 
+    /// Waits until the context of the last run is as wanted.
+    pub async fn until_handed(&self, wanted: impl Fn(&WorkerContext) -> bool) {
+        for _ in 0..2000 {
+            if wanted(&self.stage.context()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the run was never handed it");
+    }
+
     pub async fn until_status(&self, task: &str, status: &str) -> Value {
         self.until(task, |found| found["status"] == status).await
     }

@@ -7,7 +7,8 @@ use crate::app::{TestApp, pointers};
 async fn a_connection_is_created_read_changed_and_deleted() {
     let app = TestApp::start().await;
     let body = json!({"kind": "tidb", "host": "127.0.0.1", "user": "sync", "password": "x"});
-    let created = app.put("/connections/prod?verify=false", body.clone()).await.expect(201);
+    let mut created = app.put("/connections/prod?verify=false", body.clone()).await.expect(201);
+    assert_eq!(created.as_object_mut().unwrap().remove("effects"), Some(json!([])));
     assert_eq!(created["port"], 4000);
     assert_eq!(created["password"], json!({"set": true}));
     assert_eq!(created["tls"], json!({"mode": "disabled", "ca": null}));
@@ -113,9 +114,56 @@ async fn a_connection_in_use_is_kept() {
     let app = TestApp::start().await.with_task("a").await;
     let problem = app.delete("/connections/tidb").await.problem(409, "in-use");
     assert!(problem["detail"].as_str().unwrap().contains("used by a"), "{problem}");
-    assert_eq!(app.get("/connections/kafka").await.expect(200)["used_by"], json!(["a"]));
+    let kafka = app.get("/connections/kafka").await.expect(200);
+    assert_eq!((&kafka["used_by"], &kafka["use_count"]), (&json!(["a"]), &json!(1)));
     let other = json!({"kind": "tidb", "host": "127.0.0.1", "port": 1, "user": "sync"});
     app.put("/connections/target?verify=false", other).await.problem(422, "invalid-body");
     app.delete("/tasks/a").await.expect(204);
     app.delete("/connections/tidb").await.expect(204);
+}
+
+#[tokio::test]
+async fn a_running_task_is_handed_what_changes_of_its_connections() {
+    let app = TestApp::start().await.with_task("a").await;
+    app.post("/tasks/a/start?wait_ms=10000").await.expect(200);
+    let held = app.stage.context();
+    let path = "/connections/target?verify=false";
+    // Read and written back: nothing happens.
+    let read = app.get("/connections/target").await.expect(200);
+    let same = app.put("/connections/target", read).await.expect(200);
+    assert_eq!((&same["effects"], &same["version"]), (&json!([]), &json!(1)));
+
+    let dry = app.patch(&format!("{path}&dry_run=true"), json!({"password": "new"})).await.expect(200);
+    assert_eq!(
+        (&dry["effects"][0]["field"], &dry["effects"][0]["effect"]),
+        (&json!("/password"), &json!("next_batch"))
+    );
+    assert_eq!(app.get("/connections/target").await.expect(200)["version"], 1, "a dry run keeps nothing");
+    let patched = app.patch(path, json!({"password": "new"})).await.expect(200);
+    assert_eq!(patched["effects"], dry["effects"]);
+    assert!(patched["effects"][0]["detail"].as_str().unwrap().starts_with("a: "), "{patched}");
+    // Whoever holds the endpoint logs in with it; the run is the same.
+    let secret = |context: &tidegate::engine::worker::WorkerContext| {
+        context.target.password.get().map(|text| secrecy::ExposeSecret::expose_secret(&text).to_owned())
+    };
+    app.until_handed(|_| secret(&held).as_deref() == Some("new")).await;
+    assert_eq!(app.get("/tasks/a").await.expect(200)["run"], 1);
+    assert!(!held.works_with().moves_to(&held.newer().unwrap()));
+
+    // Another place: it must begin again.
+    let moved = app.patch(path, json!({"port": 2, "password": "new"})).await.expect(200);
+    assert_eq!(
+        (&moved["effects"][0]["field"], &moved["effects"][0]["effect"]),
+        (&json!("/port"), &json!("restart"))
+    );
+    app.until_handed(|context| context.newer().is_some_and(|newer| context.works_with().moves_to(&newer)))
+        .await;
+
+    app.stage.set(crate::app::Script::Fail(tidegate::error::Error::internal("x")));
+    app.post("/tasks/a/pause?wait_ms=10000").await.expect(200);
+    app.post("/tasks/a/resume").await.expect(202);
+    app.until("a", |task| task["status"] == "failed").await;
+    let failed = app.patch(path, json!({"password": "newer"})).await.expect(200);
+    assert_eq!(failed["effects"][0]["effect"], "next_start");
+    assert!(failed["effects"][0]["detail"].as_str().unwrap().contains("resume a"), "{failed}");
 }

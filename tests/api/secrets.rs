@@ -72,7 +72,7 @@ async fn a_secret_is_in_no_answer_no_file_and_no_log() {
 
     // The worker got it.
     let context = app.stage.context();
-    let password = secrecy::ExposeSecret::expose_secret(context.target.password.as_ref().unwrap()).to_owned();
+    let password = secrecy::ExposeSecret::expose_secret(&context.target.password.get().unwrap()).to_owned();
     assert_eq!(password, SECRET);
     assert!(!format!("{:?} {:?}", context.target, context.kafka).contains(SECRET), "in a debug print");
 

@@ -21,7 +21,7 @@ async fn all_faults_of_a_spec_are_told_at_once() {
         "tuning": {"connections": 0, "batch_rows": "many"},
         "ddl": {"drop_database": true},
         "merge": {"column": "c", "value": "v"},
-        "throttle": {"full_rows_per_second": 10},
+        "throttle": {"full_rows_per_second": -10},
     });
     let problem = app.create(body).await.problem(422, "invalid-body");
     assert_eq!(
@@ -46,7 +46,7 @@ async fn all_faults_of_a_spec_are_told_at_once() {
             ("/tuning/batch_rows", "wrong_type"),
             ("/ddl/drop_database", "wrong_type"),
             ("/merge/value", "invalid"),
-            ("/throttle/full_rows_per_second", "not_supported"),
+            ("/throttle/full_rows_per_second", "invalid"),
         ])
     );
     let text = problem.to_string();
@@ -92,6 +92,8 @@ async fn the_contracts_own_example_is_taken() {
     let read = app.get("/tasks/shop-to-adb/spec").await.expect(200);
     let mut written = body;
     written["objects"]["include"][1] = json!("crm.customer");
+    // Beyond the contract's example.
+    written["throttle"]["connections"] = Value::Null;
     assert_eq!(read, written);
 }
 
@@ -102,7 +104,7 @@ async fn a_spec_goes_round_and_changes_by_patch() {
     assert_eq!(reply.headers["etag"], "\"1\"");
     let read = reply.expect(200);
     let answer = app.put("/tasks/a/spec", read.clone()).await.expect(200);
-    assert_eq!(answer, json!({"spec": read, "spec_version": 1, "effects": []}));
+    assert_eq!(answer, json!({"spec": read, "spec_version": 1, "effects": [], "tables": []}));
 
     let patch =
         json!({"tuning": {"connections": 4}, "labels": {"x": "y"}, "objects": {"exclude": ["`shop`.`b`"]}});
@@ -147,10 +149,17 @@ async fn state_locks_fields() {
         expected(&[("/existing_tables", "locked"), ("/source/time_zone", "locked")])
     );
     let answer = app.patch("/tasks/a/spec", json!({"tuning": {"connections": 2}})).await.expect(200);
-    assert_eq!(answer["effects"][0]["effect"], "next_start");
+    assert_eq!(answer["effects"][0]["effect"], "next_batch");
     let task = app.get("/tasks/a").await.expect(200);
     assert_eq!((&task["spec_version"], &task["applied_spec_version"]), (&json!(3), &json!(2)));
-    app.patch("/tasks/a/spec", json!({"objects": {"include": ["a.b"]}})).await.problem(422, "invalid-body");
+    // The run is handed the new spec; a worker that has not taken it up goes on with the old one.
+    app.until_handed(|context| context.newer().is_some_and(|newer| newer.spec.tuning.connections == 2)).await;
+    assert_eq!(app.stage.context().spec.tuning.connections, 8);
+    let dry = json!({"objects": {"include": ["a.b"]}, "labels": {"x": "y"}});
+    let answer = app.patch("/tasks/a/spec?dry_run=true", dry).await.expect(200);
+    let effects: Vec<_> =
+        answer["effects"].as_array().unwrap().iter().map(|effect| &effect["effect"]).collect();
+    assert_eq!(effects, ["now", "next_batch"]);
 
     app.post("/tasks/a/pause?wait_ms=10000").await.expect(200);
     app.patch("/tasks/a/spec", json!({"source": {"time_zone": "+08:00"}})).await.expect(200);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 use tidegate::adb::dialect::{TableOptions, TargetTable, create_database, create_table};
+use tidegate::adb::throttle::Gate;
 use tidegate::adb::writer::end_sessions;
 use tidegate::engine::progress::Progress;
 use tidegate::error::Result;
@@ -26,7 +27,7 @@ pub fn servers(test: &str, target: &str) -> Option<(MysqlEndpoint, MysqlEndpoint
             host: host.to_owned(),
             port: port.parse().ok()?,
             user: "root".to_owned(),
-            password: None,
+            password: Default::default(),
             tls: Tls::default(),
         })
     };
@@ -170,7 +171,9 @@ impl Bench {
             spec: Arc::new(self.spec.clone()),
             progress: Arc::clone(&self.progress),
             sessions: Use::Task,
+            gate: Gate::of_task(self.spec.throttle),
             cancel: CancellationToken::new(),
+            drain: CancellationToken::new(),
         }
     }
 

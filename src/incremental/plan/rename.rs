@@ -151,7 +151,7 @@ impl Planner<'_> {
             let from = self.catalog.selection().target(old_name);
             let shared = self.catalog.sharing(old_name).is_some();
             let moves = from != self.catalog.selection().target(new_name);
-            if entry.standing.is_resync() && moves && !shared {
+            if entry.standing.is_resync() && moves && !shared && !entry.new_place {
                 // The copy to come takes the new name; the source has nothing under the old one any more.
                 self.steps.statements.push(dialect::drop_table(&from));
             } else if moves {

@@ -59,7 +59,10 @@ impl Planner<'_> {
         if self.catalog.selection().could_select_schema(name)
             && self.allowed(DdlKind::DropDatabase, &TableName::new(name, ""))?
         {
-            for table in tables.iter().filter(|table| self.catalog.selection().selects(table)) {
+            let copied = |table: &TableName| self.catalog.table(table).is_none_or(|entry| !entry.new_place);
+            for table in
+                tables.iter().filter(|table| self.catalog.selection().selects(table) && copied(table))
+            {
                 let target = self.catalog.selection().target(table);
                 self.steps.statements.push(dialect::drop_table(&target));
             }
@@ -162,7 +165,7 @@ impl Planner<'_> {
             return Ok(());
         };
         self.told_apart(&name)?;
-        if self.allowed(DdlKind::DropTable, &name)? {
+        if self.allowed(DdlKind::DropTable, &name)? && !entry.new_place {
             let target = self.catalog.selection().target(&entry.table.name);
             self.steps.statements.push(dialect::drop_table(&target));
         }

@@ -112,6 +112,12 @@ impl<S: ChangeSource> Stream<S> {
         Ok(())
     }
 
+    /// The next resync of the table need not wait.
+    pub(super) fn forget_tries(&mut self, name: &TableName) {
+        self.resyncs.waiting.remove(&name.key());
+        self.resyncs.misfits.remove(&name.key());
+    }
+
     /// A resync under way of a table that has changed copies what is no longer so; one of whose names another table has taken
     /// would take that table's rows for its own.
     pub(in crate::incremental) fn touched(&self, change: &Change) {
@@ -144,7 +150,9 @@ impl<S: ChangeSource> Stream<S> {
         let error = error.object(name);
         match self.catalog.table(name).map(|entry| &entry.standing) {
             // The first error is the cause.
-            Some(Standing::Stopped { .. } | Standing::Paused | Standing::Skipped) => return Ok(()),
+            Some(
+                Standing::Stopped { .. } | Standing::Paused | Standing::Skipped | Standing::Removed { .. },
+            ) => return Ok(()),
             Some(Standing::Following | Standing::Resync { .. } | Standing::Swapping { .. }) => {}
             None => return Err(error),
         }

@@ -63,7 +63,7 @@ impl<S: ChangeSource> Stream<S> {
             if until_look == 0 {
                 until_look = LOOK_EVERY;
                 // A transaction larger than a batch goes out in parts; the position moves only after the last.
-                if self.batch.bytes() > self.batch_bytes {
+                if !self.has_room() {
                     if self.context.cancel.is_cancelled() {
                         // The position is still before this message.
                         return Err(Error::cancelled());

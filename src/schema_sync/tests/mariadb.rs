@@ -21,7 +21,7 @@ async fn session() -> Option<Session> {
         host: host.to_owned(),
         port: port.parse().expect("a port"),
         user: "root".to_owned(),
-        password: None,
+        password: Default::default(),
         tls: Tls::default(),
     };
     Some(adb::connect(&endpoint, Dialect::Mysql).await.unwrap())
