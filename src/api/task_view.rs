@@ -91,6 +91,8 @@ pub struct ProgressView {
     pub duplicates_skipped: u64,
     pub late_transactions: u64,
     pub retries: u64,
+    /// Time that statements have waited for throttles, all together.
+    pub throttled_ms: u64,
     /// Until full sync is through, at the present rate.
     pub eta_ms: Option<u64>,
     #[schema(format = DateTime)]
@@ -280,6 +282,7 @@ fn progress_view(row: &TaskRow, seen: &Seen) -> ProgressView {
         duplicates_skipped: progress.duplicates_skipped.load(Ordering::Relaxed),
         late_transactions: progress.late_transactions.load(Ordering::Relaxed),
         retries: progress.retries.load(Ordering::Relaxed),
+        throttled_ms: progress.waits.waited_ms.load(Ordering::Relaxed),
         eta_ms,
         estimated_end: eta_ms
             .and_then(|eta| i64::try_from(eta).ok())

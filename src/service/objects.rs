@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::connections::ENDPOINT_PATIENCE;
 use super::specs::Changed;
+use super::tasks::catalog_now;
 use super::{Answer, Refusal, Service};
 use crate::error::{Endpoint, Error, ErrorKind};
 use crate::model::{Dialect, TableName};
@@ -17,10 +18,11 @@ use crate::store::tasks::TaskRow;
 use crate::task::fault::{Fault, child};
 use crate::task::objects::quoted;
 use crate::task::selection::Selection;
-use crate::task::spec::{ExistingTables, Spec};
+use crate::task::spec::{ExistingTables, Spec, TablesWithoutKey};
 use crate::task::standing::Standing;
 use crate::task::status::Status;
 use crate::task::turn::{Turn, turn};
+use crate::tidb::Source;
 
 /// Time between two looks at whether the tables are there.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -114,6 +116,7 @@ impl Service {
         if spec.existing_tables != ExistingTables::Replace {
             self.places_are_free(task, &new, &places).await?;
         }
+        self.target_holds(task, spec, &turns).await?;
         turns.sort_by_key(TableTurn::name);
         Ok(turns)
     }
@@ -175,6 +178,37 @@ impl Service {
         if faults.is_empty() { Ok(()) } else { Err(Refusal::Invalid(faults)) }
     }
 
+    /// That the target can hold the tables that are to be copied, by their rules.
+    async fn target_holds(&self, task: &TaskRow, spec: &Spec, turns: &[TableTurn]) -> Answer<()> {
+        let copied: HashSet<TableName> = turns
+            .iter()
+            .filter(|turn| turn.action != TableAction::Remove)
+            .map(|turn| turn.name().key())
+            .collect();
+        let endpoints = self.endpoints(task).await?;
+        let Some(source) = endpoints.source.clone().filter(|_| !copied.is_empty()) else { return Ok(()) };
+        let source = Source::new(source);
+        let catalog = catalog_now(spec, &endpoints, &source, |name| copied.contains(&name.key()));
+        let catalog = tokio::time::timeout(ENDPOINT_PATIENCE, catalog)
+            .await
+            .map_err(|_| super::connections::too_slow())??;
+        let mut faults = Vec::new();
+        for entry in catalog.live() {
+            let name = &entry.table.name;
+            let detail = match catalog.target(entry) {
+                Err(error) => format!("{error}; {}", error.cure()),
+                Ok(target)
+                    if target.identity.is_none() && spec.tables_without_key == TablesWithoutKey::Refuse =>
+                {
+                    format!("{name} has no key that identifies a row: give it one, or leave it out")
+                }
+                Ok(_) => continue,
+            };
+            faults.push(Fault::new(child("/objects/tables", quoted(name)), "invalid", detail));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Refusal::Invalid(faults)) }
+    }
+
     async fn removed(&self, task: &TaskRow) -> Answer<HashMap<TableName, Standing>> {
         let states = self.store.table_states(&[&task.id]).await?.remove(&task.id).unwrap_or_default();
         Ok(states.into_iter().map(|TableState { name, standing, .. }| (name.key(), standing)).collect())
@@ -196,6 +230,11 @@ impl Service {
                     )
             };
             let reached = taken && !changed.tables.iter().any(is_under_way);
+            let is_stopped =
+                |turn: &TableTurn| matches!(states.get(&turn.name().key()), Some(Standing::Stopped { .. }));
+            if reached && changed.tables.iter().any(is_stopped) {
+                return Ok((task, false));
+            }
             if reached || wait.is_zero() || task.status != Status::Running {
                 if !wait.is_zero() && task.status == Status::Failed {
                     return Err(Refusal::TaskFailed(Box::new(task)));

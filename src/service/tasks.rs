@@ -134,6 +134,29 @@ impl Service {
     }
 }
 
+/// The tables that `selects` takes as the source has them now, as a task of this spec would see them.
+pub(super) async fn catalog_now(
+    spec: &Spec,
+    endpoints: &Endpoints,
+    source: &Source,
+    selects: impl Fn(&TableName) -> bool + Send,
+) -> Answer<Catalog> {
+    let selection = Selection::new(spec)
+        .map_err(|faults| Error::internal(format!("a stored spec does not compile: {faults:?}")))?;
+    let now = source.current_tso().await?;
+    let bytewise = source.compares_bytes().await?;
+    let found = source.catalog_at(now, selects).await?;
+    let mut session = adb::connect(&endpoints.target, endpoints.dialect).await?;
+    let collations = schema_sync::collations(&mut session, endpoints.dialect).await?;
+    session.close().await;
+    let change = Change::from_source(found, &selection);
+    let mut catalog =
+        Catalog::new(Arc::new(spec.clone()), Arc::new(selection), endpoints.dialect, collations)
+            .bytewise(bytewise);
+    catalog.apply(&change);
+    Ok(catalog)
+}
+
 /// The tables as the source has them now, held against the target.
 async fn plan_tables(task: &TaskRow, endpoints: &Endpoints) -> Answer<Vec<PlanTable>> {
     let Some(source) = &endpoints.source else {
@@ -143,16 +166,8 @@ async fn plan_tables(task: &TaskRow, endpoints: &Endpoints) -> Answer<Vec<PlanTa
     let selection = Selection::new(&task.spec)
         .map_err(|faults| Error::internal(format!("a stored spec does not compile: {faults:?}")))?;
     let source = Source::new(source.clone());
-    let now = source.current_tso().await?;
-    let bytewise = source.compares_bytes().await?;
-    let found = source.catalog_at(now, |name| selection.selects(name)).await?;
+    let catalog = catalog_now(&task.spec, endpoints, &source, |name| selection.selects(name)).await?;
     let mut session = adb::connect(&endpoints.target, endpoints.dialect).await?;
-    let collations = schema_sync::collations(&mut session, endpoints.dialect).await?;
-    let change = Change::from_source(found, &selection);
-    let mut catalog =
-        Catalog::new(Arc::new(task.spec.clone()), Arc::new(selection), endpoints.dialect, collations)
-            .bytewise(bytewise);
-    catalog.apply(&change);
     let wanted = catalog.wanted();
     let names: Vec<TableName> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
     let state = schema_sync::introspect(&mut session, endpoints.dialect, &names).await?;

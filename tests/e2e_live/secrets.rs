@@ -104,22 +104,16 @@ async fn a_new_password_is_taken_up_by_a_running_task() {
     let pairs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
     assert_same(&stack, api, &pairs).await;
 
-    // Another server under the same name is another cluster: MariaDB's tables are not on the other target.
-    let elsewhere = connection("mysql", stack.adb_port, "third-3");
-    let mut elsewhere_root = elsewhere.clone();
-    elsewhere_root["user"] = json!("root");
-    elsewhere_root["password"] = json!("");
-    let refused = api.send(Method::PUT, "/connections/target", Some(&elsewhere_root)).await;
-    assert_eq!(
-        (refused.status.as_u16(), &refused.body["code"]),
-        (409, &json!("endpoint-identity-changed")),
-        "{:#}",
-        refused.body
-    );
+    // A server that has none of the task's tables is another one.
+    api.complete("task", "pause").await;
+    sql::drop_schemas(&stack, &[schema]).await;
+    let elsewhere = json!({"kind": "mysql", "host": "127.0.0.1", "port": stack.tidb_port, "user": "root", "password": ""});
+    let refused = api.send(Method::PUT, "/connections/target", Some(&elsewhere)).await;
+    let (status, code) = (refused.status.as_u16(), &refused.body["code"]);
+    assert_eq!((status, code), (409, &json!("endpoint-identity-changed")), "{:#}", refused.body);
     let busy = api.send(Method::DELETE, "/connections/target", None).await;
     assert_eq!((busy.status.as_u16(), &busy.body["code"]), (409, &json!("in-use")));
     for mut server in [sql::tidb(&stack).await, sql::mariadb(&stack).await] {
         sql::run(&mut server, &[&format!("DROP USER '{USER}'@'%'")]).await;
     }
-    sql::drop_schemas(&stack, &[schema]).await;
 }
