@@ -101,7 +101,7 @@ async fn tables_come_and_go_by_name_and_by_pattern() {
             json!({"tables": ["shop.q"], "rules": {"shop.q": {"filter": "id >"}}}),
             "/objects/tables/shop.q/filter",
         ),
-        ("remove", json!({"tables": ["*.*"]}), "/tables"),
+        ("remove", json!({"tables": ["shop.*", "log.`a.b`"]}), "/tables"),
         ("remove", json!({}), "/tables"),
     ] {
         let problem = post(&format!("/tasks/a/objects/{path}"), body).await.problem(422, "invalid-body");

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::sql;
-use crate::support::stack::Stack;
+use crate::support::stack::{Dialect, Stack};
 use crate::{
     Load, PATIENCE, ask, assert_same, begin, named, patch, state, turns, wait_applied, wait_for_state,
 };
@@ -71,7 +71,8 @@ async fn rules(stack: Stack, schema: &str) {
     let load = Load::start(&stack, schema);
     let mut target = sql::target(&stack).await;
     // Somebody else's table is in the place of one that is to come: nothing is kept of the request.
-    sql::run(&mut target, &[&format!("CREATE TABLE {schema}.later (id INT PRIMARY KEY)")]).await;
+    let tail = if stack.dialect == Dialect::Adb { " DISTRIBUTED BY HASH(id)" } else { "" };
+    sql::run(&mut target, &[&format!("CREATE TABLE {schema}.later (id INT PRIMARY KEY){tail}")]).await;
     let (status, refused) = ask(api, "/tasks/task/objects/add", &named(schema, &["later"])).await;
     assert_eq!(status.as_u16(), 422, "{refused:#}");
     assert_eq!(refused["errors"][0]["code"], "exists", "{refused:#}");
