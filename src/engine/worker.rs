@@ -290,7 +290,7 @@ impl Attempt<'_> {
                 "was just renamed together with others: Drainer may send its rows under another table's name",
             )
             .object(stale.table)
-            .hint("run the precheck, which says what to do, and start the task again")),
+            .hint("run the precheck, which says what to do (source.renames), then resume the task")),
         }
     }
 

@@ -10,10 +10,13 @@ use crate::support::stack::Dialect;
 pub enum Cure {
     /// Changes the spec and resumes.
     Patch(&'static str),
+    /// Has Drainer learn the names of tables that were renamed together, and resumes.
+    TellApart,
 }
 
 /// A part of the hint, the cure's name, the cure.
 const CURES: &[(&str, &str, Cure)] = &[
+    ("source.renames", "renames during the start", Cure::TellApart),
     (
         "source.tidb",
         "a tidb connection for a task without one",

@@ -96,6 +96,13 @@ impl History {
         }
     }
 
+    /// A table that every target takes.
+    pub async fn plain(&mut self) {
+        let schema = self.schemas[0].clone();
+        let sql = format!("CREATE TABLE {}.plain (id INT PRIMARY KEY, v VARCHAR(20), n INT)", quote(&schema));
+        self.ddl(Statement { schema, sql, marks: Vec::new() }).await;
+    }
+
     /// Globs that select every table of the history.
     pub fn include(&self) -> Vec<String> {
         self.schemas.iter().map(|schema| format!("{}.*", quote(schema))).collect()

@@ -68,7 +68,7 @@ fn near(from: &ColumnType, to: &ColumnType) -> bool {
         (T::Time, T::Time) | (T::DateTime, T::DateTime | T::Date) | (T::Timestamp, T::Timestamp) => true,
         (T::Date, T::DateTime) => true,
         (T::Enum, T::Enum) => from.labels.iter().all(|label| to.labels.contains(label)),
-        (T::Enum | T::Set | T::Date, new) if new.is_text() => true,
+        (T::Decimal | T::Enum | T::Set | T::Date, new) if new.is_text() => true,
         (old, new) => old.is_binary() && new.is_binary() && old != T::Binary && new != T::Binary,
     }
 }
