@@ -80,6 +80,9 @@ pub fn add(
 /// Names that cannot be parsed, and a selection that would be empty.
 pub fn remove(objects: &mut Objects, names: &[String]) -> Result<(), Vec<Fault>> {
     for pattern in patterns(names)? {
+        if pattern.schema.is_everything() && pattern.table.is_everything() {
+            objects.include.clear();
+        }
         let was_listed = objects.include.iter().any(|text| is_same(text, &pattern));
         objects.include.retain(|text| !is_same(text, &pattern) && !takes(&pattern, text));
         let goes_on = match pattern.literal() {
@@ -149,6 +152,8 @@ mod tests {
         assert_eq!(found.exclude, ["crm.*", "shop.Orders"]);
         assert!(found.tables.is_empty());
         assert_eq!(found.schemas.keys().collect::<Vec<_>>(), ["shop"]);
-        assert_eq!(remove(&mut found, &names(&["shop.*"])).unwrap_err()[0].code, "empty");
+        for all in ["shop.*", "*.*"] {
+            assert_eq!(remove(&mut found.clone(), &names(&[all])).unwrap_err()[0].code, "empty");
+        }
     }
 }
