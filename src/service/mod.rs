@@ -3,11 +3,13 @@
 pub mod commands;
 mod connection_change;
 pub mod connections;
+pub mod events;
 pub mod objects;
 pub mod specs;
 pub mod tables;
 pub mod tasks;
 pub mod throttle;
+pub mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -35,6 +37,8 @@ pub struct Service {
     /// Cancelled when the process begins to stop: no more commands, no more waiting.
     pub shutdown: CancellationToken,
     pub supervisor_alive: Arc<AtomicBool>,
+    pub access: Arc<tokens::Access>,
+    pub events: Arc<events::EventTail>,
     pub started: Instant,
 }
 
@@ -47,6 +51,8 @@ pub enum Refusal {
     SecretRequired(Fault),
     NameTaken(String),
     InUse(String),
+    /// What is there forbids it, otherwise than by a task's state.
+    Conflict(String),
     /// The task's state forbids the command.
     Transition {
         command: Command,

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::objects::TableTurn;
 use super::{Answer, Refusal, Service};
+use crate::engine::registry::Throttled;
 use crate::error::Result;
 use crate::model::Dialect;
 use crate::store::tasks::TaskRow;
@@ -110,7 +111,8 @@ impl Service {
         }
         match self.store.update_spec(&task, &spec, &fields).await? {
             Some(task) => {
-                // It hands the new spec to a worker that runs.
+                // In force with the answer; the rest is for the supervisor to hand to a worker that runs.
+                self.registry.limiter(Throttled::Task(task.id.clone()), task.spec.throttle);
                 self.wake.notify_one();
                 Ok(Changed { task, effects, tables })
             }

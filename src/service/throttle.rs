@@ -2,6 +2,7 @@
 
 use super::specs::Changed;
 use super::{Answer, Refusal, Service};
+use crate::engine::registry::Throttled;
 use crate::store::connections::ConnectionRow;
 use crate::store::tasks::TaskRow;
 use crate::task::fault::Fault;
@@ -50,7 +51,8 @@ impl Service {
         let kept = self.store.put_connection_throttle(name, &throttle, row.version).await?;
         let row =
             kept.ok_or_else(|| Refusal::Stale(format!("connection {name} was changed at the same time")))?;
-        // It sets the limiters of the tasks that run.
+        // In force with the answer.
+        self.registry.limiter(Throttled::Connection(name.to_owned()), throttle);
         self.wake.notify_one();
         Ok(row)
     }
