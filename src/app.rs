@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::housekeeping::{self, Retention};
 use crate::listen::{Certificate, Listener};
 use crate::service::Service;
 use crate::service::tokens::{Access, bootstrap};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::{api, telemetry};
 
 /// Requests in flight get this long when the process stops.
@@ -53,7 +53,7 @@ impl App {
     pub async fn start(config: &Config, runner: Runner) -> Result<Self> {
         telemetry::recorder();
         let lock = lock(&config.data_dir)?;
-        let store = Store::open(&config.data_dir.join("tidegate.db")).await?;
+        let store = Store::open(&config.data_dir.join(store::FILE)).await?;
         store.free_unanswered_keys().await?;
         let keyring = Arc::new(keyring(config, &store).await?);
         let access = access(config, &store).await?;
@@ -177,6 +177,24 @@ async fn access(config: &Config, store: &Store) -> Result<Access> {
         );
     }
     Ok(access)
+}
+
+/// Puts a copy of the store (`tidegate backup`) in place of the folder's own, which is kept beside it; gives the kept one's path.
+///
+/// # Errors
+/// `Configuration` when a server runs on the folder, the copy is damaged or newer, or its key is not the folder's.
+pub async fn restore(data_dir: &Path, key_file: Option<PathBuf>, copy: &Path) -> Result<Option<PathBuf>> {
+    let _lock = lock(data_dir)?;
+    let check = store::backup::inspect(copy, KEY_CHECK).await?.ok_or_else(|| {
+        configuration("is no copy of a tidegate store").object(format!("file {}", copy.display()))
+    })?;
+    let key = key_file.unwrap_or_else(|| data_dir.join("key"));
+    if !Keyring::load(&key)?.accepts(&check) {
+        return Err(configuration("is not the key that the copy was sealed with")
+            .object(format!("key file {}", key.display()))
+            .hint("put the key file that belongs to the copy there first, or name it with --key-file"));
+    }
+    store::backup::put_back(data_dir, copy).await
 }
 
 /// Makes the data folder and keeps other processes out of it.

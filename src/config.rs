@@ -31,6 +31,30 @@ pub enum Verb {
         #[command(subcommand)]
         verb: TokenVerb,
     },
+    /// Save a copy of a running server's store: connections, tasks, checkpoints, events
+    ///
+    /// The key file is not part of it (secrets in the copy stay sealed): keep a copy of that apart.
+    ///   tidegate backup tidegate-$(date +%F).db
+    #[command(verbatim_doc_comment)]
+    Backup {
+        #[command(flatten)]
+        remote: Remote,
+        /// Where to; the file must not be there yet
+        file: PathBuf,
+    },
+    /// Put a copy of the store back, while no server runs on the data folder
+    ///
+    /// The store that is there is kept beside it. Tasks go on from the checkpoints of the copy: what came since is applied again.
+    #[command(verbatim_doc_comment)]
+    Restore {
+        /// A file that `tidegate backup` saved
+        file: PathBuf,
+        #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "./tidegate-data")]
+        data_dir: PathBuf,
+        /// The key that the copy was sealed with [default: `key` in the data folder]
+        #[arg(long, env = "TIDEGATE_KEY_FILE")]
+        key_file: Option<PathBuf>,
+    },
 }
 
 /// How the server runs.

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use tidegate::app::App;
-use tidegate::client::{Remote, TokenVerb};
+use tidegate::app::{self, App};
 use tidegate::config::{CommandLine, Config, Verb};
 use tidegate::engine::supervisor::worker_runner;
 use tidegate::{api, client, telemetry};
@@ -28,7 +27,31 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
             println!("{}", serde_json::to_string_pretty(api::document())?);
             Ok(())
         }
-        Some(Verb::Token { remote, verb }) => token(&remote, &verb),
+        Some(Verb::Token { remote, verb }) => {
+            let (out, note) = remotely(client::tokens(&remote, &verb))?;
+            if !note.is_empty() {
+                eprintln!("{note}");
+            }
+            if !out.is_empty() {
+                println!("{out}");
+            }
+            Ok(())
+        }
+        Some(Verb::Backup { remote, file }) => {
+            let bytes = remotely(client::backup(&remote, &file))?;
+            eprintln!(
+                "{}: {bytes} bytes; keep a copy of the server's key file too, it is not in there",
+                file.display()
+            );
+            Ok(())
+        }
+        Some(Verb::Restore { file, data_dir, key_file }) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let old = runtime.block_on(app::restore(&data_dir, key_file, &file)).map_err(with_hint)?;
+            let kept = old.map_or_else(String::new, |old| format!("; the one before is {}", old.display()));
+            eprintln!("the store of {} is {} now{kept}", data_dir.display(), file.display());
+            Ok(())
+        }
         Some(Verb::Serve(config)) => serve(&config),
         None => serve(&line.serve),
     }
@@ -40,17 +63,10 @@ fn install_crypto() -> anyhow::Result<()> {
         .map_err(|_| anyhow!("a crypto provider is installed already"))
 }
 
-fn token(remote: &Remote, verb: &TokenVerb) -> anyhow::Result<()> {
+/// Runs what speaks to a server.
+fn remotely<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     install_crypto()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (out, note) = runtime.block_on(client::tokens(remote, verb))?;
-    if !note.is_empty() {
-        eprintln!("{note}");
-    }
-    if !out.is_empty() {
-        println!("{out}");
-    }
-    Ok(())
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {

@@ -6,6 +6,8 @@
 mod access;
 #[path = "api/app.rs"]
 mod app;
+#[path = "api/backup.rs"]
+mod backup;
 #[path = "api/batch.rs"]
 mod batch;
 #[path = "api/connections.rs"]

@@ -3,6 +3,7 @@
 //! Every write is one transaction on the single writer connection; WAL with full sync, so what was acknowledged survives a
 //! power cut. Reads use their own connections and never wait for the writer.
 
+pub mod backup;
 pub mod connections;
 mod copy;
 pub mod events;
@@ -19,7 +20,7 @@ pub mod views;
 pub use copy::{CopyChunk, CopyState, CopyTable};
 pub use lossy::LossyTotal;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::Row;
@@ -32,12 +33,17 @@ pub use tables::TableState;
 
 use crate::error::{Endpoint, Error, ErrorKind};
 
+/// The store's name in the data folder.
+pub const FILE: &str = "tidegate.db";
+
 /// Handle to the store; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     reader: SqlitePool,
     /// One connection: SQLite has one writer.
     writer: SqlitePool,
+    /// Where it lies.
+    folder: PathBuf,
 }
 
 impl From<sqlx::Error> for Error {
@@ -65,7 +71,10 @@ impl Store {
         })?;
         let reader =
             SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
-        Ok(Self { reader, writer })
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new(".")).to_owned();
+        Self::clear_unfinished_copies(&folder).map_err(Error::internal)?;
+        Ok(Self { reader, writer, folder })
     }
 
     /// A value of the store about itself.
