@@ -18,13 +18,19 @@ use crate::crypto::Keyring;
 use crate::engine::registry::Registry;
 use crate::engine::supervisor::{Runner, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
+use crate::observe::Observer;
+use crate::observe::lines::LineWriter;
+use crate::observe::notify::Notifier;
 use crate::service::Service;
 use crate::store::Store;
 use crate::{api, telemetry};
 
 /// Requests in flight get this long when the process stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
-const KEY_CHECK: &str = "key_check";
+/// A look at the tasks, or the last log lines, may take so long when the process stops.
+const WATCHER_PATIENCE: Duration = Duration::from_secs(1);
+/// Key in the store's `meta` of what tells the right key from a wrong one.
+pub const KEY_CHECK: &str = "key_check";
 
 /// A running server.
 #[derive(Debug)]
@@ -32,6 +38,10 @@ pub struct App {
     address: SocketAddr,
     service: Service,
     supervisor: JoinHandle<()>,
+    observer: Arc<Observer>,
+    /// What looks at tasks and tells of them: each ends when it is told to, and may end before.
+    watchers: Vec<JoinHandle<()>>,
+    end_watchers: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
     close_http: CancellationToken,
     /// Held for as long as the server runs.
@@ -55,6 +65,8 @@ impl App {
             ));
         }
         telemetry::recorder();
+        // One provider for everybody; a second call, as in tests, changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let lock = lock(&config.data_dir)?;
         let store = Store::open(&config.data_dir.join("tidegate.db")).await?;
         let keyring = Arc::new(keyring(config, &store).await?);
@@ -72,7 +84,24 @@ impl App {
             shutdown: CancellationToken::new(),
             supervisor_alive: Arc::new(AtomicBool::new(true)),
             started: Instant::now(),
+            told: Arc::new(Notify::new()),
         };
+        // Before the first task runs: it keeps its lines.
+        let lines = LineWriter::new(service.store.clone());
+        let observer = Arc::new(Observer::new(
+            service.store.clone(),
+            Arc::clone(&service.registry),
+            Arc::clone(&service.told),
+        ));
+        let notifier =
+            Notifier::new(service.store.clone(), Arc::clone(&service.keyring), Arc::clone(&service.told))?;
+        let end_watchers = CancellationToken::new();
+        let looking = Arc::clone(&observer);
+        let watchers = vec![
+            tokio::spawn(async move { looking.run().await }),
+            tokio::spawn(notifier.run(end_watchers.clone())),
+            tokio::spawn(lines.run(end_watchers.clone())),
+        ];
         let supervisor = Supervisor::new(
             service.store.clone(),
             Arc::clone(&service.keyring),
@@ -87,12 +116,27 @@ impl App {
         let server = server.with_graceful_shutdown(close_http.clone().cancelled_owned());
         let http = tokio::spawn(async move { server.await });
         tracing::info!(%address, data_dir = %config.data_dir.display(), "serving");
-        Ok(Self { address, service, supervisor, http, close_http, _lock: lock })
+        Ok(Self {
+            address,
+            service,
+            supervisor,
+            observer,
+            watchers,
+            end_watchers,
+            http,
+            close_http,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What looks at the tasks.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
     }
 
     /// Serves until `stop`, then ends in order. An error when a part ended by itself.
@@ -118,6 +162,13 @@ impl App {
             let _ = (&mut self.supervisor).await;
         }
         self.service.supervisor_alive.store(false, Ordering::Relaxed);
+        self.observer.end();
+        self.end_watchers.cancel();
+        for watcher in self.watchers {
+            if tokio::time::timeout(WATCHER_PATIENCE, watcher).await.is_err() {
+                tracing::warn!("what looks at tasks did not end in time");
+            }
+        }
         self.close_http.cancel();
         if !self.http.is_finished() && tokio::time::timeout(HTTP_PATIENCE, &mut self.http).await.is_err() {
             tracing::warn!("requests in flight were cut off");

@@ -6,13 +6,15 @@
 //! curl / dashboard <-> HTTP API <-> SQLite store <-> supervisor -> workers
 //! ```
 //!
-//! Dependencies point one way: `main -> app -> {api, engine}`; `api -> service -> {store, task, engine::registry}`;
+//! Dependencies point one way: `main -> {app, cli} -> {api, engine, observe}`; `api -> service -> {store, task, engine::registry}`;
+//! `observe -> {store, task, engine::registry}`, whose plain data (figures, rules, lines) the store keeps;
 //! `engine -> {store, task, precheck, schema_sync, full, incremental} -> {tidb, binlog, adb} -> {mysql, sql} -> {model, error}`.
 
 pub mod adb;
 pub mod api;
 pub mod app;
 pub mod binlog;
+pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod engine;
@@ -21,6 +23,7 @@ pub mod full;
 pub mod incremental;
 pub mod model;
 pub mod mysql;
+pub mod observe;
 pub mod precheck;
 pub mod schema_sync;
 pub mod service;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "api/alerts.rs"]
+mod alerts;
 #[path = "api/app.rs"]
 mod app;
 #[path = "api/connections.rs"]
@@ -16,7 +18,11 @@ mod progress;
 mod restart;
 #[path = "api/secrets.rs"]
 mod secrets;
+#[path = "api/series.rs"]
+mod series;
 #[path = "api/specs.rs"]
 mod specs;
 #[path = "api/transitions.rs"]
 mod transitions;
+#[path = "api/watch.rs"]
+mod watch;

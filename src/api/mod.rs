@@ -2,15 +2,18 @@
 //!
 //! The document is the router's own: what is not routed is not documented, and the other way round.
 
+mod alerts;
 mod connections;
 mod document;
 mod events;
 mod frame;
 mod health;
+mod logs;
 mod page;
 mod pages;
 mod problem;
 mod request;
+mod series;
 mod shape;
 mod specs;
 mod stream;
@@ -20,6 +23,7 @@ mod tables;
 mod task_view;
 mod tasks;
 mod time;
+mod watch;
 
 use std::sync::LazyLock;
 
@@ -31,6 +35,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::service::Service;
+use crate::task::connection::ConnectionInput;
+use crate::task::fault::Fault;
+use crate::task::spec::Spec;
+use crate::task::validate::validate;
 
 /// Where the resources are.
 pub const BASE: &str = "/api/v1";
@@ -49,6 +57,10 @@ fn parts() -> OpenApiRouter<Service> {
         .merge(table_commands::routes())
         .merge(stream::routes())
         .merge(events::routes())
+        .merge(series::routes())
+        .merge(logs::routes())
+        .merge(watch::routes())
+        .merge(alerts::routes())
         .merge(system::routes());
     OpenApiRouter::new().nest(BASE, resources).merge(system::root_routes())
 }
@@ -63,6 +75,18 @@ pub fn router(service: Service) -> Router {
     let (router, _) = parts().split_for_parts();
     let docs = SwaggerUi::new("/docs").config(Config::from(format!("{BASE}/openapi.json")));
     framed(router.merge(pages::routes()).merge(docs).with_state(service))
+}
+
+/// A spec, or every fault that can be told without the store and the servers.
+pub fn judge_spec(body: Value) -> Result<Spec, Vec<Fault>> {
+    let checked = shape::check::<Spec>(body)?;
+    let more = validate(&checked.value);
+    checked.and(more).finish()
+}
+
+/// A connection as it is written, or every fault of its shape.
+pub fn judge_connection(body: Value) -> Result<ConnectionInput, Vec<Fault>> {
+    shape::check(body)?.finish()
 }
 
 /// What holds for every path, known or not.

@@ -1,10 +1,12 @@
 //! Use cases: what an operator can do, each one store transaction and then a word to the supervisor. No HTTP, no SQL.
 
+pub mod alerts;
 pub mod commands;
 pub mod connections;
 pub mod specs;
 pub mod tables;
 pub mod tasks;
+pub mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -33,6 +35,8 @@ pub struct Service {
     pub shutdown: CancellationToken,
     pub supervisor_alive: Arc<AtomicBool>,
     pub started: Instant,
+    /// Calls who tells webhooks.
+    pub told: Arc<Notify>,
 }
 
 /// Why something was not done.
