@@ -26,6 +26,7 @@ docker-compose -f deploy/compose.yaml config --quiet
 promtool=$(command -v promtool || echo "$tools/prometheus/usr/bin/promtool")
 if [ ! -x "$promtool" ]; then
   (cd "$work" && apt-get download -qq prometheus)
+  mkdir -p "$tools/prometheus"
   dpkg -x "$work"/prometheus_*.deb "$tools/prometheus"
 fi
 "$promtool" check rules deploy/prometheus/tidegate.rules.yml >/dev/null
