@@ -121,6 +121,8 @@ fn read_text(path: &PathBuf) -> Result<String> {
     String::from_utf8(read_file(path)?).map_err(|_| wrong("is not text").object(path.display()))
 }
 
+type Decoder = fn(&str) -> Option<Vec<u8>>;
+
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u32> =
         text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
@@ -230,12 +232,10 @@ pub async fn run(ask: &Decode, out: &mut (dyn Write + Send)) -> Result<bool> {
         ));
     }
     let mut good = true;
-    for (text, decode, what) in ask
-        .hex
-        .iter()
-        .map(|text| (text, from_hex as fn(&str) -> _, "hexadecimal"))
-        .chain(ask.base64.iter().map(|text| (text, from_base64 as fn(&str) -> _, "base64")))
-    {
+    let mut texts: Vec<(&String, Decoder, &str)> = Vec::new();
+    texts.extend(ask.hex.iter().map(|text| (text, from_hex as Decoder, "hexadecimal")));
+    texts.extend(ask.base64.iter().map(|text| (text, from_base64 as Decoder, "base64")));
+    for (text, decode, what) in texts {
         let bytes = decode(text).ok_or_else(|| wrong(format!("is not {what}")).object(text))?;
         let mut printer = Printer { out: &mut *out, detail, json: ask.json, good: true };
         printer.print(None, &bytes)?;

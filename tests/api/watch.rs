@@ -135,10 +135,8 @@ async fn a_watermark_can_be_waited_for() {
     app.post("/tasks/a/pause?wait_ms=10000").await.expect(200);
     app.stage.set(Script::Fail(Error::new(ErrorKind::AccessDenied, "no")));
     app.post("/tasks/a/resume").await.expect(202);
-    let (failed, _) = tokio::join!(
-        app.get(&format!("/tasks/a/watermark?at_least={}&wait_ms=60000", u64::MAX >> 1)),
-        app.until_status("a", "failed")
-    );
+    let never = format!("/tasks/a/watermark?at_least={}&wait_ms=60000", u64::MAX >> 1);
+    let (failed, _) = tokio::join!(app.get(&never), app.until_status("a", "failed"));
     failed.problem(409, "task-failed");
     for query in ["at_least=tomorrow", "at_least=0", "at_least=-5", "wait_ms=60001"] {
         app.get(&format!("/tasks/a/watermark?{query}")).await.problem(400, "invalid-parameter");
