@@ -1,4 +1,6 @@
-//! RENAME TABLE: within the selection, into it and out of it, and the names under which rows come afterwards.
+//! RENAME TABLE: within the selection, into it and out of it.
+
+use std::collections::HashMap;
 
 use super::{Ask, Planner, refuse};
 use crate::adb::dialect;
@@ -7,33 +9,6 @@ use crate::incremental::catalog::{Entry, TableEntry};
 use crate::model::TableName;
 use crate::sql::ddl::ast::ObjectName;
 use crate::sql::ddl::kind::DdlKind;
-
-/// A table of a RENAME of several: its name before and after the whole statement (folded).
-#[derive(Debug, PartialEq, Eq)]
-struct Moved {
-    before: TableName,
-    after: TableName,
-}
-
-/// The tables of a RENAME, each once, and which of them its last pair named.
-fn moved(pairs: &[(TableName, TableName)]) -> (Vec<Moved>, usize) {
-    let (mut tables, mut last) = (Vec::<Moved>::new(), 0);
-    for (old, new) in pairs {
-        match tables.iter().position(|table| table.after == *old) {
-            Some(at) => {
-                if let Some(table) = tables.get_mut(at) {
-                    table.after = new.clone();
-                }
-                last = at;
-            }
-            None => {
-                tables.push(Moved { before: old.clone(), after: new.clone() });
-                last = tables.len() - 1;
-            }
-        }
-    }
-    (tables, last)
-}
 
 impl Planner<'_> {
     /// The pairs of one statement, each seeing those before it.
@@ -46,14 +21,19 @@ impl Planner<'_> {
             .filter(|(at, (_, new))| keys.iter().skip(at + 1).any(|(old, _)| old == new))
             .map(|(_, (_, new))| new.clone())
             .collect();
+        let sent: HashMap<TableName, TableName> = keys
+            .iter()
+            .filter_map(|(old, _)| Some((old.clone(), self.catalog.table(old)?.sent_name().clone())))
+            .collect();
         for (old, new) in &pairs {
             self.rename(old, new)?;
             if self.ask.is_some() {
                 return Ok(());
             }
         }
-        if pairs.len() > 1 {
-            self.stale_names(&pairs, &keys)?;
+        match pairs.as_slice() {
+            [(_, new)] => self.learned(new, true),
+            _ => self.sent_under_stale_names(&keys, &sent),
         }
         Ok(())
     }
@@ -185,67 +165,4 @@ impl Planner<'_> {
         }
         Ok(())
     }
-
-    /// Names under which Drainer goes on sending rows after a RENAME of several tables (source-drainer.md 0.12, 10.4): the last
-    /// one under its new name in its old schema, every other one under its old name. Tables whose rows come under one name are
-    /// passed over until Drainer has learned the names.
-    fn stale_names(
-        &mut self,
-        pairs: &[(TableName, TableName)],
-        keys: &[(TableName, TableName)],
-    ) -> Result<()> {
-        let (tables, last) = moved(keys);
-        let stale = |at: usize, table: &Moved| match at == last {
-            true => TableName::new(&table.before.schema, &table.after.table),
-            false => table.before.clone(),
-        };
-        let mut sent: Vec<(TableName, &Moved)> =
-            tables.iter().enumerate().map(|(at, table)| (stale(at, table), table)).collect();
-        sent.retain(|(_, table)| self.catalog.table(&table.after).is_some());
-        for (name, table) in &sent {
-            let together: Vec<&Moved> =
-                sent.iter().filter(|(other, _)| other == name).map(|(_, other)| *other).collect();
-            // Nobody writes to the table that an online DDL has put away.
-            let rivals = together.iter().filter(|other| {
-                other.after != table.after && self.catalog.selection().shadow_of(&other.after).is_none()
-            });
-            if rivals.count() == 0 || self.catalog.selection().shadow_of(&table.after).is_some() {
-                if *name != table.after && !matches!(self.catalog.entry(name), Some(Entry::Table(_))) {
-                    let of = spelled(pairs, &table.after);
-                    self.change_entry(name.clone(), Entry::Alias { of });
-                }
-                continue;
-            }
-            if !self.catalog.selection().selects(&table.after) {
-                continue;
-            }
-            let unlearned: Vec<TableName> = together
-                .iter()
-                .filter(|other| other.after != *name)
-                .map(|other| other.after.clone())
-                .collect();
-            let names = together.iter().map(|other| other.after.to_string()).collect::<Vec<_>>().join(", ");
-            if self.catalog.spec().source.tidb.is_none() {
-                return Err(refuse(
-                    format!("Drainer will send the rows of {names} under the one name {name}"),
-                    "run an ALTER TABLE on each of them at the source, then copy them again with a new task, or exclude them",
-                ));
-            }
-            let Some(mut entry) = self.catalog.table(&table.after).cloned() else { continue };
-            let waits_for = unlearned.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
-            self.steps.notes.push(format!(
-                "Drainer will send the rows of {names} under the one name {name}: rows of {} are passed over until an ALTER TABLE (a comment will do) of {waits_for} at the source; then it is copied again",
-                entry.table.name
-            ));
-            entry.unclear = unlearned;
-            let of = entry.table.name.clone();
-            self.change_entry(of, Entry::Table(Box::new(entry)));
-        }
-        Ok(())
-    }
-}
-
-/// The name as the statement spells it.
-fn spelled(pairs: &[(TableName, TableName)], key: &TableName) -> TableName {
-    pairs.iter().map(|(_, new)| new).find(|name| name.key() == *key).unwrap_or(key).clone()
 }
