@@ -6,9 +6,10 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use tidegate::app::App;
 use tidegate::cli::{check, decode};
+use tidegate::client::{Remote, TokenVerb};
 use tidegate::config::{CommandLine, Config, Verb};
 use tidegate::engine::supervisor::worker_runner;
-use tidegate::{api, telemetry};
+use tidegate::{api, client, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         }
         Some(Verb::Decode(ask)) => look(async { decode::run(&ask, &mut std::io::stdout()).await }),
         Some(Verb::Check(ask)) => look(async { check::run(&ask, &mut std::io::stdout()).await }),
+        Some(Verb::Token { remote, verb }) => token(&remote, &verb).map(|()| ExitCode::SUCCESS),
         Some(Verb::Serve(config)) => serve(&config).map(|()| ExitCode::SUCCESS),
         None => serve(&line.serve).map(|()| ExitCode::SUCCESS),
     }
@@ -37,19 +39,34 @@ fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
 
 /// Runs a verb that looks at something; the exit code says whether all was well.
 fn look(verb: impl Future<Output = tidegate::error::Result<bool>>) -> anyhow::Result<ExitCode> {
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_| anyhow!("a crypto provider is installed already"))?;
+    install_crypto()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let good = runtime.block_on(verb).map_err(with_hint)?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn serve(config: &Config) -> anyhow::Result<()> {
-    telemetry::init_logging(&config.log, config.log_format).context("--log")?;
+fn install_crypto() -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
-        .map_err(|_| anyhow!("a crypto provider is installed already"))?;
+        .map_err(|_| anyhow!("a crypto provider is installed already"))
+}
+
+fn token(remote: &Remote, verb: &TokenVerb) -> anyhow::Result<()> {
+    install_crypto()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (out, note) = runtime.block_on(client::tokens(remote, verb))?;
+    if !note.is_empty() {
+        eprintln!("{note}");
+    }
+    if !out.is_empty() {
+        println!("{out}");
+    }
+    Ok(())
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    telemetry::init_logging(&config.log, config.log_format).context("--log")?;
+    install_crypto()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -7,10 +7,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemCode};
 use super::request::{Params, Segments};
 use super::task_view::WatermarkView;
 use super::time::{of_tso, rfc3339};
+use crate::access::{Caller, Role};
 use crate::binlog::{Description, Detail, Message, describe};
 use crate::model::{Offset, Tso};
 use crate::observe::diagnosis::{Bottleneck, Evidence};
@@ -150,12 +151,13 @@ const ROWS: usize = 100;
     params(
         ("task" = String, Path, description = "id or name"),
         ("offset" = Option<String>, Query, description = "the message there or the next behind it; default: the one that the task takes next"),
-        ("values" = Option<bool>, Query, description = "true shows the first 100 rows with their values"),
+        ("values" = Option<bool>, Query, description = "true shows the first 100 rows with their values; needs the role admin"),
     ),
     responses((status = 200, body = MessageAnswer)))]
 async fn get_message(
     State(service): State<Service>,
     Segments(task): Segments<String>,
+    caller: Caller,
     mut params: Params,
 ) -> Result<Json<MessageAnswer>, Problem> {
     let offset = params.parsed("offset", "an offset of the topic", |text| {
@@ -163,6 +165,11 @@ async fn get_message(
     });
     let values = params.flag("values", false);
     params.finish()?;
+    if values && caller.role < Role::Admin {
+        let detail =
+            format!("values of rows need the role admin; token \"{}\" is a {}'s", caller.name, caller.role);
+        return Err(Problem::new(ProblemCode::Forbidden, detail));
+    }
     let row = service.task(&task).await?;
     let (_, found) = service.topic_message(&row, offset).await?;
     let topic = row.spec.source.topic.unwrap_or_default();

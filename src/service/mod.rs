@@ -3,9 +3,11 @@
 pub mod alerts;
 pub mod commands;
 pub mod connections;
+pub mod events;
 pub mod specs;
 pub mod tables;
 pub mod tasks;
+pub mod tokens;
 pub mod watch;
 
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub struct Service {
     /// Cancelled when the process begins to stop: no more commands, no more waiting.
     pub shutdown: CancellationToken,
     pub supervisor_alive: Arc<AtomicBool>,
+    pub access: Arc<tokens::Access>,
+    pub events: Arc<events::EventTail>,
     pub started: Instant,
     /// Calls who tells webhooks.
     pub told: Arc<Notify>,
@@ -48,6 +52,8 @@ pub enum Refusal {
     SecretRequired(Fault),
     NameTaken(String),
     InUse(String),
+    /// What is there forbids it, otherwise than by a task's state.
+    Conflict(String),
     /// The task's state forbids the command.
     Transition {
         command: Command,

@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod connections;
 mod copy;
 pub mod events;
+pub mod idempotency;
 pub mod logs;
 mod lossy;
 mod rows;
@@ -15,6 +16,7 @@ mod series;
 mod stream;
 mod tables;
 pub mod tasks;
+pub mod tokens;
 pub mod views;
 
 pub use copy::{CopyChunk, CopyState, CopyTable};
