@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use tidegate::app::{self, App};
+use tidegate::cli::{check, decode};
 use tidegate::config::{CommandLine, Config, Verb};
 use tidegate::engine::supervisor::worker_runner;
 use tidegate::{api, client, telemetry};
@@ -12,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     match run(CommandLine::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // For people: cause and cure, never a backtrace.
             eprintln!("tidegate: {error:#}");
@@ -21,11 +22,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(line: CommandLine) -> anyhow::Result<()> {
+fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
     match line.verb {
         Some(Verb::Openapi) => {
             println!("{}", serde_json::to_string_pretty(api::document())?);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Some(Verb::Token { remote, verb }) => {
             let (out, note) = remotely(client::tokens(&remote, &verb))?;
@@ -35,7 +36,7 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
             if !out.is_empty() {
                 println!("{out}");
             }
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Some(Verb::Backup { remote, file }) => {
             let bytes = remotely(client::backup(&remote, &file))?;
@@ -43,18 +44,28 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
                 "{}: {bytes} bytes; keep a copy of the server's key file too, it is not in there",
                 file.display()
             );
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Some(Verb::Restore { file, data_dir, key_file }) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let old = runtime.block_on(app::restore(&data_dir, key_file, &file)).map_err(with_hint)?;
             let kept = old.map_or_else(String::new, |old| format!("; the one before is {}", old.display()));
             eprintln!("the store of {} is {} now{kept}", data_dir.display(), file.display());
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
-        Some(Verb::Serve(config)) => serve(&config),
-        None => serve(&line.serve),
+        Some(Verb::Decode(ask)) => look(async { decode::run(&ask, &mut std::io::stdout()).await }),
+        Some(Verb::Check(ask)) => look(async { check::run(&ask, &mut std::io::stdout()).await }),
+        Some(Verb::Serve(config)) => serve(&config).map(|()| ExitCode::SUCCESS),
+        None => serve(&line.serve).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Runs a verb that looks at something; the exit code says whether all was well.
+fn look(verb: impl Future<Output = tidegate::error::Result<bool>>) -> anyhow::Result<ExitCode> {
+    install_crypto()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let good = runtime.block_on(verb).map_err(with_hint)?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn install_crypto() -> anyhow::Result<()> {

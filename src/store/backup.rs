@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use super::{FILE, Store};
@@ -59,30 +58,17 @@ impl Store {
 /// # Errors
 /// `Configuration` that says what is wrong with the file.
 pub async fn inspect(file: &Path, key: &str) -> Result<Option<Vec<u8>>> {
-    let options = SqliteConnectOptions::new().filename(file).read_only(true).immutable(true);
-    let unreadable = |error: sqlx::Error| refused(file, format!("is no copy of a store: {error}"));
-    let pool = SqlitePool::connect_with(options).await.map_err(unreadable)?;
-    let found = async {
-        let whole: String = sqlx::query_scalar("pragma integrity_check(1)").fetch_one(&pool).await?;
-        let newest: Option<i64> =
-            sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
-                .fetch_one(&pool)
-                .await?;
-        let value =
-            sqlx::query("select value from meta where key = ?").bind(key).fetch_optional(&pool).await?;
-        Ok((whole, newest, value.map(|row| row.try_get("value")).transpose()?))
-    };
+    let unreadable = |error: Error| refused(file, format!("is no copy of a store: {}", error.message));
+    let store = Store::inspect(file).await.map_err(unreadable)?;
+    let found = async { Ok((store.integrity().await?, store.pending_migrations().await?, store.meta(key).await?)) };
     let found = found.await.map_err(unreadable);
-    pool.close().await;
-    let (whole, newest, value) = found?;
-    if whole != "ok" {
-        return Err(refused(file, format!("is damaged: {whole}")));
+    store.close().await;
+    let (faults, pending, value) = found?;
+    if let Some(fault) = faults.first() {
+        return Err(refused(file, format!("is damaged: {fault}")));
     }
-    let known = sqlx::migrate!().iter().map(|migration| migration.version).max();
-    if newest > known {
-        return Err(
-            refused(file, "was made by a newer version of tidegate").hint("put it back with that version")
-        );
+    if pending < 0 {
+        return Err(refused(file, "was made by a newer version of tidegate").hint("put it back with that version"));
     }
     Ok(value)
 }
