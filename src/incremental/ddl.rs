@@ -118,8 +118,13 @@ impl<S: ChangeSource> Stream<S> {
             Statement::CreateTableLike { name, source, .. } if name.name.eq_ignore_ascii_case(table) => {
                 let mut known = self.catalog.tables_named(&source.name);
                 let written = source.or_schema(schema);
-                let like = self.catalog.table(&written).or_else(|| self.catalog.table(known.next()?))?;
-                return Some(TableEntry::new(create_like(&like.table, TableName::new(schema, table))));
+                let like = self.catalog.table(&written).or_else(|| self.catalog.table(known.next()?));
+                let name = TableName::new(schema, table);
+                // Of a table that is not ours the stream tells no layout.
+                return Some(TableEntry::new(match like {
+                    Some(like) => create_like(&like.table, name),
+                    None => Table::empty(name),
+                }));
             }
             _ => return None,
         };
