@@ -52,6 +52,9 @@ pub struct TableEntry {
     /// each of these tables has seen a DDL of its own; then the table is copied again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unclear: Vec<TableName>,
+    /// The name (folded) under which Drainer sends its rows since a RENAME of several tables, until a DDL of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<TableName>,
 }
 
 impl TableEntry {
@@ -71,9 +74,15 @@ impl TableEntry {
             keep_other_columns: false,
             ignored: false,
             unclear: Vec::new(),
+            stale: None,
             standing: Standing::Following,
             snapshot: Tso(0),
         }
+    }
+
+    /// In lower case.
+    pub fn column_names(&self) -> HashSet<String> {
+        self.table.columns.iter().map(|column| column.name.to_lowercase()).collect()
     }
 
     /// True when its rows and its DDL go to the target.
@@ -240,6 +249,30 @@ impl Catalog {
         })
     }
 
+    /// Other live tables whose rows Drainer sends under the name of this one.
+    pub fn sent_as<'a>(&'a self, name: &TableName) -> impl Iterator<Item = &'a TableEntry> + use<'a> {
+        let name = name.key();
+        self.entries.iter().filter_map(move |(key, entry)| match entry {
+            Entry::Table(entry) if *key != name && entry.stale.as_ref() == Some(&name) => Some(&**entry),
+            _ => None,
+        })
+    }
+
+    /// Where the name of a row means a table and another one's rows come under it too, its columns tell: the other one's name.
+    pub fn meant<'a>(&self, name: &TableName, columns: impl Iterator<Item = &'a [u8]>) -> Option<TableName> {
+        let own = self.table(name)?;
+        let mut others = self.sent_as(name).peekable();
+        others.peek()?;
+        let sent: HashSet<String> = columns
+            .map(|column| String::from_utf8_lossy(column).to_lowercase())
+            .filter(|column| is_shown(column))
+            .collect();
+        if own.column_names() == sent {
+            return None;
+        }
+        others.find(|other| other.column_names() == sent).map(|other| other.table.name.clone())
+    }
+
     /// Live tables of a schema.
     pub fn tables_of<'a>(&'a self, schema: &str) -> impl Iterator<Item = &'a TableEntry> + use<'a> {
         let schema = schema.to_lowercase();
@@ -379,8 +412,8 @@ impl Catalog {
         names.chain([table.clone()]).collect()
     }
 
-    /// The name at the end of a chain of renames.
-    fn followed(&self, key: &TableName) -> TableName {
+    /// The name at the end of a chain of renames, folded.
+    pub fn followed(&self, key: &TableName) -> TableName {
         let mut key = key.clone();
         for _ in 0..MOST_RENAMES {
             match self.entries.get(&key) {
@@ -457,6 +490,11 @@ impl Catalog {
     }
 }
 
+/// Columns of expression indexes are hidden from every definition.
+pub fn is_shown(column: &str) -> bool {
+    !column.starts_with("_v$_")
+}
+
 impl Change {
     /// A new version of one table.
     pub fn of(entry: TableEntry) -> Self {
@@ -484,6 +522,16 @@ impl Change {
             .map(|table| (table.name.clone(), Entry::Table(Box::new(TableEntry::new(table)))))
             .collect();
         Self { schemas, entries }
+    }
+
+    /// Tables of online DDLs that are under way, or were given up: as when their CREATE TABLE comes in the stream.
+    pub fn leave_shadows_out(&mut self, selection: &Selection) {
+        let known: HashSet<TableName> = self.entries.iter().map(|(name, _)| name.key()).collect();
+        for (name, entry) in &mut self.entries {
+            if let Entry::Table(entry) = entry {
+                entry.ignored |= selection.shadow_of(name).is_some_and(|real| known.contains(&real.key()));
+            }
+        }
     }
 
     /// The same change as the store keeps it.

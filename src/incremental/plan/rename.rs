@@ -1,12 +1,13 @@
 //! RENAME TABLE: within the selection, into it and out of it, and the names under which rows come afterwards.
 
-use super::{Ask, Planner, refuse};
+use super::{Planner, refuse};
 use crate::adb::dialect;
 use crate::error::Result;
 use crate::incremental::catalog::{Entry, TableEntry};
 use crate::model::TableName;
 use crate::sql::ddl::ast::ObjectName;
 use crate::sql::ddl::kind::DdlKind;
+use crate::task::spec::DdlPolicy;
 
 /// A table of a RENAME of several: its name before and after the whole statement (folded).
 #[derive(Debug, PartialEq, Eq)]
@@ -79,6 +80,7 @@ impl Planner<'_> {
         let becomes = self.has_place(&new_name);
         // As it is called, not as this statement spells it.
         let old_name = std::mem::replace(&mut entry.table.name, new_name.clone());
+        entry.stale = None;
         let comes = !was && becomes && !entry.table.temporary;
         if was && becomes {
             self.rename_on_target(&old_name, &new_name, &entry)?;
@@ -89,8 +91,7 @@ impl Planner<'_> {
             // A shadow table that the policy leaves out.
             entry.ignored = self.catalog.selection().selects(&new_name);
         } else if comes {
-            let by_policy =
-                self.policy(DdlKind::CreateTable, &new_name) == crate::task::spec::DdlPolicy::Ignore;
+            let by_policy = self.policy(DdlKind::CreateTable, &new_name) == DdlPolicy::Ignore;
             entry.ignored = entry.ignored && by_policy && self.shadow_of(&old_name).is_none();
         }
         let comes = comes && !entry.ignored;
@@ -111,6 +112,59 @@ impl Planner<'_> {
                 format!("{old_name} came into the selection as {new_name}: its rows are in no message"),
             )?;
         }
+        if self.transient.contains(&new_name.key()) { Ok(()) } else { self.name_taken_again(&new_name) }
+    }
+
+    /// A table has taken a name under which Drainer sends another one's rows. Their columns tell them apart, or nothing does.
+    pub(super) fn name_taken_again(&mut self, name: &TableName) -> Result<()> {
+        let Some(own) = self.catalog.table(name) else { return Ok(()) };
+        let columns = own.column_names();
+        let alike = |entry: &&TableEntry| entry.column_names() == columns;
+        let rivals: Vec<_> =
+            self.catalog.sent_as(name).filter(alike).map(|entry| entry.table.name.clone()).collect();
+        if rivals.is_empty() {
+            return Ok(());
+        }
+        let unlearned: Vec<_> = rivals.iter().map(TableName::key).collect();
+        let all: Vec<_> = std::iter::once(name.clone()).chain(rivals).collect();
+        for table in &all {
+            self.cannot_be_told(table, &all, name, &unlearned)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of these tables come under one name: those of `table` are passed over until Drainer has learned the names that it does not
+    /// know.
+    fn cannot_be_told(
+        &mut self,
+        table: &TableName,
+        all: &[TableName],
+        name: &TableName,
+        unlearned: &[TableName],
+    ) -> Result<()> {
+        if !self.catalog.selection().selects(table) {
+            return Ok(());
+        }
+        let names = all.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
+        if self.catalog.spec().source.tidb.is_none() {
+            let reason = format!("Drainer will send the rows of {names} under the one name {name}");
+            if !self.stops_tables() {
+                return Err(refuse(
+                    reason,
+                    "give the task a tidb connection in source.tidb to copy them from once they are told apart, set errors.table to stop_table to go on without them, \
+                     or exclude them, and resume",
+                ));
+            }
+            return self.copy_again(table, reason);
+        }
+        let Some(mut entry) = self.catalog.table(table).cloned() else { return Ok(()) };
+        let waits_for = unlearned.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
+        self.steps.notes.push(format!(
+            "Drainer will send the rows of {names} under the one name {name}: rows of {} are passed over until an ALTER TABLE (a comment will do) of {waits_for} at the source; then it is copied again",
+            entry.table.name
+        ));
+        entry.unclear = unlearned.to_vec();
+        self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));
         Ok(())
     }
 
@@ -130,10 +184,7 @@ impl Planner<'_> {
         if !self.allowed(DdlKind::RenameTable, new_name)? {
             return Ok(());
         }
-        let Some(table) = self.facts.tables.get(&new_name.key()).cloned() else {
-            self.ask = Some(Ask::Definition(new_name.clone()));
-            return Ok(());
-        };
+        let Some(table) = self.definition(new_name) else { return Ok(()) };
         self.change_entry(new_name.clone(), Entry::Table(Box::new(TableEntry::new(table))));
         self.copy_again(
             new_name,
@@ -148,15 +199,7 @@ impl Planner<'_> {
         entry: &TableEntry,
     ) -> Result<()> {
         if !entry.standing.is_following() {
-            let from = self.catalog.selection().target(old_name);
-            let shared = self.catalog.sharing(old_name).is_some();
-            let moves = from != self.catalog.selection().target(new_name);
-            if entry.standing.is_resync() && moves && !shared {
-                // The copy to come takes the new name; the source has nothing under the old one any more.
-                self.steps.statements.push(dialect::drop_table(&from));
-            } else if moves {
-                self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}"));
-            }
+            self.rename_aside(old_name, new_name, entry);
             return Ok(());
         }
         if !self.allowed(DdlKind::RenameTable, old_name)? {
@@ -186,6 +229,32 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// A table that is not followed now moves all the same: in its old place it would be in the way of the next table of that name. Nobody
+    /// looks after its place, so it may be missing there.
+    fn rename_aside(&mut self, old_name: &TableName, new_name: &TableName, entry: &TableEntry) {
+        let selection = self.catalog.selection();
+        let (from, to) = (selection.target(old_name), selection.target(new_name));
+        if from == to {
+            return;
+        }
+        let others = [old_name, new_name].map(|name| self.catalog.sharing(name));
+        let shared = others.iter().flatten().any(|other| other.table.name.key() != old_name.key());
+        if entry.standing.is_resync() && !shared {
+            // The copy to come takes the new name; the source has nothing under the old one any more.
+            self.steps.statements.push(dialect::drop_table(&from));
+            return;
+        }
+        let by_policy =
+            matches!(self.policy(DdlKind::RenameTable, old_name), DdlPolicy::Apply | DdlPolicy::Rebuild);
+        match dialect::move_if_there(self.catalog.dialect(), &from, &to) {
+            Some(moved) if by_policy && !shared => {
+                self.need_database(new_name, &to.schema);
+                self.steps.statements.push(moved);
+            }
+            _ => self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}")),
+        }
+    }
+
     /// Names under which Drainer goes on sending rows after a RENAME of several tables (source-drainer.md 0.12, 10.4): the last
     /// one under its new name in its old schema, every other one under its old name. Tables whose rows come under one name are
     /// passed over until Drainer has learned the names.
@@ -210,13 +279,19 @@ impl Planner<'_> {
                 other.after != table.after && self.catalog.selection().shadow_of(&other.after).is_none()
             });
             if rivals.count() == 0 || self.catalog.selection().shadow_of(&table.after).is_some() {
-                if *name != table.after && !matches!(self.catalog.entry(name), Some(Entry::Table(_))) {
-                    let of = spelled(pairs, &table.after);
-                    self.change_entry(name.clone(), Entry::Alias { of });
+                if *name != table.after {
+                    let put_away = self.catalog.selection().shadow_of(&table.after).is_some();
+                    if !matches!(self.catalog.entry(name), Some(Entry::Table(_))) {
+                        let of = spelled(pairs, &table.after);
+                        self.change_entry(name.clone(), Entry::Alias { of });
+                    }
+                    let renamed = self.catalog.table(&table.after).filter(|_| !put_away);
+                    if let Some(mut entry) = renamed.cloned() {
+                        entry.stale = Some(name.clone());
+                        self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));
+                        self.name_taken_again(name)?;
+                    }
                 }
-                continue;
-            }
-            if !self.catalog.selection().selects(&table.after) {
                 continue;
             }
             let unlearned: Vec<TableName> = together
@@ -224,22 +299,8 @@ impl Planner<'_> {
                 .filter(|other| other.after != *name)
                 .map(|other| other.after.clone())
                 .collect();
-            let names = together.iter().map(|other| other.after.to_string()).collect::<Vec<_>>().join(", ");
-            if self.catalog.spec().source.tidb.is_none() {
-                return Err(refuse(
-                    format!("Drainer will send the rows of {names} under the one name {name}"),
-                    "run an ALTER TABLE on each of them at the source, then copy them again with a new task, or exclude them",
-                ));
-            }
-            let Some(mut entry) = self.catalog.table(&table.after).cloned() else { continue };
-            let waits_for = unlearned.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
-            self.steps.notes.push(format!(
-                "Drainer will send the rows of {names} under the one name {name}: rows of {} are passed over until an ALTER TABLE (a comment will do) of {waits_for} at the source; then it is copied again",
-                entry.table.name
-            ));
-            entry.unclear = unlearned;
-            let of = entry.table.name.clone();
-            self.change_entry(of, Entry::Table(Box::new(entry)));
+            let all: Vec<TableName> = together.iter().map(|other| other.after.clone()).collect();
+            self.cannot_be_told(&table.after, &all, name, &unlearned)?;
         }
         Ok(())
     }

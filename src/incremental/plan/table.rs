@@ -115,8 +115,8 @@ impl Planner<'_> {
                 entry.ignored = true;
             }
         }
-        self.change_entry(name, Entry::Table(Box::new(entry)));
-        Ok(())
+        self.change_entry(name.clone(), Entry::Table(Box::new(entry)));
+        self.name_taken_again(&name)
     }
 
     pub(super) fn drop_table(&mut self, names: &[ObjectName]) -> Result<()> {
