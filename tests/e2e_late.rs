@@ -95,7 +95,7 @@ async fn the_other_way_round(stack: &Stack, schema: &str, first: &str, second: &
 }
 
 async fn events(server: &Server, kind: &str) -> Vec<Value> {
-    let events = server.api.get("/tasks/late/events?limit=1000").await;
+    let events = server.api.get("/tasks/late/events?limit=500").await;
     let events = events["items"].as_array().unwrap().clone();
     events.into_iter().filter(|event| event["kind"] == kind).collect()
 }

@@ -423,7 +423,7 @@ async fn one_of_several_merged_tables_stops_alone() {
         schemas.iter().map(|schema| ((*schema).to_owned(), json!({"target": "ft_merged"}))).collect();
     let more = json!({
         "objects": {"schemas": places}, "errors": {"table": "stop_table"},
-        "merge": {"column": "__source", "value": "{schema}"},
+        "merge": {"column": "__source", "value": "{schema}.{table}"},
     });
     let include: Vec<_> = schemas.iter().map(|schema| format!("{schema}.*")).collect();
     let include: Vec<_> = include.iter().map(String::as_str).collect();
@@ -449,7 +449,7 @@ async fn one_of_several_merged_tables_stops_alone() {
     let rows: Vec<(String, i32, String)> =
         target.query("SELECT __source, id, v FROM ft_merged.t ORDER BY 1, 2").await.unwrap();
     let rows: Vec<_> = rows.iter().map(|(source, id, v)| format!("{source} {id} {v}")).collect();
-    assert_eq!(rows, ["ft_m1 1 one", "ft_m3 1 three", "ft_m3 2 more"]);
+    assert_eq!(rows, ["ft_m1.t 1 one", "ft_m3.t 1 three", "ft_m3.t 2 more"]);
     sql::drop_schemas(&stack, &[&schemas[..], &["ft_merged"]].concat()).await;
 }
 

@@ -323,6 +323,9 @@ struct Target<'a> {
 impl Target<'_> {
     fn key(&self, literals: &[String]) -> String {
         let folded = self.schema.types().zip(literals).map(|(ty, literal)| {
+            if ty.mysql == "decimal" {
+                return literal.trim_matches('\'').parse::<f64>().unwrap().to_string();
+            }
             let loose = self.schema.dialect == Dialect::Mysql && ty.compare != Compare::Exact;
             let text = literal.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')).filter(|_| loose);
             match (text, ty.compare) {
