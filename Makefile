@@ -18,6 +18,7 @@ SEED ?= 1
 
 test: deps
 	cargo fmt --all --check
+	deploy/check.sh
 	cargo clippy --workspace --all-targets -- -D warnings
 	tests/stack/stack.sh build
 	cargo test --workspace --no-run

@@ -23,6 +23,12 @@ need mariadbd mariadb-server
 need java default-jre-headless
 need mvn maven
 need go golang
+# Tools that read the files of deploy/ (deploy/check.sh).
+need systemd-analyze systemd
+need docker-compose docker-compose
+need npm npm
+need python3 python3
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
   as_root=()
@@ -34,7 +40,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" || true
 fi
 
-for command in cc pkg-config curl jq mariadbd java mvn go; do
+for command in cc pkg-config curl jq mariadbd java mvn go systemd-analyze docker-compose npm python3; do
   command -v "$command" >/dev/null || { echo "deps: $command could not be installed" >&2; exit 1; }
 done
 if ! command -v cargo >/dev/null; then

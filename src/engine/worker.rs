@@ -45,6 +45,9 @@ pub struct WorkerContext {
     pub cancel: CancellationToken,
 }
 
+/// DDLs that may come between a precheck and the start.
+const SINCE_PRECHECK: u32 = 500;
+
 /// How a run ended. The supervisor turns it into the task's status.
 #[derive(Debug)]
 pub enum Outcome {
@@ -251,6 +254,7 @@ impl Attempt<'_> {
             checkpoint.snapshot = taken.snapshot;
             checkpoint.start_offset = taken.start_offset;
             self.guards.keep(context.task.clone(), taken.guards).await;
+            self.names_are_known(&source).await?;
         } else if let Some(topic) = &topic {
             let start = start(context.spec.start_at.as_ref())?;
             checkpoint.start_offset = topic.find_start(start).await?;
@@ -265,6 +269,29 @@ impl Attempt<'_> {
         });
         context.store.event(Some(&context.task), "start", None, "start position taken", detail).await?;
         Ok(checkpoint)
+    }
+
+    /// What the precheck looked at, as of T: a RENAME of several tables in between is in no message after T.
+    async fn names_are_known(&self, source: &Source) -> Result<()> {
+        let context = self.context;
+        let waived = context.spec.waivers.iter().any(|waiver| waiver == precheck::RENAMES);
+        let Some(selection) =
+            Selection::new(&context.spec).ok().filter(|_| context.spec.phases.incremental && !waived)
+        else {
+            return Ok(());
+        };
+        let mut session = source.session().await?;
+        let found = tidb::renamed_together(&mut session, SINCE_PRECHECK).await?;
+        session.close().await;
+        match found.into_iter().find(|stale| stale.concerns(&selection)) {
+            None => Ok(()),
+            Some(stale) => Err(Error::new(
+                ErrorKind::Configuration,
+                "was just renamed together with others: Drainer may send its rows under another table's name",
+            )
+            .object(stale.table)
+            .hint("run the precheck, which says what to do (source.renames), then resume the task")),
+        }
     }
 
     /// A checkpoint of an earlier run whose snapshot may be lost by now.

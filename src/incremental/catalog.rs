@@ -48,13 +48,9 @@ pub struct TableEntry {
     /// Rows up to here are in the table's copy: its own T' after a resync, else 0.
     #[serde(default)]
     pub snapshot: Tso,
-    /// Its rows come under a name that rows of another table come under too (source-drainer.md 10.4): they are passed over until
-    /// each of these tables has seen a DDL of its own; then the table is copied again.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unclear: Vec<TableName>,
-    /// The name (folded) under which Drainer sends its rows since a RENAME of several tables, until a DDL of its own.
+    /// The name under which Drainer sends its rows after a RENAME of several tables (source-drainer.md 0.12, 10.4); None = its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stale: Option<TableName>,
+    pub sent_as: Option<TableName>,
 }
 
 impl TableEntry {
@@ -73,16 +69,15 @@ impl TableEntry {
             hidden: Vec::new(),
             keep_other_columns: false,
             ignored: false,
-            unclear: Vec::new(),
-            stale: None,
+            sent_as: None,
             standing: Standing::Following,
             snapshot: Tso(0),
         }
     }
 
-    /// In lower case.
-    pub fn column_names(&self) -> HashSet<String> {
-        self.table.columns.iter().map(|column| column.name.to_lowercase()).collect()
+    /// The name under which its rows come.
+    pub fn sent_name(&self) -> &TableName {
+        self.sent_as.as_ref().unwrap_or(&self.table.name)
     }
 
     /// True when its rows and its DDL go to the target.
@@ -141,6 +136,8 @@ pub struct Catalog {
     schemas: HashMap<String, SchemaDefaults>,
     entries: HashMap<TableName, Entry>,
     tracked: HashMap<TableName, Arc<Tracked>>,
+    /// The name under which a table's rows come, and its own, where they differ.
+    stale: Vec<(TableName, TableName)>,
     /// Rows of this table alone are taken, and go here.
     only: Option<(TableName, TargetTable)>,
 }
@@ -169,6 +166,7 @@ impl Catalog {
             schemas: HashMap::new(),
             entries: HashMap::new(),
             tracked: HashMap::new(),
+            stale: Vec::new(),
             only: None,
         }
     }
@@ -179,6 +177,7 @@ impl Catalog {
         let key = entry.table.name.key();
         catalog.tracked.clear();
         catalog.entries.insert(key.clone(), Entry::Table(Box::new(entry.clone())));
+        catalog.index();
         catalog.only = Some((key, target));
         catalog
     }
@@ -201,7 +200,17 @@ impl Catalog {
             })?;
             self.entries.insert(version.key, entry);
         }
+        self.index();
         Ok(())
+    }
+
+    fn index(&mut self) {
+        let stale = self.entries.iter().filter_map(|(key, entry)| match entry {
+            Entry::Table(entry) => Some((entry.sent_as.as_ref()?.key(), key.clone())),
+            _ => None,
+        });
+        self.stale = stale.collect();
+        self.stale.sort_unstable();
     }
 
     pub fn selection(&self) -> &Selection {
@@ -241,36 +250,33 @@ impl Catalog {
         })
     }
 
-    /// Live tables whose rows cannot be told apart now.
-    pub fn unclear(&self) -> impl Iterator<Item = &TableEntry> {
-        self.entries.values().filter_map(|entry| match entry {
-            Entry::Table(entry) if !entry.unclear.is_empty() => Some(&**entry),
-            _ => None,
-        })
-    }
-
-    /// Other live tables whose rows Drainer sends under the name of this one.
-    pub fn sent_as<'a>(&'a self, name: &TableName) -> impl Iterator<Item = &'a TableEntry> + use<'a> {
-        let name = name.key();
-        self.entries.iter().filter_map(move |(key, entry)| match entry {
-            Entry::Table(entry) if *key != name && entry.stale.as_ref() == Some(&name) => Some(&**entry),
-            _ => None,
-        })
-    }
-
-    /// Where the name of a row means a table and another one's rows come under it too, its columns tell: the other one's name.
-    pub fn meant<'a>(&self, name: &TableName, columns: impl Iterator<Item = &'a [u8]>) -> Option<TableName> {
-        let own = self.table(name)?;
-        let mut others = self.sent_as(name).peekable();
-        others.peek()?;
-        let sent: HashSet<String> = columns
-            .map(|column| String::from_utf8_lossy(column).to_lowercase())
-            .filter(|column| is_shown(column))
-            .collect();
-        if own.column_names() == sent {
-            return None;
+    /// Live tables whose rows come under this name. Nobody writes to a table that an online DDL has put away.
+    pub fn senders(&self, name: &TableName) -> Vec<&TableEntry> {
+        let key = name.key();
+        let own = self.table(&key).filter(|entry| entry.sent_as.is_none());
+        let stale = self.stale.iter().filter(|(sent, _)| *sent == key);
+        let stale = stale.filter_map(|(_, own)| self.table(own));
+        let mut senders: Vec<&TableEntry> = own.into_iter().chain(stale).collect();
+        if senders.len() > 1 {
+            senders.retain(|entry| self.selection.shadow_of(&entry.table.name).is_none());
         }
-        others.find(|other| other.column_names() == sent).map(|other| other.table.name.clone())
+        senders
+    }
+
+    /// Whether rows of another table come under the name under which this one's come.
+    pub fn is_unclear(&self, entry: &TableEntry) -> bool {
+        if self.stale.is_empty() {
+            return false;
+        }
+        let senders = self.senders(entry.sent_name());
+        senders.len() > 1 && senders.iter().any(|other| other.table.name.key() == entry.table.name.key())
+    }
+
+    /// Tables that are unclear, together with those that they are taken for.
+    pub fn unclear(&self) -> Vec<Vec<&TableEntry>> {
+        let mut names: Vec<&TableName> = self.stale.iter().map(|(sent, _)| sent).collect();
+        names.dedup();
+        names.into_iter().map(|name| self.senders(name)).filter(|senders| senders.len() > 1).collect()
     }
 
     /// Live tables of a schema.
@@ -409,10 +415,11 @@ impl Catalog {
         let table = table.key();
         let aliases = self.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Alias { .. }));
         let names = aliases.filter(|(name, _)| self.followed(name) == table).map(|(name, _)| name.clone());
-        names.chain([table.clone()]).collect()
+        let sent = self.table(&table).map(|entry| entry.sent_name().key());
+        names.chain(sent).chain([table.clone()]).collect()
     }
 
-    /// The name at the end of a chain of renames, folded.
+    /// The name at the end of a chain of renames.
     pub fn followed(&self, key: &TableName) -> TableName {
         let mut key = key.clone();
         for _ in 0..MOST_RENAMES {
@@ -430,13 +437,21 @@ impl Catalog {
         if let Some(tracked) = self.tracked.get(&key) {
             return Ok(Resolved::Table(Arc::clone(tracked)));
         }
-        key = self.followed(&key);
+        key = match self.senders(&key).as_slice() {
+            [] => self.followed(&key),
+            [sender] => sender.table.name.key(),
+            several => {
+                let ours =
+                    several.iter().map(|entry| &entry.table.name).find(|name| self.selection.selects(name));
+                return Ok(ours.cloned().map_or(Resolved::Unselected, Resolved::Aside));
+            }
+        };
         if self.only.as_ref().is_some_and(|(only, _)| *only != key) {
             return Ok(Resolved::Unselected);
         }
         match self.entries.get(&key) {
             Some(Entry::Table(entry)) => {
-                if entry.ignored || !entry.unclear.is_empty() || !self.selection.selects(&entry.table.name) {
+                if entry.ignored || !self.selection.selects(&entry.table.name) {
                     return Ok(Resolved::Unselected);
                 }
                 if !entry.standing.is_following() {
@@ -486,13 +501,9 @@ impl Catalog {
         for (name, entry) in &change.entries {
             self.entries.insert(name.key(), entry.clone());
         }
+        self.index();
         self.tracked.clear();
     }
-}
-
-/// Columns of expression indexes are hidden from every definition.
-pub fn is_shown(column: &str) -> bool {
-    !column.starts_with("_v$_")
 }
 
 impl Change {

@@ -30,6 +30,7 @@ use utoipa::ToSchema;
 
 pub use catalog::{CatalogTable, CatalogTopic, catalog_kafka, catalog_mysql};
 pub use connection::{TestStep, test_kafka, test_mysql};
+pub use source::RENAMES;
 
 use self::finding::Finding;
 use self::inventory::Inventory;

@@ -6,7 +6,9 @@ use super::server::{Server, clock_words, login_failure};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{TableName, Tso};
 use crate::sql::literal;
+use crate::task::selection::Selection;
 use crate::task::spec::Spec;
+use crate::tidb;
 
 /// A Drainer further behind than this stands still or catches up: its position is read twice.
 const DRAINER_LAG_MS: i64 = 60_000;
@@ -18,7 +20,13 @@ const DRAINER_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 const PROBED_TABLES: usize = 200;
 
 /// Ids of [`checks`] but `source.connect`, for when there is no login.
-const AFTER_LOGIN: [&str; 4] = ["source.version", "source.binlog", "source.gc", "source.clock"];
+const AFTER_LOGIN: [&str; 5] = ["source.version", "source.binlog", "source.gc", "source.clock", RENAMES];
+
+/// Tables that Drainer may call by stale names.
+pub const RENAMES: &str = "source.renames";
+
+/// DDLs of the source's history that are looked at.
+const HISTORY: u32 = 20_000;
 
 /// Everything that needs no list of tables.
 pub(super) async fn checks(server: &mut Server, spec: &Spec) -> Vec<(&'static str, Finding)> {
@@ -33,12 +41,15 @@ pub(super) async fn checks(server: &mut Server, spec: &Spec) -> Vec<(&'static st
     let gc =
         bounded(gc(server, spec), |error| Finding::unreadable("garbage collection's settings", error)).await;
     let clock = bounded(clock(server), |error| Finding::unreadable("the clock", error)).await;
+    let renames =
+        bounded(renames(server, spec), |error| Finding::unreadable("the history of DDL", error)).await;
     vec![
         ("source.connect", connected),
         ("source.version", version),
         ("source.binlog", binlog),
         ("source.gc", gc),
         ("source.clock", clock),
+        (RENAMES, renames),
     ]
 }
 
@@ -336,6 +347,30 @@ async fn clock(server: &mut Server) -> Result<Finding> {
         ),
         Some((ahead, round_trip)) => Finding::pass(clock_words(ahead, round_trip)),
     })
+}
+
+/// Tables that Drainer may call by stale names when the task starts.
+async fn renames(server: &mut Server, spec: &Spec) -> Result<Finding> {
+    let Ok(selection) = Selection::new(spec) else {
+        return Ok(Finding::skipped("the objects of the spec cannot be used"));
+    };
+    if !spec.phases.incremental {
+        return Ok(Finding::skipped("incremental sync is off"));
+    }
+    let all = tidb::renamed_together(server.session().await?, HISTORY).await?;
+    let ours: Vec<&TableName> =
+        all.iter().filter(|stale| stale.concerns(&selection)).map(|stale| &stale.table).collect();
+    if ours.is_empty() {
+        return Ok(Finding::pass("Drainer calls every table by its name"));
+    }
+    Ok(Finding::warn(
+        format!(
+            "{} renamed together with others, and without a DDL by itself since: Drainer may send its rows under another table's name",
+            counted(ours.len() as u64, "table")
+        ),
+        "at the source run ALTER TABLE ... COMMENT = '...' on each of them; or start Drainer again with load-schema-snapshot = true, and waive this",
+    )
+    .objects(ours))
 }
 
 /// `source.privileges`: SELECT on every selected table. Grants are read as text first; only what they leave open is tried.

@@ -38,10 +38,12 @@ impl Change {
 }
 
 /// By pointer; the longest prefix counts. In the document as `x-change`.
-pub const CHANGES: [(&str, Change); 23] = [
+pub const CHANGES: [(&str, Change); 24] = [
     ("/name", Change::Live),
     ("/labels", Change::Live),
     ("/source", Change::BeforeStart),
+    // The cure of a task that followed the topic alone until it met what only the source can tell.
+    ("/source/tidb", Change::Paused),
     ("/source/topic", Change::Paused),
     ("/source/time_zone", Change::Paused),
     ("/target", Change::BeforeStart),
@@ -210,7 +212,8 @@ mod tests {
         let locked = |status| -> Vec<String> {
             judge(&all, status).unwrap_err().into_iter().map(|fault| fault.pointer).collect()
         };
-        assert_eq!(locked(Status::Paused), ["/target", "/source/tidb"]);
+        assert_eq!(locked(Status::Paused), ["/target"]);
+        assert_eq!(change_of("/source/kafka"), Change::BeforeStart);
         assert_eq!(locked(Status::Running), ["/target", "/source/tidb", "/source/time_zone"]);
         assert_eq!(change_of("/ddl/other"), Change::Live);
         assert_eq!(change_of("/names"), Change::BeforeStart);

@@ -14,38 +14,52 @@ pub struct Spec {
     /// Unique; can be changed.
     #[schema(pattern = "^[a-z0-9-]{1,63}$")]
     pub name: String,
+    /// Words of your own to select tasks by: `?label=env=prod`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Where rows and changes come from.
     pub source: SourceSpec,
     /// Name of an `adb` or `mysql` connection.
     pub target: String,
+    /// What the task does, in this order.
     #[serde(default)]
     pub phases: Phases,
     /// Where an incremental-only task starts.
     #[serde(default)]
     pub start_at: Option<StartAt>,
+    /// Which tables, and what they are called on the target.
     pub objects: Objects,
+    /// Case of the target's names, where no rule gives one.
     #[serde(default)]
     pub names: NameCase,
+    /// What to do with tables that are on the target already.
     #[serde(default)]
     pub existing_tables: ExistingTables,
+    /// What to do with each kind of DDL in the stream.
     #[serde(default)]
     pub ddl: DdlPolicies,
+    /// Tools that change tables by way of a copy (gh-ost, pt-osc).
     #[serde(default)]
     pub online_ddl: OnlineDdl,
+    /// What becomes of values that AnalyticDB does not have.
     #[serde(default)]
     pub lossy: LossyPolicies,
+    /// What one bad row or table does to the task, and how long trouble is tried again.
     #[serde(default)]
     pub errors: ErrorPolicies,
+    /// What to do with tables that have neither a primary key nor a unique one over NOT NULL columns.
     #[serde(default)]
     pub tables_without_key: TablesWithoutKey,
+    /// Many tables of one layout into one.
     #[serde(default)]
     pub merge: Option<Merge>,
     /// Ids of precheck items whose warnings are accepted.
     #[serde(default)]
     pub waivers: Vec<String>,
+    /// The most that the task may do in a second.
     #[serde(default)]
     pub throttle: Throttle,
+    /// Sizes; the defaults suit most.
     #[serde(default)]
     pub tuning: Tuning,
 }
@@ -59,9 +73,11 @@ pub struct SourceSpec {
     /// Name of a `kafka` connection; may be left out without incremental.
     #[serde(default)]
     pub kafka: Option<String>,
+    /// The topic that Drainer writes to; by Drainer's default `<cluster id>_obinlog`.
     #[serde(default)]
     #[schema(pattern = "^[a-zA-Z0-9._-]{1,249}$")]
     pub topic: Option<String>,
+    /// Who writes the topic.
     #[serde(default)]
     pub format: SourceFormat,
     /// Zone of the Drainer process (source-drainer.md 0.3): an IANA name or a fixed offset such as `+08:00`.
@@ -83,8 +99,11 @@ pub enum SourceFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Phases {
+    /// Create the tables on the target.
     pub schema: bool,
+    /// Copy the rows that are there.
     pub full: bool,
+    /// Follow the topic from then on.
     pub incremental: bool,
 }
 
@@ -112,10 +131,13 @@ pub struct Objects {
     /// `schema.table`; `*` and `?` are globs outside backticks.
     #[schema(min_items = 1, max_items = 10000)]
     pub include: Vec<String>,
+    /// What of that is left out, in the same form.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Rules of whole schemas, by the source's name.
     #[serde(default)]
     pub schemas: BTreeMap<String, SchemaSpec>,
+    /// Rules of single tables, by `schema.table` at the source.
     #[serde(default)]
     pub tables: BTreeMap<String, TableSpec>,
 }
@@ -162,18 +184,31 @@ pub enum DdlPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DdlPolicies {
+    /// CREATE DATABASE, and its charset.
     pub create_database: DdlPolicy,
+    /// DROP DATABASE.
     pub drop_database: DdlPolicy,
+    /// CREATE TABLE.
     pub create_table: DdlPolicy,
+    /// DROP TABLE.
     pub drop_table: DdlPolicy,
+    /// TRUNCATE TABLE.
     pub truncate_table: DdlPolicy,
+    /// RENAME TABLE.
     pub rename_table: DdlPolicy,
+    /// ADD COLUMN.
     pub add_column: DdlPolicy,
+    /// DROP COLUMN.
     pub drop_column: DdlPolicy,
+    /// RENAME COLUMN, and CHANGE to another name.
     pub rename_column: DdlPolicy,
+    /// MODIFY COLUMN, and CHANGE to another type or default.
     pub modify_column: DdlPolicy,
+    /// what adds, drops, empties and exchanges partitions.
     pub partition: DdlPolicy,
+    /// CREATE and DROP VIEW.
     pub view: DdlPolicy,
+    /// what is none of these and not known to be harmless.
     pub other: DdlPolicy,
 }
 
@@ -201,6 +236,7 @@ impl Default for DdlPolicies {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OnlineDdl {
+    /// What to do with their shadow tables.
     pub mode: OnlineDdlMode,
     /// Regular expressions on names of tables; the first group is the name of the real table.
     pub shadow_patterns: Vec<String>,
@@ -265,11 +301,16 @@ impl Default for LossyPolicies {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ErrorPolicies {
+    /// A row that the target refuses.
     pub row: RowErrorPolicy,
+    /// An error that concerns one table.
     pub table: TableErrorPolicy,
+    /// More rows than this set aside stop the task.
     pub dead_letter_limit: u32,
+    /// How long an endpoint that cannot be reached is tried again, without progress in between; milliseconds.
     #[schema(minimum = 0, maximum = 31536000000u64)]
     pub connection_retry_ms: u64,
+    /// How long deadlocks, lock waits and busy servers are tried again; milliseconds.
     #[schema(minimum = 0, maximum = 31536000000u64)]
     pub other_retry_ms: u64,
 }
@@ -314,7 +355,9 @@ pub enum TablesWithoutKey {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Merge {
+    /// Column that says where a row came from.
     pub column: String,
+    /// What it holds; `{task}`, `{schema}` and `{table}` are filled in.
     pub value: String,
 }
 

@@ -6,11 +6,13 @@
 mod catalog;
 pub mod classify;
 mod guard;
+mod renames;
 mod status;
 
 pub use catalog::{Estimate, SourceCatalog, SourceSchema, name_before, table_at, value_at};
 pub use classify::classify;
 pub use guard::{Guards, HandOver, KeptGuards, hand_over};
+pub use renames::{RenamedTogether, renamed_together};
 pub use status::{DrainerStatus, max_commit_ts};
 
 use crate::error::{Endpoint, Error, ErrorKind, Result};

@@ -159,7 +159,7 @@ fn rename(world: &World<'_>, rng: &mut StdRng) -> Option<Statement> {
 
 /// An old name without its schema beside a new name with one: only the session knew what it means.
 fn unsure(new: &str, old: &str) -> Vec<&'static str> {
-    let qualified = |name: &str| name.contains("`.") || name.starts_with('h') && name.contains('.');
+    let qualified = |name: &str| name.contains("`.");
     if qualified(new) && !qualified(old) { vec!["unqualified"] } else { Vec::new() }
 }
 

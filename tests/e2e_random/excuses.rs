@@ -1,30 +1,88 @@
 //! Stops that Tidegate documents: the history holds what causes them, and the task says what cures them.
 
+use serde_json::Value;
+
 use super::history::History;
+use crate::support::stack::Dialect;
 
-/// A DDL that the Drainer stage sent late (/drainer/reorder): nothing can be said of the rows between.
-const LATE: &str = "comes after newer transactions";
-
-/// Mark of the statement, a part of the error's text, the reason.
-const STOPS: &[(&str, &str, &str)] = &[(
-    "unqualified",
-    "has no schema in this statement",
-    "an old name without its schema that fits several tables",
-)];
-
-pub fn of_stop(error: &str, history: &History) -> Option<&'static str> {
-    if error.contains(LATE) {
-        return Some("a DDL that came late");
-    }
-    STOPS
-        .iter()
-        .find(|(mark, text, _)| history.marks.contains(mark) && error.contains(text))
-        .map(|(_, _, reason)| *reason)
+/// What a person does when a task stops.
+#[derive(Debug, Clone, Copy)]
+pub enum Cure {
+    /// Changes the spec and resumes.
+    Patch(&'static str),
+    /// Has Drainer learn the names of tables that were renamed together, and resumes.
+    TellApart,
 }
 
-/// Refused before anything is copied.
-const REFUSALS: &[(&str, &str)] = &[];
+/// A part of the hint, the cure's name, the cure.
+const CURES: &[(&str, &str, Cure)] = &[
+    ("source.renames", "renames during the start", Cure::TellApart),
+    (
+        "source.tidb",
+        "a tidb connection for a task without one",
+        Cure::Patch(r#"{"source": {"tidb": "tidb"}}"#),
+    ),
+    (
+        "set ddl.modify_column to rebuild",
+        "rebuild at MODIFY COLUMN",
+        Cure::Patch(r#"{"ddl": {"modify_column": "rebuild"}}"#),
+    ),
+    (
+        "set ddl.rename_column to rebuild",
+        "rebuild at RENAME COLUMN",
+        Cure::Patch(r#"{"ddl": {"rename_column": "rebuild"}}"#),
+    ),
+    (
+        "set ddl.add_column to rebuild",
+        "rebuild at ADD COLUMN",
+        Cure::Patch(r#"{"ddl": {"add_column": "rebuild"}}"#),
+    ),
+    (
+        "set ddl.drop_column to rebuild",
+        "rebuild at DROP COLUMN",
+        Cure::Patch(r#"{"ddl": {"drop_column": "rebuild"}}"#),
+    ),
+];
 
-pub fn of_precheck(items: &str, _: &History) -> Option<&'static str> {
-    REFUSALS.iter().find(|(text, _)| items.contains(text)).map(|(_, reason)| *reason)
+pub fn cure(error: &Value) -> Option<(&'static str, Cure)> {
+    let hint = error["hint"].as_str().unwrap_or_default();
+    CURES.iter().find(|(part, ..)| hint.contains(part)).map(|(_, name, cure)| (*name, *cure))
+}
+
+/// A part of the error, the mark of the statement that causes it, the reason.
+const STOPS: &[(&str, Option<&str>, &str)] = &[
+    // The Drainer stage sent it late (/drainer/reorder): nothing can be said of the rows between.
+    ("comes after newer transactions", None, "a DDL that came late"),
+    (
+        "has no schema in this statement",
+        Some("unqualified"),
+        "an old name without its schema that fits several tables",
+    ),
+];
+
+pub fn of_stop(error: &Value, history: &History) -> Option<&'static str> {
+    let text = error.to_string();
+    STOPS
+        .iter()
+        .find(|(part, mark, _)| text.contains(part) && mark.is_none_or(|mark| history.marks.contains(mark)))
+        .map(|(.., reason)| *reason)
+}
+
+/// What AnalyticDB cannot hold or follow, by a part of the error.
+const ADB: &[(&str, &str)] = &[
+    ("no primary key, and no unique key", "no key that identifies a row"),
+    ("without a primary key or a unique key", "no key that identifies a row"),
+    ("names of 1 to 127 characters", "a name that AnalyticDB does not take"),
+    ("columns that identify a row", "another key"),
+];
+
+pub fn of_table(error: &Value, dialect: Dialect) -> Option<&'static str> {
+    let text = error.to_string();
+    let list = if dialect == Dialect::Adb { ADB } else { &[] };
+    list.iter().find(|(part, _)| text.contains(part)).map(|(_, reason)| *reason)
+}
+
+/// Of a failed item.
+pub fn of_precheck(item: &Value, dialect: Dialect) -> Option<&'static str> {
+    of_table(item, dialect)
 }

@@ -12,22 +12,28 @@ use super::ddl::{self, Statement, World};
 use super::rows;
 use super::table::Table;
 use crate::support::sql::{self, quote};
-use crate::support::stack::Stack;
+use crate::support::stack::{Dialect, Stack};
 
 /// How the task of a history takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Schema, full and incremental sync, from the middle of the history on.
     Whole,
-    /// Incremental sync alone from the history's first message, without a TiDB to ask.
+    /// Incremental sync alone from the history's first message, with a TiDB to ask.
+    Beside,
+    /// The same without a TiDB.
     Stream,
 }
 
-/// One DDL at a time: the Drainer stage wants their schema versions in order (tests/stack/README.md).
-static DDL: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// One DDL at a time of a TiDB: the Drainer stage wants their schema versions in order (tests/stack/README.md).
+static DDL: [tokio::sync::Mutex<()>; 2] = [const { tokio::sync::Mutex::const_new(()) }; 2];
+
+async fn turn(stack: &Stack) -> tokio::sync::MutexGuard<'static, ()> {
+    DDL[usize::from(stack.zone != "UTC")].lock().await
+}
 
 pub async fn drop_schemas(stack: &Stack, schemas: &[&str]) {
-    let _turn = DDL.lock().await;
+    let _turn = turn(stack).await;
     sql::drop_schemas(stack, schemas).await;
 }
 
@@ -42,6 +48,7 @@ pub struct History {
     pub log: Vec<String>,
     /// What the statements that were run are called where stops are excused.
     pub marks: BTreeSet<&'static str>,
+    stack: Stack,
     rng: StdRng,
     connection: Conn,
     tables: Vec<Table>,
@@ -51,12 +58,49 @@ pub struct History {
 impl History {
     pub async fn new(stack: &Stack, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mode = [Mode::Whole, Mode::Stream][rng.random_range(0..2)];
+        let mode = [Mode::Whole, Mode::Whole, Mode::Beside, Mode::Stream][rng.random_range(0..4)];
         let suffix = ["b", "B", "é", "b.c", "order", "x`y"].choose(&mut rng).expect("a name");
-        let schemas = vec![format!("h{seed}_a"), format!("h{seed}_{suffix}")];
+        // Both targets may be at the same seed at the same time.
+        let letter = if stack.dialect == Dialect::Adb { 'a' } else { 'h' };
+        let schemas = vec![format!("{letter}{seed}_a"), format!("{letter}{seed}_{suffix}")];
         let connection = sql::tidb(stack).await;
         let (marks, log, tables, gone) = Default::default();
-        Self { seed, mode, schemas, log, marks, rng, connection, tables, gone }
+        let stack = stack.clone();
+        Self { seed, mode, schemas, log, marks, stack, rng, connection, tables, gone }
+    }
+
+    pub fn task(&self) -> String {
+        let letter = if self.stack.dialect == Dialect::Adb { 'a' } else { 'h' };
+        format!("{letter}{}", self.seed)
+    }
+
+    /// Schema and name of every table that is there now.
+    pub fn tables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tables.iter().map(|table| (table.schema.as_str(), table.name.as_str()))
+    }
+
+    /// A DDL of each table by itself: after it Drainer calls all of them by their names, whatever was renamed together; with
+    /// `placed` also where that was across schemas.
+    pub async fn tell_apart(&mut self, placed: bool) {
+        for table in self.tables.clone() {
+            let (name, away) = (table.quoted(), format!("{}.`told apart`", quote(&table.schema)));
+            let texts = match placed {
+                false => vec![format!("ALTER TABLE {name} COMMENT 'told apart'")],
+                true => {
+                    vec![format!("RENAME TABLE {name} TO {away}"), format!("RENAME TABLE {away} TO {name}")]
+                }
+            };
+            for sql in texts {
+                self.ddl(Statement { schema: table.schema.clone(), sql, marks: Vec::new() }).await;
+            }
+        }
+    }
+
+    /// A table that every target takes.
+    pub async fn plain(&mut self) {
+        let schema = self.schemas[0].clone();
+        let sql = format!("CREATE TABLE {}.plain (id INT PRIMARY KEY, v VARCHAR(20), n INT)", quote(&schema));
+        self.ddl(Statement { schema, sql, marks: Vec::new() }).await;
     }
 
     /// Globs that select every table of the history.
@@ -72,7 +116,7 @@ impl History {
                     .choose(&mut self.rng)
                     .expect("a tail");
             let sql = format!("CREATE DATABASE {}{tail}", quote(&schema));
-            let _turn = DDL.lock().await;
+            let _turn = turn(&self.stack).await;
             assert!(self.execute(&sql).await, "{sql}");
         }
         while self.tables.len() < 2 {
@@ -84,8 +128,7 @@ impl History {
         }
     }
 
-    /// `settled`: what happens now is over before a task starts.
-    pub async fn steps(&mut self, count: usize, settled: bool) {
+    pub async fn steps(&mut self, count: usize) {
         for _ in 0..count {
             if self.rng.random_ratio(1, 3) {
                 let world = World { schemas: &self.schemas, tables: &self.tables, gone: &self.gone };
@@ -93,9 +136,7 @@ impl History {
                     0..2 => Some(ddl::create_table(&world, &mut self.rng)),
                     _ => ddl::random(&world, &mut self.rng),
                 };
-                // Names that go stale before the task can see why are beyond it.
                 if let Some(statement) = statement
-                    && !(settled && statement.marks.contains(&"multi_rename"))
                     && !(self.tables.len() >= MOST && statement.sql.starts_with("CREATE TABLE"))
                 {
                     self.ddl(statement).await;
@@ -126,7 +167,7 @@ impl History {
     async fn ddl(&mut self, statement: Statement) {
         self.execute(&format!("USE {}", quote(&statement.schema))).await;
         {
-            let _turn = DDL.lock().await;
+            let _turn = turn(&self.stack).await;
             if !self.execute(&statement.sql).await {
                 return;
             }

@@ -8,6 +8,7 @@
 mod create;
 mod ddl;
 mod excuses;
+mod follow;
 mod history;
 mod rows;
 #[path = "../support/mod.rs"]
@@ -20,47 +21,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use history::{History, Mode};
+use follow::{Ending, Follow};
+use history::History;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::{Value, json};
-use support::api::{self, Api};
+use support::api::Api;
 use support::server::Server;
 use support::stack::Stack;
-use support::{compare, sql};
 use tokio_util::sync::CancellationToken;
 
-/// Histories at the same time.
-const LANES: u64 = 8;
-
-/// Of a hundred histories so many must end equal; the rest may stop for a documented reason.
-const LEAST_EQUAL: u64 = 80;
-
-/// How long a history's task may take to reach its end.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Of a hundred histories so many must be compared to their end; the rest may stand still for a documented reason.
+const LEAST_COMPARED: u64 = 80;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_histories_end_the_same_on_both_sides() {
-    let Some(stack) = Stack::utc("random_histories_end_the_same_on_both_sides") else { return };
-    run("random_histories_utc", stack).await;
+async fn random_histories_end_the_same() {
+    if let Some(stack) = Stack::utc("random_histories_end_the_same") {
+        run("random_histories", stack).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_end_the_same_on_adb() {
+    if let Some(stack) = Stack::utc("random_histories_end_the_same_on_adb") {
+        run("random_histories_on_adb", stack.on_adb()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_histories_end_the_same_with_a_drainer_in_shanghai() {
-    let Some(stack) = Stack::shanghai("random_histories_end_the_same_with_a_drainer_in_shanghai") else {
-        return;
-    };
-    run("random_histories_shanghai", stack).await;
+    if let Some(stack) = Stack::shanghai("random_histories_end_the_same_with_a_drainer_in_shanghai") {
+        run("random_histories_in_shanghai", stack).await;
+    }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_end_the_same_on_adb_with_a_drainer_in_shanghai() {
+    if let Some(stack) = Stack::shanghai("random_histories_end_the_same_on_adb_with_a_drainer_in_shanghai") {
+        run("random_histories_on_adb_in_shanghai", stack.on_adb()).await;
+    }
+}
+
+/// What became of the histories of a run.
 #[derive(Debug, Default)]
 struct Tally {
-    equal: u64,
+    compared: u64,
     tables: u64,
     rows: u64,
     statements: u64,
-    /// Stops that are documented, by their reason.
     excused: BTreeMap<&'static str, u64>,
+    cured: BTreeMap<&'static str, u64>,
+    /// Seconds of all lanes.
+    spent: BTreeMap<&'static str, u64>,
     failed: Vec<u64>,
 }
 
@@ -69,7 +80,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 async fn run(test: &'static str, stack: Stack) {
-    let runs = setting("TIDEGATE_RUNS", 20);
+    let runs = setting("TIDEGATE_RUNS", 12);
     let first = support::workload::seed(test);
     let server = Server::start().await;
     server.api.connect(&stack).await;
@@ -79,7 +90,7 @@ async fn run(test: &'static str, stack: Stack) {
     let stop = CancellationToken::new();
     let troubled = tokio::spawn(trouble(stack.clone(), first, stop.clone()));
     let mut lanes = Vec::new();
-    for _ in 0..LANES.min(runs) {
+    for _ in 0..setting("TIDEGATE_LANES", 8).min(runs) {
         let (stack, api, next, tally) =
             (stack.clone(), server.api.clone(), Arc::clone(&next), Arc::clone(&tally));
         lanes.push(tokio::spawn(async move {
@@ -98,41 +109,50 @@ async fn run(test: &'static str, stack: Stack) {
     stop.cancel();
     troubled.await.expect("the Drainer's troubles");
     let tally = tally.lock().unwrap();
-    eprintln!("{test}: {runs} histories from seed {first} in {:.0?}: {tally:?}", began.elapsed());
+    eprintln!(
+        "{test}: {runs} histories from seed {first}, {:.1} a minute: {tally:?}",
+        runs as f64 * 60.0 / began.elapsed().as_secs_f64()
+    );
+    if !tally.failed.is_empty() && std::env::var_os("TIDEGATE_LOG").is_some() {
+        eprintln!("{}", server.log());
+    }
     assert!(tally.failed.is_empty(), "{} of {runs} histories failed: {:?}", tally.failed.len(), tally.failed);
     assert!(
-        tally.equal * 100 >= runs * LEAST_EQUAL,
-        "only {} of {runs} histories ended equal: {:?}",
-        tally.equal,
+        tally.compared * 100 >= runs * LEAST_COMPARED,
+        "only {} of {runs} histories were compared: {:?}",
+        tally.compared,
         tally.excused
     );
 }
 
-/// Follows one history with a task of its own and compares.
+/// One history with a task of its own.
 async fn one(test: &str, stack: &Stack, api: &Api, seed: u64, tally: &Mutex<Tally>) {
     let mut history = History::new(stack, seed).await;
     let names: Vec<&str> = history.schemas.iter().map(String::as_str).collect();
     history::drop_schemas(stack, &names).await;
-    let outcome = follow(stack, api, &mut history).await;
-    let task = format!("h{seed}");
-    let _ = api
-        .try_send(reqwest::Method::POST, &format!("/tasks/{task}/stop?wait_ms=30000"), Some(&json!({})))
+    let steps = usize::try_from(setting("TIDEGATE_STEPS", 30)).unwrap();
+    let (outcome, spent) = Follow::new(stack, api, &mut history).run(steps).await;
+    let began = Instant::now();
+    Follow::clean(stack, api, &history, outcome.is_err() && std::env::var_os("TIDEGATE_KEEP").is_some())
         .await;
-    let keep = std::env::var_os("TIDEGATE_KEEP").is_some() && outcome.is_err();
-    if !keep {
-        let names: Vec<&str> = history.schemas.iter().map(String::as_str).collect();
-        history::drop_schemas(stack, &names).await;
-        let _ = api.try_send(reqwest::Method::DELETE, &format!("/tasks/{task}"), None).await;
-    }
     let mut tally = tally.lock().unwrap();
+    let count = |counts: &mut BTreeMap<&'static str, u64>, more: BTreeMap<&'static str, u64>| {
+        more.into_iter().for_each(|(name, count)| *counts.entry(name).or_default() += count);
+    };
+    count(
+        &mut tally.spent,
+        spent.into_iter().map(|(name, seconds)| (name, seconds.round() as u64)).collect(),
+    );
+    *tally.spent.entry("clean").or_default() += began.elapsed().as_secs();
     tally.statements += history.log.len() as u64;
     match outcome {
-        Ok(Ending::Equal { tables, rows }) => {
-            tally.equal += 1;
+        Ok(Ending { tables, rows, excused, cured, stopped }) => {
+            tally.compared += u64::from(!stopped);
             tally.tables += tables;
             tally.rows += rows;
+            count(&mut tally.excused, excused);
+            count(&mut tally.cured, cured);
         }
-        Ok(Ending::Excused(reason)) => *tally.excused.entry(reason).or_default() += 1,
         Err(fault) => {
             tally.failed.push(seed);
             let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("histories");
@@ -147,92 +167,6 @@ async fn one(test: &str, stack: &Stack, api: &Api, seed: u64, tally: &Mutex<Tall
                 file.display()
             );
         }
-    }
-}
-
-enum Ending {
-    Equal { tables: u64, rows: u64 },
-    Excused(&'static str),
-}
-
-async fn follow(stack: &Stack, api: &Api, history: &mut History) -> Result<Ending, String> {
-    let task = format!("h{}", history.seed);
-    let steps = usize::try_from(setting("TIDEGATE_STEPS", 30)).unwrap();
-    let include = history.include();
-    let include: Vec<&str> = include.iter().map(String::as_str).collect();
-    let mut spec = json!({
-        "tables_without_key": "match_row",
-        "ddl": {"drop_database": "apply"},
-        "tuning": {"chunk_rows": 50, "connections": 3},
-        "labels": {"mode": format!("{:?}", history.mode)},
-    });
-    if history.mode == Mode::Whole {
-        history.begin().await;
-        history.steps(steps / 2, true).await;
-    } else {
-        // Everything of the history comes after this offset.
-        stack.settle().await;
-        let start = stack.end_offset(&stack.topic).await;
-        spec["start_at"] = json!({"offset": start.to_string()});
-        spec["phases"] = json!({"schema": false, "full": false, "incremental": true});
-    }
-    let mut spec = api::spec(&task, stack, &include, &spec);
-    if history.mode == Mode::Stream {
-        spec["source"].as_object_mut().unwrap().remove("tidb");
-    }
-    api.create_task(&spec).await;
-    if let Some(ending) = begin(api, &task, history).await? {
-        return Ok(ending);
-    }
-    if history.mode == Mode::Stream {
-        history.begin().await;
-        history.steps(steps / 2, false).await;
-    }
-    history.steps(steps - steps / 2, false).await;
-    stack.settle().await;
-    let end = stack.end_offset(&stack.topic).await;
-    if let Some(ending) = reach(api, &task, end, history).await? {
-        return Ok(ending);
-    }
-    let (mut source, mut target) = (sql::tidb(stack).await, sql::mariadb(stack).await);
-    let schemas: Vec<_> = history.schemas.iter().map(|schema| (schema.as_str(), schema.as_str())).collect();
-    let (tables, rows) = compare::schemas(&mut source, &mut target, &schemas).await?;
-    Ok(Ending::Equal { tables: tables as u64, rows })
-}
-
-/// Precheck and start.
-async fn begin(api: &Api, task: &str, history: &History) -> Result<Option<Ending>, String> {
-    let precheck = api.post(&format!("/tasks/{task}/precheck"), &json!({})).await;
-    let failed = api::items(&precheck, &["fail"]);
-    if !failed.is_empty() {
-        let text = failed.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
-        return match excuses::of_precheck(&text, history) {
-            Some(reason) => Ok(Some(Ending::Excused(reason))),
-            None => Err(format!("the precheck fails:\n{text}")),
-        };
-    }
-    api.start(task).await;
-    Ok(None)
-}
-
-/// Waits until the task has everything, or has stopped for a reason that is documented.
-async fn reach(api: &Api, task: &str, end: i64, history: &History) -> Result<Option<Ending>, String> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let state = api.task(task).await;
-        let reached = api::next_offset(&state).is_some_and(|next| next >= end);
-        if state["status"] == "running" && state["phase"] == "incremental" && reached {
-            return Ok(None);
-        }
-        let late = Instant::now() > deadline;
-        if state["status"] == "failed" || late {
-            if let Some(reason) = excuses::of_stop(&state["last_error"].to_string(), history) {
-                return Ok(Some(Ending::Excused(reason)));
-            }
-            let what = if late { format!("not at offset {end} in time") } else { "failed".to_owned() };
-            return Err(format!("{what}: {}", api.story(task, &state).await));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -45,6 +45,12 @@ impl Plan<'_> {
                 if text.charset == "binary" {
                     ty.name = charset::binary_twin(ty.name);
                 }
+                let labelled = matches!(ty.name, TypeName::Enum | TypeName::Set);
+                let text = if labelled && !ty.labels.iter().all(|label| text.holds(label)) {
+                    TargetText::default()
+                } else {
+                    text
+                };
                 (ty, text)
             })
             .collect();

@@ -7,6 +7,7 @@
 mod alter;
 mod charset;
 mod columns;
+mod convert;
 mod create;
 mod default;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod types;
 
 pub use alter::{AlterContext, alter};
 pub use charset::Collations;
+pub use convert::{Rewritten, rewritten};
 pub use create::{create_database, create_table};
 pub use mapping::{CONSTANT_LENGTH, Constant, Mapping};
 pub use partition::{PartitionExpression, PartitionFunction};

@@ -155,29 +155,4 @@ impl Planner<'_> {
         );
         self.copy_again(&name, "the table was brought back with rows that no message carries")
     }
-
-    /// A DDL of `table` alone: from here on Drainer calls its rows by its own name again, and so the rows of those that were
-    /// taken for it.
-    pub(super) fn told_apart(&mut self, table: &TableName) -> Result<()> {
-        let key = table.key();
-        if let Some(mut entry) = self.catalog.table(table).filter(|entry| entry.stale.is_some()).cloned() {
-            entry.stale = None;
-            self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));
-        }
-        let waiting: Vec<TableEntry> =
-            self.catalog.unclear().filter(|entry| entry.unclear.contains(&key)).cloned().collect();
-        for mut entry in waiting {
-            entry.unclear.retain(|other| *other != key);
-            let name = entry.table.name.clone();
-            let clear = entry.unclear.is_empty();
-            self.change_entry(name.clone(), Entry::Table(Box::new(entry)));
-            if clear && self.catalog.selection().selects(&name) {
-                self.copy_again(
-                    &name,
-                    "its rows could not be told from another table's since a RENAME of both",
-                )?;
-            }
-        }
-        Ok(())
-    }
 }

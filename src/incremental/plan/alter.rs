@@ -35,11 +35,14 @@ impl Planner<'_> {
                 self.exchange(&full, name, table)?;
             }
         }
-        self.told_apart(&full)?;
         match to {
-            Some(to) => self.rename(&full, &to),
-            None => Ok(()),
+            Some(to) => {
+                self.rename(&full, &to)?;
+                self.learned(&to, true);
+            }
+            None => self.learned(&full, false),
         }
+        Ok(())
     }
 
     /// The table's entry when its layout is known or must be.
@@ -113,6 +116,24 @@ impl Planner<'_> {
             if self.is_copied_again(&name) {
                 continue;
             }
+            let options = self.catalog.options(&name);
+            let rewritten = dialect::rewritten(
+                self.catalog.dialect(),
+                &before.visible(),
+                clause,
+                &entry.visible(),
+                &options,
+            );
+            if let Some(rewritten) = rewritten {
+                if !rewritten.near || self.catalog.spec().source.tidb.is_some() {
+                    self.copy_again(&name, rewritten.reason)?;
+                    continue;
+                }
+                self.steps.notes.push(format!(
+                    "{}: without a tidb connection to copy them from they are left to the target, which gives ordinary values the same",
+                    rewritten.reason
+                ));
+            }
             let condition = match condition.transpose() {
                 Ok(condition) => condition,
                 Err(error) => {
@@ -160,7 +181,7 @@ impl Planner<'_> {
                 clause,
                 &entry.visible(),
                 &self.catalog.selection().target(&name),
-                &self.catalog.options(&name),
+                &options,
                 &context,
             );
             let statements = match planned {

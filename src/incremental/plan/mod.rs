@@ -22,6 +22,7 @@ mod names;
 mod policy;
 mod rename;
 mod rules;
+mod senders;
 mod table;
 
 /// What the stream says of a DDL besides its text.
@@ -105,6 +106,7 @@ pub fn plan(event: Event<'_>, statements: &[Statement], catalog: &Catalog, facts
             return Ok(Plan::Ask(ask));
         }
     }
+    planner.settle_senders(catalog)?;
     let warnings = planner.steps.statements.iter().filter_map(|statement| statement.warning.clone());
     planner.steps.notes.extend(warnings);
     Ok(Plan::Do(planner.steps))
@@ -193,8 +195,8 @@ impl Planner<'_> {
             }
             Statement::TruncateTable { name } => {
                 let name = self.named(name);
+                self.learned(&name, true);
                 let Some(entry) = self.selected(&name)? else { return Ok(()) };
-                self.told_apart(&name)?;
                 if !entry.standing.is_following() {
                     // A new version without a difference: a copy under way begins again without the rows that go now.
                     self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));

@@ -1,4 +1,6 @@
-//! RENAME TABLE: within the selection, into it and out of it, and the names under which rows come afterwards.
+//! RENAME TABLE: within the selection, into it and out of it.
+
+use std::collections::HashMap;
 
 use super::{Planner, refuse};
 use crate::adb::dialect;
@@ -8,33 +10,6 @@ use crate::model::TableName;
 use crate::sql::ddl::ast::ObjectName;
 use crate::sql::ddl::kind::DdlKind;
 use crate::task::spec::DdlPolicy;
-
-/// A table of a RENAME of several: its name before and after the whole statement (folded).
-#[derive(Debug, PartialEq, Eq)]
-struct Moved {
-    before: TableName,
-    after: TableName,
-}
-
-/// The tables of a RENAME, each once, and which of them its last pair named.
-fn moved(pairs: &[(TableName, TableName)]) -> (Vec<Moved>, usize) {
-    let (mut tables, mut last) = (Vec::<Moved>::new(), 0);
-    for (old, new) in pairs {
-        match tables.iter().position(|table| table.after == *old) {
-            Some(at) => {
-                if let Some(table) = tables.get_mut(at) {
-                    table.after = new.clone();
-                }
-                last = at;
-            }
-            None => {
-                tables.push(Moved { before: old.clone(), after: new.clone() });
-                last = tables.len() - 1;
-            }
-        }
-    }
-    (tables, last)
-}
 
 impl Planner<'_> {
     /// The pairs of one statement, each seeing those before it.
@@ -47,14 +22,19 @@ impl Planner<'_> {
             .filter(|(at, (_, new))| keys.iter().skip(at + 1).any(|(old, _)| old == new))
             .map(|(_, (_, new))| new.clone())
             .collect();
+        let sent: HashMap<TableName, TableName> = keys
+            .iter()
+            .filter_map(|(old, _)| Some((old.clone(), self.catalog.table(old)?.sent_name().clone())))
+            .collect();
         for (old, new) in &pairs {
             self.rename(old, new)?;
             if self.ask.is_some() {
                 return Ok(());
             }
         }
-        if pairs.len() > 1 {
-            self.stale_names(&pairs, &keys)?;
+        match pairs.as_slice() {
+            [(_, new)] => self.learned(new, true),
+            _ => self.sent_under_stale_names(&keys, &sent),
         }
         Ok(())
     }
@@ -80,7 +60,6 @@ impl Planner<'_> {
         let becomes = self.has_place(&new_name);
         // As it is called, not as this statement spells it.
         let old_name = std::mem::replace(&mut entry.table.name, new_name.clone());
-        entry.stale = None;
         let comes = !was && becomes && !entry.table.temporary;
         if was && becomes {
             self.rename_on_target(&old_name, &new_name, &entry)?;
@@ -112,59 +91,6 @@ impl Planner<'_> {
                 format!("{old_name} came into the selection as {new_name}: its rows are in no message"),
             )?;
         }
-        if self.transient.contains(&new_name.key()) { Ok(()) } else { self.name_taken_again(&new_name) }
-    }
-
-    /// A table has taken a name under which Drainer sends another one's rows. Their columns tell them apart, or nothing does.
-    pub(super) fn name_taken_again(&mut self, name: &TableName) -> Result<()> {
-        let Some(own) = self.catalog.table(name) else { return Ok(()) };
-        let columns = own.column_names();
-        let alike = |entry: &&TableEntry| entry.column_names() == columns;
-        let rivals: Vec<_> =
-            self.catalog.sent_as(name).filter(alike).map(|entry| entry.table.name.clone()).collect();
-        if rivals.is_empty() {
-            return Ok(());
-        }
-        let unlearned: Vec<_> = rivals.iter().map(TableName::key).collect();
-        let all: Vec<_> = std::iter::once(name.clone()).chain(rivals).collect();
-        for table in &all {
-            self.cannot_be_told(table, &all, name, &unlearned)?;
-        }
-        Ok(())
-    }
-
-    /// Rows of these tables come under one name: those of `table` are passed over until Drainer has learned the names that it does not
-    /// know.
-    fn cannot_be_told(
-        &mut self,
-        table: &TableName,
-        all: &[TableName],
-        name: &TableName,
-        unlearned: &[TableName],
-    ) -> Result<()> {
-        if !self.catalog.selection().selects(table) {
-            return Ok(());
-        }
-        let names = all.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
-        if self.catalog.spec().source.tidb.is_none() {
-            let reason = format!("Drainer will send the rows of {names} under the one name {name}");
-            if !self.stops_tables() {
-                return Err(refuse(
-                    reason,
-                    "give the task a tidb connection in source.tidb to copy them from once they are told apart, set errors.table to stop_table to go on without them, \
-                     or exclude them, and resume",
-                ));
-            }
-            return self.copy_again(table, reason);
-        }
-        let Some(mut entry) = self.catalog.table(table).cloned() else { return Ok(()) };
-        let waits_for = unlearned.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
-        self.steps.notes.push(format!(
-            "Drainer will send the rows of {names} under the one name {name}: rows of {} are passed over until an ALTER TABLE (a comment will do) of {waits_for} at the source; then it is copied again",
-            entry.table.name
-        ));
-        entry.unclear = unlearned.to_vec();
-        self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));
         Ok(())
     }
 
@@ -228,7 +154,6 @@ impl Planner<'_> {
         }
         Ok(())
     }
-
     /// A table that is not followed now moves all the same: in its old place it would be in the way of the next table of that name. Nobody
     /// looks after its place, so it may be missing there.
     fn rename_aside(&mut self, old_name: &TableName, new_name: &TableName, entry: &TableEntry) {
@@ -254,59 +179,4 @@ impl Planner<'_> {
             _ => self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}")),
         }
     }
-
-    /// Names under which Drainer goes on sending rows after a RENAME of several tables (source-drainer.md 0.12, 10.4): the last
-    /// one under its new name in its old schema, every other one under its old name. Tables whose rows come under one name are
-    /// passed over until Drainer has learned the names.
-    fn stale_names(
-        &mut self,
-        pairs: &[(TableName, TableName)],
-        keys: &[(TableName, TableName)],
-    ) -> Result<()> {
-        let (tables, last) = moved(keys);
-        let stale = |at: usize, table: &Moved| match at == last {
-            true => TableName::new(&table.before.schema, &table.after.table),
-            false => table.before.clone(),
-        };
-        let mut sent: Vec<(TableName, &Moved)> =
-            tables.iter().enumerate().map(|(at, table)| (stale(at, table), table)).collect();
-        sent.retain(|(_, table)| self.catalog.table(&table.after).is_some());
-        for (name, table) in &sent {
-            let together: Vec<&Moved> =
-                sent.iter().filter(|(other, _)| other == name).map(|(_, other)| *other).collect();
-            // Nobody writes to the table that an online DDL has put away.
-            let rivals = together.iter().filter(|other| {
-                other.after != table.after && self.catalog.selection().shadow_of(&other.after).is_none()
-            });
-            if rivals.count() == 0 || self.catalog.selection().shadow_of(&table.after).is_some() {
-                if *name != table.after {
-                    let put_away = self.catalog.selection().shadow_of(&table.after).is_some();
-                    if !matches!(self.catalog.entry(name), Some(Entry::Table(_))) {
-                        let of = spelled(pairs, &table.after);
-                        self.change_entry(name.clone(), Entry::Alias { of });
-                    }
-                    let renamed = self.catalog.table(&table.after).filter(|_| !put_away);
-                    if let Some(mut entry) = renamed.cloned() {
-                        entry.stale = Some(name.clone());
-                        self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));
-                        self.name_taken_again(name)?;
-                    }
-                }
-                continue;
-            }
-            let unlearned: Vec<TableName> = together
-                .iter()
-                .filter(|other| other.after != *name)
-                .map(|other| other.after.clone())
-                .collect();
-            let all: Vec<TableName> = together.iter().map(|other| other.after.clone()).collect();
-            self.cannot_be_told(&table.after, &all, name, &unlearned)?;
-        }
-        Ok(())
-    }
-}
-
-/// The name as the statement spells it.
-fn spelled(pairs: &[(TableName, TableName)], key: &TableName) -> TableName {
-    pairs.iter().map(|(_, new)| new).find(|name| name.key() == *key).unwrap_or(key).clone()
 }

@@ -115,15 +115,23 @@ impl Planner<'_> {
                 entry.ignored = true;
             }
         }
-        self.change_entry(name.clone(), Entry::Table(Box::new(entry)));
-        self.name_taken_again(&name)
+        self.change_entry(name, Entry::Table(Box::new(entry)));
+        Ok(())
     }
 
     pub(super) fn drop_table(&mut self, names: &[ObjectName]) -> Result<()> {
         let event = self.event.name();
         let listed: Vec<TableName> = names.iter().map(|name| name.or_schema(self.event.schema)).collect();
-        // The name of the event may be stale (source-drainer.md 10.5): the statement's own list decides.
-        let name = if listed.iter().any(|name| name.key() == event.key()) {
+        // The name of the event may be stale (source-drainer.md 10.5), its schema never: the statement's own list decides.
+        let so_called = |name: &&TableName| {
+            let entry = self.catalog.table(name);
+            entry.is_some_and(|entry| {
+                TableName::new(&name.schema, &entry.sent_name().table).key() == event.key()
+            })
+        };
+        let name = if let Some(name) = listed.iter().find(so_called) {
+            name.clone()
+        } else if listed.iter().any(|name| name.key() == event.key()) {
             event
         } else if let Some(Entry::Alias { of }) = self.catalog.entry(&event)
             && listed.iter().any(|name| name.key() == of.key() || name.table.eq_ignore_ascii_case(&of.table))
@@ -161,7 +169,6 @@ impl Planner<'_> {
             }
             return Ok(());
         };
-        self.told_apart(&name)?;
         if self.allowed(DdlKind::DropTable, &name)? {
             let target = self.catalog.selection().target(&entry.table.name);
             self.steps.statements.push(dialect::drop_table(&target));

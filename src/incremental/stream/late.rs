@@ -95,7 +95,7 @@ impl<S: ChangeSource> Stream<S> {
             for table in changes {
                 let table = table.map_err(corrupt)?;
                 let name = TableName::new(text(table.schema)?, text(table.table)?);
-                if tables.contains(&self.catalog.followed(&name.key())) {
+                if tables.contains(&today(&self.catalog, &name)) {
                     self.table(&table, old.offset, &mut nth, message.commit_ts).await?;
                 } else {
                     nth += table.mutations().count() as u64;
@@ -183,7 +183,7 @@ impl<S: ChangeSource> Stream<S> {
             let ours = self.catalog.selection().selects(&entry.table.name) && !entry.ignored;
             let aside =
                 matches!(entry.standing, Standing::Paused | Standing::Skipped | Standing::Stopped { .. });
-            if ours && !aside && entry.unclear.is_empty() {
+            if ours && !aside && !self.catalog.is_unclear(entry) {
                 wanted.push(entry.clone());
             }
         }
@@ -215,9 +215,17 @@ fn note_rows(message: &Message<'_>, catalog: &Catalog, into: &mut HashSet<TableN
     for table in tables {
         let table = table.map_err(corrupt)?;
         let name = TableName::new(text(table.schema)?, text(table.table)?);
-        into.insert(catalog.followed(&name.key()));
+        into.insert(today(catalog, &name));
     }
     Ok(())
+}
+
+/// The table that is meant by a name now, folded.
+fn today(catalog: &Catalog, name: &TableName) -> TableName {
+    match catalog.senders(name).as_slice() {
+        [sender] => sender.table.name.key(),
+        _ => catalog.followed(&name.key()),
+    }
 }
 
 /// Every table that a DDL may mean, rather one too many: unqualified names are of any schema, and so is what cannot be read.
@@ -241,7 +249,7 @@ fn concerned_by(ddl: &Ddl<'_>, catalog: &Catalog, into: &mut HashSet<TableName>)
         }
         Err(_) => named.extend(catalog.tables_of(schema).map(|entry| entry.table.name.clone())),
     }
-    into.extend(named.iter().map(|name| catalog.followed(&name.key())));
+    into.extend(named.iter().map(|name| today(catalog, name)));
     Ok(())
 }
 

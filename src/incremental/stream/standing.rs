@@ -264,7 +264,7 @@ impl<S: ChangeSource> Stream<S> {
             .into_iter()
             .filter(|entry| entry.standing.is_resync() && !waits(&entry.table.name.key()))
             // Drainer does not tell its rows from those of another table yet.
-            .filter(|entry| entry.unclear.is_empty())
+            .filter(|entry| !self.catalog.is_unclear(entry))
             .map(|entry| entry.table.name.clone())
             .next()
         else {

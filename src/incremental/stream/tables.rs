@@ -6,7 +6,7 @@ use super::{Stream, corrupt, text};
 use crate::binlog::{ChangeSource, TableChange};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::incremental::batch::Place;
-use crate::incremental::catalog::{Resolved, Tracked, is_shown};
+use crate::incremental::catalog::{Resolved, Tracked};
 use crate::incremental::layout::Layout;
 use crate::model::{Dialect, Offset, TableName, Tso};
 
@@ -95,8 +95,6 @@ impl<S: ChangeSource> Stream<S> {
         }
         let key = std::mem::take(&mut self.scratch);
         let name = TableName::new(text(table.schema)?, text(table.table)?);
-        let columns = table.columns.iter().map(|column| column.name);
-        let name = self.catalog.meant(&name, columns).unwrap_or(name);
         let mut resolved = self.resolve(&name).await?;
         while !fits(&resolved, table)
             && !self.side
@@ -201,8 +199,9 @@ fn fits(resolved: &Resolved, change: &TableChange<'_>) -> bool {
         .iter()
         .filter_map(|column| tracked.table.columns.get(column.source_index))
         .any(|column| !sent.contains(&column.name.to_lowercase()));
-    let unknown = sent
-        .iter()
-        .any(|name| is_shown(name) && !tracked.hidden.contains(name) && tracked.table.column(name).is_none());
+    // Columns of expression indexes are hidden from every definition.
+    let unknown = sent.iter().any(|name| {
+        !name.starts_with("_v$_") && !tracked.hidden.contains(name) && tracked.table.column(name).is_none()
+    });
     !(lacks && unknown)
 }

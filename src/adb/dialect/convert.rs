@@ -1,0 +1,170 @@
+//! Does a MySQL-protocol target turn the values of a column into another type as TiDB does?
+//!
+//! For a MODIFY COLUMN beyond a wider type of the same family TiDB writes every row anew, by rules of its own, and no message carries
+//! them. Only the changes that [`alike`] lists come out the same on both sides (tests/conversions.rs measures them with edge values); a value that does
+//! not fit fails there, and stops the DDL. After any other change the table is copied again. Where nobody can be asked for a copy, the changes that
+//! [`near`] lists are left to the target, and the DDL's record says so: ordinary values come out the same.
+
+use super::charset::{self, SourceText};
+use super::table::TableOptions;
+use crate::model::{ColumnType, Dialect, Table, TypeName};
+use crate::sql::ddl::ast::AlterClause;
+
+/// Rows that must come from the source after a clause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    pub reason: String,
+    /// The target's own conversion gives ordinary values the same.
+    pub near: bool,
+}
+
+/// Whether the rows that are there must come from the source after this clause; None when the target's own conversion does.
+pub fn rewritten(
+    dialect: Dialect,
+    before: &Table,
+    clause: &AlterClause,
+    after: &Table,
+    options: &TableOptions,
+) -> Option<Rewritten> {
+    let AlterClause::ChangeColumn { old, column, .. } = clause else { return None };
+    // AnalyticDB refuses what it cannot follow, and a column that is left out has no values.
+    if dialect == Dialect::Adb || matches!(options.mapping.clause(clause, before), Ok(None)) {
+        return None;
+    }
+    let (from, to) = (before.column(old)?, after.column(&column.name)?);
+    if from.generated.is_some() || to.generated.is_some() {
+        return None;
+    }
+    let schema = SourceText::said(options.schema_charset.as_deref(), options.schema_collation.as_deref());
+    let read = |table: &Table, ty: &ColumnType| {
+        let said = SourceText::said(table.charset.as_deref(), table.collation.as_deref());
+        let text = charset::of_column(ty, said.as_ref(), schema.as_ref());
+        let mut ty = ty.clone();
+        if text.charset == "binary" {
+            ty.name = charset::binary_twin(ty.name);
+        }
+        (ty, text.charset)
+    };
+    let ((from, from_charset), (to, to_charset)) = (read(before, &from.ty), read(after, &to.ty));
+    if alike(&from, &to) && converts(&from, &from_charset, &to_charset) {
+        return None;
+    }
+    let reason = format!(
+        "values of `{}` become {} by TiDB's own rules, which the target's need not be, and no message carries them",
+        column.name,
+        format!("{:?}", to.name).to_uppercase()
+    );
+    Some(Rewritten { reason, near: near(&from, &to) })
+}
+
+fn near(from: &ColumnType, to: &ColumnType) -> bool {
+    use TypeName as T;
+    let is_number = |name: T| name.is_integer() || matches!(name, T::Decimal | T::Float | T::Double);
+    match (from.name, to.name) {
+        (old, new) if alike(from, to) || old.is_text() && new.is_text() => true,
+        (old, new) if is_number(old) && is_number(new) => true,
+        // Text that is no number fails on both sides.
+        (old, new) if old.is_text() && is_number(new) => true,
+        (T::Time, T::Time) | (T::DateTime, T::DateTime | T::Date) | (T::Timestamp, T::Timestamp) => true,
+        (T::Date, T::DateTime) => true,
+        (T::Enum, T::Enum) => from.labels.iter().all(|label| to.labels.contains(label)),
+        (T::Decimal | T::Enum | T::Set | T::Date, new) if new.is_text() => true,
+        (old, new) => old.is_binary() && new.is_binary() && old != T::Binary && new != T::Binary,
+    }
+}
+
+/// Text keeps its characters where the new character set has room for all of the old one.
+fn converts(from: &ColumnType, old: &str, new: &str) -> bool {
+    let textual = from.name.is_text() || matches!(from.name, TypeName::Enum | TypeName::Set);
+    !textual || old == new || new == "utf8mb4" || (new == "utf8" && old == "ascii")
+}
+
+fn alike(from: &ColumnType, to: &ColumnType) -> bool {
+    use TypeName as T;
+    let digits = |ty: &ColumnType| ty.length.unwrap_or(0);
+    let is_large =
+        |name: T| matches!(name, T::VarBinary | T::TinyBlob | T::Blob | T::MediumBlob | T::LongBlob);
+    match (from.name, to.name) {
+        _ if from == to => true,
+        (old, new) if old.is_integer() && new.is_integer() => true,
+        (old, T::Decimal) if old.is_integer() => true,
+        (old, T::Double) if old.is_integer() && old != T::BigInt => to.scale.is_none(),
+        (old, new) if old.is_integer() && new.is_text() => !from.zerofill,
+        (T::Decimal, T::Decimal) => to.scale.unwrap_or(0) >= from.scale.unwrap_or(0),
+        (T::Bit, T::Bit) => to.length.unwrap_or(1) >= from.length.unwrap_or(1),
+        (T::Year, T::Year) => true,
+        (T::Time, T::Time) | (T::DateTime, T::DateTime) | (T::Timestamp, T::Timestamp) => {
+            digits(to) >= digits(from)
+        }
+        // CHAR loses the spaces at its end, by rules that differ.
+        (old, T::Char) if old.is_text() => old == T::Char && to.length >= from.length,
+        (old, new) if old.is_text() && new.is_text() => true,
+        (old, new) if is_large(old) && is_large(new) => true,
+        (T::Enum, T::Enum) | (T::Set, T::Set) => to.labels.starts_with(&from.labels),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::ddl::{self, ast::Statement};
+
+    fn table(definition: &str) -> Table {
+        let text = format!("CREATE TABLE t (id INT PRIMARY KEY, c {definition})");
+        match ddl::parse(text.as_bytes()).unwrap().pop() {
+            Some(Statement::CreateTable { table, .. }) => table,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn of(from: &str, to: &str) -> Option<Rewritten> {
+        let (before, mut after) = (table(from), table(from));
+        let text = format!("ALTER TABLE t MODIFY COLUMN c {to}");
+        let Some(Statement::AlterTable { clauses, .. }) = ddl::parse(text.as_bytes()).unwrap().pop() else {
+            panic!("{text}")
+        };
+        crate::sql::ddl::apply::alter(&mut after, &clauses[0]).unwrap();
+        rewritten(Dialect::Mysql, &before, &clauses[0], &after, &TableOptions::default())
+    }
+
+    #[test]
+    fn only_changes_within_a_family_are_left_to_the_target() {
+        for (from, to) in [
+            ("INT", "BIGINT UNSIGNED"),
+            ("INT", "VARCHAR(20)"),
+            ("INT", "DECIMAL(10,2)"),
+            ("DECIMAL(10,2)", "DECIMAL(12,4)"),
+            ("VARCHAR(10) CHARACTER SET gbk", "TEXT"),
+            ("VARCHAR(10)", "VARCHAR(3) COLLATE utf8mb4_general_ci NOT NULL DEFAULT 'x'"),
+            ("CHAR(10)", "VARCHAR(3)"),
+            ("VARBINARY(10)", "BLOB"),
+            ("DATETIME", "DATETIME(6)"),
+            ("ENUM('a','b')", "ENUM('a','b','c') NOT NULL"),
+            ("BIT(3)", "BIT(64)"),
+            ("JSON", "JSON NOT NULL"),
+        ] {
+            assert_eq!(of(from, to), None, "{from} to {to}");
+        }
+        for (from, to, near) in [
+            ("BIT(3)", "LONGTEXT", false),
+            ("INT(6) ZEROFILL", "VARCHAR(20)", false),
+            ("VARCHAR(20)", "INT", true),
+            ("VARCHAR(20)", "CHAR(20)", true),
+            ("VARCHAR(20)", "VARCHAR(20) CHARACTER SET gbk", true),
+            ("VARCHAR(20)", "VARBINARY(20)", false),
+            ("BINARY(3)", "BINARY(5)", false),
+            ("DECIMAL(10,2)", "DECIMAL(10,1)", true),
+            ("DATETIME(6)", "DATETIME", true),
+            ("DATETIME", "TIMESTAMP", false),
+            ("ENUM('a','b')", "ENUM('b','a')", true),
+            ("ENUM('a','b')", "ENUM('b','c')", false),
+            ("ENUM('a','b')", "VARCHAR(20)", true),
+            ("DOUBLE", "FLOAT", true),
+            ("BIGINT", "DOUBLE", true),
+            ("JSON", "TEXT", false),
+        ] {
+            assert_eq!(of(from, to).map(|rewritten| rewritten.near), Some(near), "{from} to {to}");
+        }
+    }
+}

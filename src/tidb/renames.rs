@@ -1,0 +1,165 @@
+//! Tables whose rows Drainer may send under stale names, because of a RENAME of several tables in the past.
+//!
+//! After such a statement Drainer goes on under old names, also when it is started again, until each of the tables has seen a DDL of its own
+//! (source-drainer.md 0.12, 10.4). A task that starts later finds nothing of it in the stream; the source's history of DDL tells.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::error::{ErrorKind, Result};
+use crate::model::TableName;
+use crate::mysql::Session;
+use crate::sql::ddl;
+use crate::sql::ddl::ast::{ObjectName, Statement};
+use crate::sql::literal;
+use crate::task::selection::Selection;
+
+/// A table that was renamed together with others and has seen no DDL of its own since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenamedTogether {
+    pub table: TableName,
+    /// Folded names under which its rows may come: every one of the statement that renamed it.
+    pub names: BTreeSet<TableName>,
+}
+
+impl RenamedTogether {
+    /// Whether rows of the task's tables may come under a name of another, or the other way round.
+    pub fn concerns(&self, selection: &Selection) -> bool {
+        selection.selects(&self.table) || self.names.iter().any(|name| selection.selects(name))
+    }
+}
+
+/// A RENAME of several tables, as the history has it.
+#[derive(Debug)]
+struct Rename {
+    job: u64,
+    schema: String,
+    pairs: Vec<(ObjectName, ObjectName)>,
+}
+
+impl Rename {
+    fn read((job, schema, query): (u64, Option<String>, Option<Vec<u8>>)) -> Option<Self> {
+        let statements = ddl::parse(&query?).ok()?;
+        let pairs = statements.into_iter().find_map(|statement| match statement {
+            Statement::RenameTable { pairs } => Some(pairs),
+            _ => None,
+        })?;
+        Some(Self { job, schema: schema.unwrap_or_default(), pairs })
+    }
+
+    /// The schema of unqualified names: a job has that of its last new name, the session's own nobody recorded.
+    fn session(&self) -> Option<&str> {
+        let (_, last) = self.pairs.last()?;
+        last.schema.is_none().then_some(self.schema.as_str())
+    }
+
+    /// Whether it may have made this table what it is called now.
+    fn made(&self, table: &TableName) -> bool {
+        let said = |name: &ObjectName| name.schema.clone().or(self.session().map(str::to_owned));
+        self.pairs.iter().any(|(_, new)| {
+            new.name.to_lowercase() == table.table.to_lowercase()
+                && said(new).is_none_or(|schema| schema.to_lowercase() == table.schema.to_lowercase())
+        })
+    }
+
+    fn names(&self, table: &TableName) -> impl Iterator<Item = TableName> {
+        let schemas = [self.session().unwrap_or(&table.schema).to_owned(), self.schema.clone()];
+        let names = self.pairs.iter().flat_map(|(old, new)| [old, new]);
+        names.flat_map(move |name| schemas.clone().map(|schema| name.or_schema(&schema).key()))
+    }
+}
+
+/// All of them among the last `most` statements of the history. A source that keeps no such history (before 4.0) renames no tables together.
+pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<RenamedTogether>> {
+    let history = format!("(SELECT * FROM information_schema.ddl_jobs LIMIT {most}) AS history");
+    let jobs = session
+        .query(&format!(
+            "SELECT JOB_ID, DB_NAME, QUERY FROM {history} WHERE JOB_TYPE = 'rename tables' AND STATE = 'synced' ORDER BY JOB_ID"
+        ))
+        .await;
+    let renames: Vec<Rename> = match jobs {
+        Err(error) if error.kind == ErrorKind::Missing => return Ok(Vec::new()),
+        jobs => jobs?.into_iter().filter_map(Rename::read).collect(),
+    };
+    if renames.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: BTreeSet<String> =
+        renames.iter().flat_map(|rename| &rename.pairs).map(|(_, new)| new.name.to_lowercase()).collect();
+    let names = names.iter().map(|name| literal::string(name)).collect::<Vec<_>>().join(", ");
+    let tables: Vec<(String, String, u64)> = session
+        .query(&format!(
+            "SELECT TABLE_SCHEMA, TABLE_NAME, TIDB_TABLE_ID FROM information_schema.tables WHERE LOWER(TABLE_NAME) IN ({names})"
+        ))
+        .await?;
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = tables.iter().map(|(_, _, id)| id.to_string()).collect::<Vec<_>>().join(", ");
+    let own: Vec<(u64, u64)> = session
+        .query(&format!(
+            "SELECT TABLE_ID, MAX(JOB_ID) FROM {history} WHERE TABLE_ID IN ({ids}) AND JOB_TYPE <> 'rename tables' GROUP BY TABLE_ID"
+        ))
+        .await?;
+    let tables = tables.into_iter().map(|(schema, table, id)| (TableName::new(schema, table), id)).collect();
+    Ok(stale(&renames, tables, &own.into_iter().collect()))
+}
+
+/// `own`: the last DDL of each table by itself, by id.
+fn stale(
+    renames: &[Rename],
+    tables: BTreeMap<TableName, u64>,
+    own: &HashMap<u64, u64>,
+) -> Vec<RenamedTogether> {
+    tables
+        .into_iter()
+        .filter_map(|(table, id)| {
+            let learned = own.get(&id).copied().unwrap_or(0);
+            let since: Vec<&Rename> =
+                renames.iter().filter(|rename| rename.job > learned && rename.made(&table)).collect();
+            let names: BTreeSet<TableName> = since.iter().flat_map(|rename| rename.names(&table)).collect();
+            (!names.is_empty()).then_some(RenamedTogether { table, names })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rename(job: u64, schema: &str, query: &str) -> Rename {
+        Rename::read((job, Some(schema.to_owned()), Some(query.as_bytes().to_vec()))).unwrap()
+    }
+
+    #[test]
+    fn a_table_is_stale_until_it_has_a_ddl_of_its_own() {
+        let renames = [
+            rename(10, "s", "RENAME TABLE s.a TO s.b, c TO d"),
+            rename(20, "x", "rename table q to r, b to x.e"),
+        ];
+        let table = |schema: &str, name: &str| TableName::new(schema, name);
+        // b of job 10 is x.e of job 20; another s.b was made after it.
+        let tables = BTreeMap::from([
+            (table("s", "b"), 7),
+            (table("s", "D"), 2),
+            (table("x", "e"), 1),
+            (table("t", "d"), 9),
+        ]);
+        let found = |own: &[(u64, u64)]| -> Vec<String> {
+            stale(&renames, tables.clone(), &own.iter().copied().collect())
+                .into_iter()
+                .map(|stale| stale.table.to_string())
+                .collect()
+        };
+        assert_eq!(found(&[(1, 5), (2, 6), (7, 15), (9, 1)]), ["s.D", "x.e"]);
+        assert_eq!(found(&[(1, 25), (2, 11), (7, 15), (9, 12)]), [""; 0]);
+        let stale = stale(&renames, tables.clone(), &HashMap::from([(2, 11), (7, 15), (9, 12)]));
+        let names: Vec<String> = stale[0].names.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["x.b", "x.e", "x.q", "x.r"]);
+    }
+
+    #[test]
+    fn what_is_no_rename_is_nothing() {
+        assert!(Rename::read((1, None, Some(b"ALTER TABLE a RENAME b".to_vec()))).is_none());
+        assert!(Rename::read((1, None, None)).is_none());
+    }
+}

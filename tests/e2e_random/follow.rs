@@ -1,0 +1,358 @@
+//! Follows one history with a task, does what a person would do where the task stops and says the cure, and compares in the end.
+//!
+//! A table may be left out of the comparison only where the task itself said that it does not follow it: the precheck refused it
+//! and the spec excludes it, or it is stopped, with an error that excuses.rs lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::excuses::{self, Cure};
+use super::history::{self, History, Mode};
+use crate::support::api::{self, Api};
+use crate::support::stack::{Dialect, Stack};
+use crate::support::{compare, sql};
+
+/// How long a history's task may take to reach its end.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// How a history ended that did not fail.
+#[derive(Debug, Default)]
+pub struct Ending {
+    pub tables: u64,
+    pub rows: u64,
+    /// Tables that are not compared, or the one stop of the whole task, by the reason.
+    pub excused: BTreeMap<&'static str, u64>,
+    /// Cures that helped.
+    pub cured: BTreeMap<&'static str, u64>,
+    /// The task stands still: no table is compared.
+    pub stopped: bool,
+}
+
+pub struct Follow<'a> {
+    pub stack: &'a Stack,
+    pub api: &'a Api,
+    pub history: &'a mut History,
+    /// Seconds by what they were spent on.
+    pub spent: BTreeMap<&'static str, f64>,
+    ending: Ending,
+    /// Schema and name of tables that are not compared.
+    left_out: BTreeSet<(String, String)>,
+    cures: BTreeSet<&'static str>,
+}
+
+impl<'a> Follow<'a> {
+    pub fn new(stack: &'a Stack, api: &'a Api, history: &'a mut History) -> Self {
+        let (spent, ending, left_out, cures) = Default::default();
+        Self { stack, api, history, spent, ending, left_out, cures }
+    }
+
+    fn spent(&mut self, what: &'static str, since: Instant) -> Instant {
+        *self.spent.entry(what).or_default() += since.elapsed().as_secs_f64();
+        Instant::now()
+    }
+
+    pub async fn run(mut self, steps: usize) -> (Result<Ending, String>, BTreeMap<&'static str, f64>) {
+        let result = self.follow(steps).await;
+        (result.map(|()| self.ending), self.spent)
+    }
+
+    async fn follow(&mut self, steps: usize) -> Result<(), String> {
+        let mut at = Instant::now();
+        let mut more = self.policies();
+        if self.history.mode != Mode::Whole {
+            // Everything of the history comes after this offset.
+            self.stack.settle().await;
+            let start = self.stack.end_offset(&self.stack.topic).await;
+            more["start_at"] = json!({"offset": start.to_string()});
+            more["phases"] = json!({"schema": false, "full": false, "incremental": true});
+        }
+        if self.history.mode == Mode::Whole {
+            self.history.begin().await;
+            self.history.steps(steps / 2).await;
+            at = self.spent("source", at);
+        }
+        let include = self.history.include();
+        let include: Vec<&str> = include.iter().map(String::as_str).collect();
+        let mut spec = api::spec(&self.history.task(), self.stack, &include, &more);
+        if self.history.mode != Mode::Whole {
+            spec["source"].as_object_mut().unwrap().remove("tidb");
+        }
+        self.api.create_task(&spec).await;
+        self.start().await?;
+        if self.history.mode == Mode::Beside {
+            // With one from the beginning the precheck wants tables.
+            let task = self.history.task();
+            self.api.complete(&task, "pause").await;
+            self.patch(&json!({"source": {"tidb": "tidb"}})).await?;
+            self.api.command(&task, "resume").await;
+        }
+        at = self.spent("start", at);
+        if self.history.mode != Mode::Whole {
+            self.history.begin().await;
+            self.history.steps(steps / 2).await;
+        }
+        self.history.steps(steps - steps / 2).await;
+        if self.history.marks.contains("multi_rename") {
+            self.history.tell_apart(false).await;
+        }
+        at = self.spent("source", at);
+        self.stack.settle().await;
+        let end = self.stack.end_offset(&self.stack.topic).await;
+        at = self.spent("settle", at);
+        let reached = self.reach(end).await;
+        at = self.spent("reach", at);
+        if reached? {
+            self.compare().await?;
+            self.spent("compare", at);
+        }
+        Ok(())
+    }
+
+    /// What the spec says beyond its objects: by the seed, so that the policies meet all kinds of histories.
+    fn policies(&self) -> Value {
+        let mut more = json!({
+            "ddl": {"drop_database": "apply"},
+            "tuning": {"chunk_rows": 50, "connections": 3},
+            "labels": {"mode": format!("{:?}", self.history.mode)},
+        });
+        api::merge(&mut more, &api::policies(self.stack));
+        // AnalyticDB refuses many a table of a history, and the others go on.
+        if self.stack.dialect == Dialect::Adb || self.history.seed % 2 == 0 {
+            api::merge(&mut more, &json!({"errors": {"table": "stop_table"}}));
+        }
+        if self.history.mode == Mode::Whole
+            && (self.stack.dialect == Dialect::Adb || self.history.seed % 3 == 0)
+        {
+            let rebuild = json!({"ddl": {
+                "modify_column": "rebuild", "rename_column": "rebuild", "add_column": "rebuild", "drop_column": "rebuild",
+            }});
+            api::merge(&mut more, &rebuild);
+        }
+        more
+    }
+
+    /// Precheck and start. What the precheck refuses is cured at the source where it says how, else excluded.
+    async fn start(&mut self) -> Result<(), String> {
+        let task = self.history.task();
+        loop {
+            let precheck = self.api.post(&format!("/tasks/{task}/precheck"), &json!({})).await;
+            let failed = api::items(&precheck, &["fail"]);
+            let warned = api::items(&precheck, &["warn"]);
+            if warned.iter().any(|item| item["id"] == "source.renames") {
+                if !self.first("renames before the start") {
+                    return Err(format!("the cure does not help: {warned:?}"));
+                }
+                self.history.tell_apart(true).await;
+                continue;
+            }
+            if failed.is_empty() {
+                if !warned.is_empty() {
+                    let waivers: Vec<_> = warned.iter().map(|item| item["id"].clone()).collect();
+                    self.patch(&json!({"waivers": waivers})).await?;
+                }
+                break;
+            }
+            let text = failed.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
+            if failed.iter().any(|item| item["id"] == "tables.selected")
+                && self.first("a table that the target takes")
+            {
+                self.history.plain().await;
+                continue;
+            }
+            let before = self.left_out.len();
+            for item in &failed {
+                let Some(reason) = excuses::of_precheck(item, self.stack.dialect) else { continue };
+                for object in item["objects"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    self.leave_out(object, reason);
+                }
+            }
+            if self.left_out.len() == before {
+                return Err(format!("the precheck fails:\n{text}"));
+            }
+            let exclude: Vec<String> = self
+                .left_out
+                .iter()
+                .map(|(schema, table)| format!("{}.{}", sql::quote(schema), sql::quote(table)))
+                .collect();
+            self.patch(&json!({"objects": {"exclude": exclude}})).await?;
+        }
+        self.api.command(&task, "start").await;
+        Ok(())
+    }
+
+    /// The table that an object of a precheck item is, or is in.
+    fn leave_out(&mut self, object: &str, reason: &'static str) {
+        let found = self.history.tables().find(|(schema, table)| {
+            let name = format!("{schema}.{table}");
+            object
+                .strip_prefix(&name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ':', ' ']))
+        });
+        if let Some((schema, table)) = found
+            && self.left_out.insert((schema.to_owned(), table.to_owned()))
+        {
+            *self.ending.excused.entry(reason).or_default() += 1;
+        }
+    }
+
+    async fn patch(&self, change: &Value) -> Result<(), String> {
+        let path = format!("/tasks/{}/spec", self.history.task());
+        let answer = self.api.send(Method::PATCH, &path, Some(change)).await;
+        if answer.status.is_success() { Ok(()) } else { Err(format!("{change}: {:#}", answer.body)) }
+    }
+
+    /// Each cure is tried once.
+    fn first(&mut self, cure: &'static str) -> bool {
+        let first = self.cures.insert(cure);
+        if first {
+            *self.ending.cured.entry(cure).or_default() += 1;
+        }
+        first
+    }
+
+    /// Waits until the task has everything and no table is being copied. False: it stands still for a reason that is documented.
+    async fn reach(&mut self, mut end: i64) -> Result<bool, String> {
+        let task = self.history.task();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            tokio::time::sleep(POLL).await;
+            let state = self.api.task(&task).await;
+            if Instant::now() > deadline {
+                let tables = self.tables().await;
+                let aside: Vec<_> = tables.iter().filter(|table| table["state"] != "following").collect();
+                return Err(format!(
+                    "not at offset {end} in time; {aside:?}: {}",
+                    self.api.story(&task, &state).await
+                ));
+            }
+            if state["status"] == "failed" {
+                if self.cure(&state["last_error"]).await? {
+                    self.stack.settle().await;
+                    end = self.stack.end_offset(&self.stack.topic).await;
+                    continue;
+                }
+                let Some(reason) = excuses::of_stop(&state["last_error"], self.history) else {
+                    return Err(format!("failed: {}", self.api.story(&task, &state).await));
+                };
+                self.ending.stopped = true;
+                *self.ending.excused.entry(reason).or_default() += 1;
+                return Ok(false);
+            }
+            let reached = api::next_offset(&state).is_some_and(|next| next >= end);
+            if state["status"] != "running" || state["phase"] != "incremental" || !reached {
+                continue;
+            }
+            let tables = self.tables().await;
+            let waits =
+                |table: &Value| table["reason"].as_str().is_some_and(|text| text.contains("RENAME TABLE of"));
+            if tables.iter().any(|table| table["state"] == "resync" && waits(table))
+                && self.first("renamed away and back")
+            {
+                self.history.tell_apart(true).await;
+                self.stack.settle().await;
+                end = self.stack.end_offset(&self.stack.topic).await;
+                continue;
+            }
+            let busy = ["waiting", "copying", "copied", "resync", "catching_up", "swapping", "failed"];
+            if tables.iter().any(|table| busy.contains(&table["state"].as_str().unwrap_or_default())) {
+                continue;
+            }
+            let stopped: Vec<&Value> = tables.iter().filter(|table| table["state"] == "stopped").collect();
+            if !stopped.is_empty() && self.history.mode != Mode::Stream && self.first("tables copied again") {
+                let names: Vec<Value> = stopped
+                    .iter()
+                    .map(|table| json!({"schema": table["schema"], "table": table["table"]}))
+                    .collect();
+                self.api.post(&format!("/tasks/{task}/tables/resync"), &json!({"tables": names})).await;
+                self.stack.settle().await;
+                end = self.stack.end_offset(&self.stack.topic).await;
+                continue;
+            }
+            for table in stopped {
+                let Some(reason) = excuses::of_table(&table["error"], self.stack.dialect) else {
+                    return Err(format!(
+                        "a table is stopped: {table:#}\n{}",
+                        self.api.story(&task, &state).await
+                    ));
+                };
+                let name = |field: &str| table[field].as_str().unwrap_or_default().to_owned();
+                if self.left_out.insert((name("schema"), name("table"))) {
+                    *self.ending.excused.entry(reason).or_default() += 1;
+                }
+            }
+            return Ok(true);
+        }
+    }
+
+    /// Does what the error's hint says, if that is known here and was not done yet.
+    async fn cure(&mut self, error: &Value) -> Result<bool, String> {
+        let Some((name, cure)) = excuses::cure(error) else { return Ok(false) };
+        if !self.first(name) {
+            return Ok(false);
+        }
+        match cure {
+            Cure::Patch(change) => self.patch(&serde_json::from_str(change).unwrap()).await?,
+            Cure::TellApart => self.history.tell_apart(true).await,
+        }
+        self.api.command(&self.history.task(), "resume").await;
+        Ok(true)
+    }
+
+    async fn tables(&self) -> Vec<Value> {
+        let list = self.api.get(&format!("/tasks/{}/tables?limit=500", self.history.task())).await;
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    async fn compare(&mut self) -> Result<(), String> {
+        let (mut source, mut target) = (sql::tidb(self.stack).await, sql::target(self.stack).await);
+        let mut faults = Vec::new();
+        for schema in &self.history.schemas {
+            let left_out = |name: &str| {
+                self.left_out
+                    .iter()
+                    .any(|(of, table)| of == schema && table.to_lowercase() == name.to_lowercase())
+            };
+            let tables = sql::tables(&mut source, schema).await;
+            for surplus in sql::tables(&mut target, schema).await {
+                if !left_out(&surplus) && !tables.iter().any(|table| table.eq_ignore_ascii_case(&surplus)) {
+                    faults.push(format!("{schema}.{surplus} is only on the target"));
+                }
+            }
+            for name in tables.into_iter().filter(|name| !left_out(name)) {
+                let quoted = format!("{}.{}", sql::quote(schema), sql::quote(&name));
+                self.ending.rows += sql::count(&mut source, &quoted).await;
+                self.ending.tables += 1;
+                let name = (schema.clone(), name);
+                faults.extend(compare::table(&mut source, &name, &mut target, &name).await);
+            }
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let state = self.api.task(&self.history.task()).await;
+        Err(format!(
+            "source and target differ in {} of {} tables:\n{}\n{}",
+            faults.len(),
+            self.ending.tables,
+            faults.join("\n"),
+            self.api.story(&self.history.task(), &state).await
+        ))
+    }
+
+    /// Ends the task; what is left of it goes unless it is to be kept.
+    pub async fn clean(stack: &Stack, api: &Api, history: &History, keep: bool) {
+        let task = history.task();
+        let path = format!("/tasks/{task}/stop?wait_ms=30000");
+        let _ = api.try_send(Method::POST, &path, Some(&json!({}))).await;
+        if !keep {
+            let names: Vec<&str> = history.schemas.iter().map(String::as_str).collect();
+            history::drop_schemas(stack, &names).await;
+            let _ = api.try_send(Method::DELETE, &format!("/tasks/{task}"), None).await;
+        }
+    }
+}
