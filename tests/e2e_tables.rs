@@ -446,8 +446,9 @@ async fn one_of_several_merged_tables_stops_alone() {
     for schema in ["ft_m1", "ft_m3"] {
         assert_eq!(table(&server, schema, "t").await["state"], "following");
     }
-    let rows: Vec<(String, i32, String)> =
-        target.query("SELECT __source, id, v FROM ft_merged.t ORDER BY 1, 2").await.unwrap();
+    // What of the stopped one was folded before it stopped may be there.
+    let others = "SELECT __source, id, v FROM ft_merged.t WHERE __source <> 'ft_m2.t' ORDER BY 1, 2";
+    let rows: Vec<(String, i32, String)> = target.query(others).await.unwrap();
     let rows: Vec<_> = rows.iter().map(|(source, id, v)| format!("{source} {id} {v}")).collect();
     assert_eq!(rows, ["ft_m1.t 1 one", "ft_m3.t 1 three", "ft_m3.t 2 more"]);
     sql::drop_schemas(&stack, &[&schemas[..], &["ft_merged"]].concat()).await;
