@@ -24,7 +24,7 @@ use crate::model::{Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Positio
 use crate::schema_sync::{self, Wanted};
 use crate::store::{Checkpoint, Store, now_ms};
 use crate::task::selection::Selection;
-use crate::task::spec::{Spec, StartAt};
+use crate::task::spec::{OnlineDdlMode, Spec, StartAt};
 use crate::task::standing::{Standing, TableDecision, decide_table};
 use crate::tidb::{self, KeptGuards, Source};
 use crate::{adb, precheck};
@@ -344,7 +344,10 @@ impl Attempt<'_> {
         let found = Source::new(endpoint.clone())
             .catalog_at(checkpoint.snapshot, |name| selection.selects(name))
             .await?;
-        let change = Change::from_source(found, selection);
+        let mut change = Change::from_source(found, selection);
+        if context.spec.online_ddl.mode == OnlineDdlMode::Ignore {
+            change.leave_shadows_out(selection);
+        }
         catalog.apply(&change);
         if context.spec.phases.schema {
             // Precheck has seen to it that nothing was there: what is there now is of an earlier try.

@@ -123,14 +123,15 @@ impl<S: ChangeSource> Stream<S> {
                 // Of a table that is not ours the stream tells no layout.
                 return Some(TableEntry::new(match like {
                     Some(like) => create_like(&like.table, name),
-                    None => Table::empty(name),
+                    None => Table::unknown(name),
                 }));
             }
             _ => return None,
         };
         let event = TableName::new(schema, table);
         let named = name.or_schema(schema);
-        self.catalog.table(&named).or_else(|| self.catalog.table(&event)).cloned()
+        let known = |name: &TableName| self.catalog.table(&self.catalog.followed(&name.key()));
+        known(&named).or_else(|| known(&event)).cloned()
     }
 
     /// The stream goes on behind a DDL that stops its own table only. Its layout from here on is that after the DDL, as far as we
@@ -179,11 +180,6 @@ impl<S: ChangeSource> Stream<S> {
 
     async fn plan_and_run(&mut self, event: &Ddl<'_>, record: &mut DdlRecord) -> Result<Steps> {
         let steps = self.plan(event, record).await?;
-        if let Some(resync) = steps.resync.first().filter(|_| self.context.source.is_none()) {
-            return Err(Error::new(ErrorKind::StatementRefused, resync.reason.clone())
-                .object(&resync.table)
-                .hint("give the task a TiDB connection to copy the table from, or exclude it"));
-        }
         self.places_are_free(&steps).await?;
         record.statements = plan::texts(&steps.statements);
         if steps.statements.is_empty() {
@@ -199,8 +195,8 @@ impl<S: ChangeSource> Stream<S> {
             let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
             let writer = self.writer()?;
             let session = writer.session().await?;
-            // A database that is there needs no privilege to make it.
-            let look = in_doubt || matches!(step.done, Done::DatabaseExists { .. });
+            // A database that is there needs no privilege to make it, and what may be missing need not be moved.
+            let look = in_doubt || matches!(step.done, Done::DatabaseExists { .. } | Done::TableMoved { .. });
             let passed = keeps_database(session, &step.done).await?
                 || (look && took_effect(session, &step.done).await?);
             if !passed {

@@ -185,6 +185,7 @@ impl Resync {
         let shadow = shadow_name(&context.task.0, &place);
         let mut session = adb::connect(&context.target, context.dialect).await?;
         context.store.session_opened(&context.task, context.epoch, session.id(), Use::Resync).await?;
+        context.store.shadow_made(&context.task, context.epoch, &shadow).await?;
         session.execute(drop_table(&shadow).sql).await?;
         let wanted = Wanted {
             ours: true,

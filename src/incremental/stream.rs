@@ -4,12 +4,13 @@
 //! moves only over what is acknowledged. DDL is a barrier. Whatever fails ends the loop with an error: the worker starts again
 //! from the checkpoint, so there is one path for a crash, a lost connection and a retry.
 
+mod late;
 mod look_ahead;
 mod messages;
 mod standing;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -75,6 +76,8 @@ pub struct Stream<S> {
     snapshot: Tso,
     writer: Option<(Writer, Keyless)>,
     in_flight: Option<(InFlight, Position)>,
+    /// Of a batch that was refused: sent one by one before the position moves.
+    parts: VecDeque<Batch>,
     batch: Batch,
     /// Bytes of one batch.
     batch_bytes: usize,
@@ -128,6 +131,7 @@ impl<S: ChangeSource> Stream<S> {
             snapshot: checkpoint.snapshot,
             writer: Some((writer, keyless)),
             in_flight: None,
+            parts: VecDeque::new(),
             batch: Batch::default(),
             batch_bytes,
             layouts: HashMap::new(),
@@ -154,9 +158,10 @@ impl<S: ChangeSource> Stream<S> {
         // Nothing may be in flight when this run is over; its outcome counts when it is a success.
         if let Some((mut handle, position)) = self.in_flight.take() {
             match tokio::time::timeout(LAST_BATCH, &mut handle).await {
-                Ok(Ok((writer, keyless, batch, Ok(())))) => {
+                Ok(Ok((writer, keyless, batch, Ok(())))) if self.parts.is_empty() => {
                     self.writer = Some((writer, keyless));
-                    self.acknowledge(&batch, position);
+                    self.acknowledge_rows(&batch);
+                    self.acknowledge(position);
                 }
                 Ok(_) => {}
                 // The target holds it: the next run ends its sessions there before it writes.
@@ -187,6 +192,7 @@ impl<S: ChangeSource> Stream<S> {
         let mut tick = tokio::time::interval(CHECKPOINT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.finish_swaps().await?;
+        self.tidy().await?;
         loop {
             self.dispatch();
             let room = self.batch.bytes() < self.batch_bytes;
@@ -270,20 +276,36 @@ impl<S: ChangeSource> Stream<S> {
         let (writer, keyless, mut batch, result) = landed?;
         if let Err(error) = result {
             // Nothing of the batch is under way any more, and all of it but the guilty table's can be sent again.
-            let guilty = error.object.as_deref().and_then(|target| batch.source_of(target)).cloned();
-            let Some(guilty) = guilty else { return Err(error) };
-            self.table_failed(&guilty, error).await?;
-            batch.remove(&guilty);
+            let target = error.object.clone().unwrap_or_default();
+            if let Some(guilty) = batch.source_of(&target).cloned() {
+                self.table_failed(&guilty, error).await?;
+                batch.remove(&guilty);
+            } else {
+                let parts = if self.stops_table(&error) { batch.split(&target) } else { Vec::new() };
+                if parts.is_empty() {
+                    return Err(error);
+                }
+                self.parts.extend(parts);
+            }
             self.writer = Some((writer, keyless));
             self.send(batch, position);
             return Ok(());
         }
         self.writer = Some((writer, keyless));
-        self.acknowledge(&batch, position);
+        self.acknowledge_rows(&batch);
+        match self.parts.pop_front() {
+            Some(part) => self.send(part, position),
+            None => self.acknowledge(position),
+        }
         Ok(())
     }
 
-    fn acknowledge(&mut self, batch: &Batch, position: Position) {
+    fn acknowledge(&mut self, position: Position) {
+        self.applied = position;
+        self.context.progress.set_next_offset(position.next_offset.0);
+    }
+
+    fn acknowledge_rows(&mut self, batch: &Batch) {
         let progress = &self.context.progress;
         progress.changes_applied.fetch_add(batch.changes, Relaxed);
         progress.transactions_applied.fetch_add(batch.transactions, Relaxed);
@@ -297,8 +319,6 @@ impl<S: ChangeSource> Stream<S> {
                 self.lossy.entry(table.layout.source.clone()).or_default().merge(&table.lossy);
             }
         }
-        self.applied = position;
-        progress.set_next_offset(position.next_offset.0);
     }
 
     /// Follows beside the main stream, never past it, until that waits and both stand at one offset. `reached` hears of every

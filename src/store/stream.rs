@@ -156,9 +156,19 @@ impl Store {
         .transpose()
     }
 
-    /// Starts the task at a new position and forgets what belonged to an older one (catalog, DDL record).
+    /// Starts the task at a new position and forgets what belonged to an older one (catalog, DDL record). That a table is paused or
+    /// skipped was a person's word: it is asked again of the new catalog, unless there is a newer word.
     pub async fn begin(&self, task: &TaskId, epoch: Epoch, checkpoint: &Checkpoint) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
+        sqlx::query(
+            "insert or ignore into table_commands (task_id, schema_key, table_key, command, created_at)
+             select task_id, schema_key, table_key,
+                 case standing ->> '$.state' when 'paused' then 'pause' else 'skip' end, since
+             from table_states where task_id = ? and (standing ->> '$.state') in ('paused', 'skipped')",
+        )
+        .bind(&task.0)
+        .execute(&mut *transaction)
+        .await?;
         for table in ["checkpoints", "catalog", "catalog_schemas", "ddl", "table_states", "lossy_counts"] {
             sqlx::query(sqlx::AssertSqlSafe(format!("delete from {table} where task_id = ?")))
                 .bind(&task.0)

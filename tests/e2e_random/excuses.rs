@@ -52,7 +52,7 @@ pub fn cure(error: &Value) -> Option<(&'static str, Cure)> {
 /// A part of the error, the mark of the statement that causes it, the reason.
 const STOPS: &[(&str, Option<&str>, &str)] = &[
     // The Drainer stage sent it late (/drainer/reorder): nothing can be said of the rows between.
-    ("comes after newer transactions", None, "a DDL that came late"),
+    ("came after newer changes", None, "a DDL that came late"),
     // TiDB computes a virtual column when it is read, and then fails itself.
     ("out of range in", None, OVERFLOW),
     ("has no schema in this statement", None, "an old name without its schema that fits several tables"),

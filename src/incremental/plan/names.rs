@@ -163,8 +163,20 @@ impl Planner<'_> {
                 Some(_) => {}
             }
         }
-        if let ([only], 1, true) = (candidates.as_slice(), pairs.len(), self.knows_all()) {
-            return Ok(Some(of(&only.schema)));
+        // The session's schema has a table for every unqualified old name that the statement does not make itself.
+        let has_all = |schema: &&str| {
+            pairs.iter().enumerate().all(|(at, (old, _))| {
+                let made =
+                    |(_, new): &(ObjectName, ObjectName)| new.or_schema(schema) == old.or_schema(schema);
+                old.schema.is_some()
+                    || pairs.iter().take(at).any(made)
+                    || self.catalog.table(&old.or_schema(schema)).is_some()
+            })
+        };
+        let schemas: BTreeSet<&str> =
+            candidates.iter().map(|name| name.schema.as_str()).filter(has_all).collect();
+        if let (1, Some(schema), true) = (schemas.len(), schemas.first(), self.knows_all()) {
+            return Ok(Some(of(schema)));
         }
         let name = open.first().map(|name| name.name.as_str()).unwrap_or_default();
         Err(unclear(name, &candidates))
