@@ -23,6 +23,26 @@ pub enum Verb {
     Serve(Config),
     /// Print the OpenAPI document
     Openapi,
+    /// The key that seals secrets
+    #[command(subcommand)]
+    Key(KeyVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Seal all secrets under a new key and put it in the place of the old one; the server must be stopped
+    Rotate(DataFolder),
+}
+
+/// Where the store and the key are.
+#[derive(Debug, Clone, Args)]
+pub struct DataFolder {
+    /// Folder of the store
+    #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "./tidegate-data")]
+    pub data_dir: PathBuf,
+    /// File with the key that seals secrets [default: `key` in the data folder]
+    #[arg(long, env = "TIDEGATE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// How the server runs.

@@ -14,6 +14,7 @@ pub mod api;
 pub mod app;
 pub mod binlog;
 pub mod config;
+pub mod crash;
 pub mod crypto;
 pub mod engine;
 pub mod error;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use tidegate::app::App;
-use tidegate::config::{CommandLine, Config, Verb};
+use tidegate::app::{self, App};
+use tidegate::config::{CommandLine, Config, KeyVerb, Verb};
 use tidegate::engine::supervisor::worker_runner;
 use tidegate::{api, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +28,12 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
             Ok(())
         }
         Some(Verb::Serve(config)) => serve(&config),
+        Some(Verb::Key(KeyVerb::Rotate(place))) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let secrets = runtime.block_on(app::rotate_key(&place)).map_err(with_hint)?;
+            println!("a new key seals {secrets} secrets; keep a backup of it apart from the store's");
+            Ok(())
+        }
         None => serve(&line.serve),
     }
 }
