@@ -6,6 +6,8 @@
 mod app;
 #[path = "api/connections.rs"]
 mod connections;
+#[path = "api/hostile.rs"]
+mod hostile;
 #[path = "api/http.rs"]
 mod http;
 #[path = "api/lists.rs"]
