@@ -26,6 +26,11 @@ pub fn secret_place(name: &str) -> String {
     format!("connection/{name}/secret")
 }
 
+/// What a kept answer and its request's fingerprint are bound to.
+pub fn answer_place(caller: &str, key: &str) -> String {
+    format!("idempotency/{caller}/{key}")
+}
+
 fn read(row: &SqliteRow) -> Result<ConnectionRow> {
     Ok(ConnectionRow {
         name: row.try_get("name")?,
@@ -138,6 +143,23 @@ impl Store {
             sqlx::query("update connections set secret = ? where name = ?")
                 .bind(new.seal(&place, secret.expose_secret().as_bytes())?)
                 .bind(name)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let kept =
+            sqlx::query("select n, caller, key, request, answer from idempotency where answer is not null")
+                .fetch_all(&mut *transaction)
+                .await?;
+        for row in &kept {
+            let place = answer_place(&row.try_get::<String, _>("caller")?, &row.try_get::<String, _>("key")?);
+            let again = |column: &str| -> Result<Vec<u8>> {
+                let plain = old.open(&place, &row.try_get::<Vec<u8>, _>(column)?)?;
+                new.seal(&place, plain.expose_secret().as_bytes())
+            };
+            sqlx::query("update idempotency set request = ?, answer = ? where n = ?")
+                .bind(again("request")?)
+                .bind(again("answer")?)
+                .bind(row.try_get::<i64, _>("n")?)
                 .execute(&mut *transaction)
                 .await?;
         }
