@@ -58,12 +58,29 @@ pub enum Verb {
     Restore {
         /// A file that `tidegate backup` saved
         file: PathBuf,
-        #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "./tidegate-data")]
-        data_dir: PathBuf,
-        /// The key that the copy was sealed with [default: `key` in the data folder]
-        #[arg(long, env = "TIDEGATE_KEY_FILE")]
-        key_file: Option<PathBuf>,
+        #[command(flatten)]
+        place: DataFolder,
     },
+    /// The key that seals secrets
+    #[command(subcommand)]
+    Key(KeyVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Seal all secrets under a new key and put it in the place of the old one; the server must be stopped
+    Rotate(DataFolder),
+}
+
+/// Where the store and the key are.
+#[derive(Debug, Clone, Args)]
+pub struct DataFolder {
+    /// Folder of the store
+    #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "./tidegate-data")]
+    pub data_dir: PathBuf,
+    /// File with the key that seals secrets [default: `key` in the data folder]
+    #[arg(long, env = "TIDEGATE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// How the server runs.

@@ -176,6 +176,29 @@ impl Error {
         }
     }
 
+    /// The page with cause and cure (docs/problems), by its name below `/problems/`.
+    pub fn page(&self) -> &'static str {
+        if self.endpoint == Some(Endpoint::Store) && self.kind != ErrorKind::Fenced {
+            return "store";
+        }
+        match self.kind {
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::AccessDenied => "access-denied",
+            ErrorKind::Missing => "missing",
+            ErrorKind::Contention => "contention",
+            ErrorKind::TargetLocked => "target-locked",
+            ErrorKind::ValueRefused => "value-refused",
+            ErrorKind::StatementRefused => "statement-refused",
+            ErrorKind::PositionLost => "position-lost",
+            ErrorKind::SnapshotLost => "snapshot-lost",
+            ErrorKind::CorruptMessage => "corrupt-message",
+            ErrorKind::SchemaMismatch => "schema-mismatch",
+            ErrorKind::Configuration => "configuration",
+            ErrorKind::Fenced | ErrorKind::Cancelled => "fenced",
+            ErrorKind::Internal => "internal-error",
+        }
+    }
+
     /// What a person can do: the hint of who knew more, else what is true of every error of its kind there.
     pub fn cure(&self) -> String {
         self.hint.clone().unwrap_or_else(|| general_cure(self.kind, self.endpoint).to_owned())

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use tidegate::app::{self, App};
 use tidegate::cli::{check, decode};
-use tidegate::config::{CommandLine, Config, Verb};
+use tidegate::config::{CommandLine, Config, KeyVerb, Verb};
 use tidegate::engine::supervisor::worker_runner;
 use tidegate::{api, client, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,11 +46,17 @@ fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
-        Some(Verb::Restore { file, data_dir, key_file }) => {
+        Some(Verb::Restore { file, place }) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let old = runtime.block_on(app::restore(&data_dir, key_file, &file)).map_err(with_hint)?;
+            let old = runtime.block_on(app::restore(&place, &file)).map_err(with_hint)?;
             let kept = old.map_or_else(String::new, |old| format!("; the one before is {}", old.display()));
-            eprintln!("the store of {} is {} now{kept}", data_dir.display(), file.display());
+            eprintln!("the store of {} is {} now{kept}", place.data_dir.display(), file.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Verb::Key(KeyVerb::Rotate(place))) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let secrets = runtime.block_on(app::rotate_key(&place)).map_err(with_hint)?;
+            println!("a new key seals {secrets} secrets; keep a backup of it apart from the store's");
             Ok(ExitCode::SUCCESS)
         }
         Some(Verb::Decode(ask)) => look(async { decode::run(&ask, &mut std::io::stdout()).await }),

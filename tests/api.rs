@@ -16,6 +16,8 @@ mod batch;
 mod connections;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/hostile.rs"]
+mod hostile;
 #[path = "api/http.rs"]
 mod http;
 #[path = "api/idempotency.rs"]

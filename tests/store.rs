@@ -45,6 +45,8 @@ fn checkpoint() -> Checkpoint {
         schema_done: false,
         full_done: false,
         bytewise: true,
+        mark: 0,
+        anchor: Some("00ff".to_owned()),
         updated_at_ms: 0,
     }
 }

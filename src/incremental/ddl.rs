@@ -9,6 +9,7 @@ use super::plan::{self, Ask, Event, Existing, Facts, Plan, Steps};
 use super::stream::{Stream, text};
 use crate::adb::dialect::Done;
 use crate::binlog::{ChangeSource, Ddl};
+use crate::crash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{MysqlEndpoint, Offset, Position, Table, TableName, Tso};
 use crate::mysql::Session;
@@ -33,12 +34,11 @@ impl<S: ChangeSource> Stream<S> {
         let (store, task, epoch) =
             (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
         let watermark = self.watermark();
-        let moved = after.map(|after| (self.saved, after, watermark));
         if let Some(known) = store.ddl_by_commit_ts(&task, commit_ts).await?
             && matches!(known.state, DdlState::Done | DdlState::Ignored)
         {
-            if let Some((from, to, watermark)) = moved {
-                store.advance(&task, epoch, from, to, watermark).await?;
+            if let Some(to) = after {
+                store.advance(&task, epoch, self.saved, to, watermark).await?;
                 self.moved(to, watermark);
             }
             return Ok(());
@@ -61,10 +61,17 @@ impl<S: ChangeSource> Stream<S> {
         match self.plan_and_run(event, &mut record).await {
             Ok(mut steps) => {
                 self.resync_after(&mut steps.change, &steps.resync, commit_ts).await?;
+                // The checkpoint may have moved to right before the DDL.
+                let moved = after.map(|after| (self.saved, after, watermark));
                 record.notes.clone_from(&steps.notes);
                 record.state = if record.statements.is_empty() { DdlState::Ignored } else { DdlState::Done };
                 let (schemas, tables) = steps.change.stored(commit_ts)?;
+                crash::point("ddl.before");
+                if !record.statements.is_empty() {
+                    self.mark_change(after.unwrap_or(self.applied)).await?;
+                }
                 store.ddl_finish(&task, epoch, &record, &schemas, &tables, moved).await?;
+                crash::point("ddl.saved");
                 if let Some((_, to, watermark)) = moved {
                     self.moved(to, watermark);
                 }
@@ -187,9 +194,12 @@ impl<S: ChangeSource> Stream<S> {
         }
         let (store, task, epoch) =
             (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
+        // Rows before the DDL are in the target. They must not be applied again once it has run: they would not fit.
+        self.save().await?;
         let resumed = store.ddl_by_commit_ts(&task, record.commit_ts).await?.is_some();
         let (n, done) = store.ddl_begin(&task, epoch, record).await?;
         record.n = n;
+        crash::point("ddl.pending");
         for (at, step) in steps.statements.iter().enumerate().skip(done) {
             // Only the first step after a restart is in doubt.
             let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
@@ -205,7 +215,9 @@ impl<S: ChangeSource> Stream<S> {
                     .await
                     .map_err(|error| error.object(format!("DDL {n} step {}: {}", at + 1, step.sql)))?;
             }
+            crash::point("ddl.statement");
             store.ddl_step(&task, epoch, n, at + 1).await?;
+            crash::point("ddl.step");
         }
         Ok(steps)
     }

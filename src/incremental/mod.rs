@@ -9,6 +9,7 @@ mod ddl;
 pub mod keyless;
 pub mod lag;
 pub mod layout;
+pub mod marker;
 pub mod plan;
 pub mod resync;
 pub mod stream;

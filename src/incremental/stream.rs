@@ -25,9 +25,11 @@ use super::batch::{Batch, Limits, pieces};
 use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
+use super::marker::Marker;
 use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
-use crate::binlog::{ChangeSource, Incoming, Malformed, RawMessage, SeenSet, Topic};
+use crate::binlog::{ChangeSource, Incoming, LogRange, Malformed, RawMessage, SeenSet, Topic, position_lost};
+use crate::crash;
 use crate::engine::progress::spent;
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
@@ -56,6 +58,30 @@ enum Event {
     Incoming(Result<Incoming>),
 }
 
+/// Tells a second Drainer from one that was restarted: a restart repeats one stretch, a second one repeats this and that between
+/// new transactions.
+#[derive(Default)]
+struct Twins {
+    after_new: bool,
+    stretches: u32,
+}
+
+impl Twins {
+    /// So many stretches in one run are no restarts.
+    const MANY: u32 = 8;
+
+    fn new_one(&mut self) {
+        self.after_new = true;
+    }
+
+    /// True once: when it is clear.
+    fn repeated(&mut self) -> bool {
+        let begins = std::mem::replace(&mut self.after_new, false);
+        self.stretches += u32::from(begins);
+        begins && self.stretches == Self::MANY
+    }
+}
+
 /// How far a stream beside the main one may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until {
@@ -75,6 +101,9 @@ pub struct Stream<S> {
     /// Transactions up to here are in the snapshot.
     snapshot: Tso,
     writer: Option<(Writer, Keyless)>,
+    marker: Option<Marker>,
+    /// The target has changed since the marker was set.
+    unmarked: bool,
     in_flight: Option<(InFlight, Position)>,
     /// Of a batch that was refused: sent one by one before the position moves.
     parts: VecDeque<Batch>,
@@ -86,7 +115,7 @@ pub struct Stream<S> {
     /// After the last message read.
     read: Position,
     /// After the last message whose changes are acknowledged.
-    applied: Position,
+    pub(super) applied: Position,
     /// As in the store.
     pub(super) saved: Position,
     saved_watermark: Tso,
@@ -94,6 +123,7 @@ pub struct Stream<S> {
     /// What applied rows have lost since the checkpoint was saved.
     lossy: HashMap<TableName, LossyCounts>,
     recovered: bool,
+    twins: Twins,
     /// Catches one table up beside the main stream: it keeps no position, and DDL is not its business.
     side: bool,
     resyncs: Resyncs,
@@ -130,6 +160,8 @@ impl<S: ChangeSource> Stream<S> {
             seen,
             snapshot: checkpoint.snapshot,
             writer: Some((writer, keyless)),
+            marker: None,
+            unmarked: false,
             in_flight: None,
             parts: VecDeque::new(),
             batch: Batch::default(),
@@ -143,12 +175,18 @@ impl<S: ChangeSource> Stream<S> {
             saved_at: Instant::now(),
             lossy: HashMap::new(),
             recovered: false,
+            twins: Twins::default(),
             side: false,
             resyncs: Resyncs::default(),
             looks,
             pending: Pending::default(),
             context,
         }
+    }
+
+    /// Sets this marker on the target before the checkpoint moves.
+    pub fn marked(self, marker: Option<Marker>) -> Self {
+        Self { marker, ..self }
     }
 
     /// Follows the stream until cancelled (`Cancelled`, checkpoint saved) or failed.
@@ -184,6 +222,9 @@ impl<S: ChangeSource> Stream<S> {
         if let Some((writer, _)) = self.writer.take() {
             writer.close().await;
         }
+        if let Some(marker) = self.marker.take() {
+            marker.close().await;
+        }
         result
     }
 
@@ -210,7 +251,7 @@ impl<S: ChangeSource> Stream<S> {
             match event {
                 Event::Tick => self.tick().await?,
                 Event::Landed(landed) => self.landed(landed).await?,
-                Event::Look => self.look(),
+                Event::Look => self.look()?,
                 Event::Incoming(incoming) => {
                     if let Incoming::Message(message) = incoming? {
                         let begins = Instant::now();
@@ -307,6 +348,7 @@ impl<S: ChangeSource> Stream<S> {
 
     fn acknowledge_rows(&mut self, batch: &Batch) {
         let progress = &self.context.progress;
+        self.unmarked |= batch.changes > 0;
         progress.changes_applied.fetch_add(batch.changes, Relaxed);
         progress.transactions_applied.fetch_add(batch.transactions, Relaxed);
         progress.bytes_applied.fetch_add(batch.message_bytes, Relaxed);
@@ -411,11 +453,20 @@ impl<S: ChangeSource> Stream<S> {
             .ok_or_else(|| Error::internal("DDL while a batch is being written"))
     }
 
-    fn look(&mut self) {
+    /// # Errors
+    /// `PositionLost` when the log ends before what was read of it: the topic was made again, or lost data.
+    fn look(&mut self) -> Result<()> {
         let look = *self.looks.borrow_and_update();
+        // A look is a moment old: what was read since is none of its business.
+        let went_back = self.context.progress.end_offset().is_some_and(|before| look.end.0 < before);
+        if went_back && look.end < self.applied.next_offset {
+            let range = LogRange { start: look.start, end: look.end };
+            return Err(position_lost(self.topic.name(), self.applied.next_offset, Some(range)));
+        }
         self.context.progress.set_log_range(look.start.0, look.end.0);
         self.context.progress.set_retention_ms(look.retention_ms);
         self.pending.push(look);
+        Ok(())
     }
 
     pub(super) fn watermark(&self) -> Tso {
@@ -444,7 +495,7 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     /// Makes the applied position durable.
-    async fn save(&mut self) -> Result<()> {
+    pub(super) async fn save(&mut self) -> Result<()> {
         let watermark = self.watermark();
         // An idle task saves its watermark about once a minute.
         let idle = self.applied.next_offset == self.saved.next_offset;
@@ -454,11 +505,31 @@ impl<S: ChangeSource> Stream<S> {
         {
             return Ok(());
         }
+        let mark = if self.unmarked { self.mark(self.applied).await? } else { None };
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
-        store.advance_with(task, epoch, self.saved, self.applied, watermark, &self.lossy).await?;
+        crash::point("checkpoint.before");
+        let moved = (self.saved, self.applied, watermark);
+        store.advance_with(task, epoch, moved, &self.lossy, mark).await?;
+        crash::point("checkpoint.saved");
         self.lossy.clear();
         self.moved(self.applied, watermark);
         self.recovered().await
+    }
+
+    /// Sets the marker: everything before the position is in the target. Gives its number.
+    async fn mark(&mut self, position: Position) -> Result<Option<u64>> {
+        let Some(marker) = &mut self.marker else { return Ok(None) };
+        let number = marker.set(position).await?;
+        self.unmarked = false;
+        Ok(Some(number))
+    }
+
+    /// What a DDL or a swap has done to the target is marked before the store knows of it.
+    pub(super) async fn mark_change(&mut self, position: Position) -> Result<()> {
+        match self.mark(position).await? {
+            Some(number) => self.context.store.set_mark(&self.context.task, self.context.epoch, number).await,
+            None => Ok(()),
+        }
     }
 
     /// Retries are over once there is progress, or nothing to do; not with a mere login.
@@ -497,8 +568,11 @@ async fn landing(
 
 async fn apply(writer: &mut Writer, keyless: &mut Keyless, batch: &Arc<Batch>, limits: Limits) -> Result<()> {
     let [first, second] = pieces(batch, limits);
+    crash::point("batch.before");
     writer.run(first).await?;
+    crash::point("batch.deleted");
     writer.run(second).await?;
+    crash::point("batch.written");
     if batch.has_keyless() {
         keyless.apply(writer, batch, (limits.rows, limits.bytes)).await?;
     }

@@ -26,6 +26,10 @@ pub struct Checkpoint {
     pub full_done: bool,
     /// The source compares text by its bytes ([`crate::tidb::Source::compares_bytes`]).
     pub bytewise: bool,
+    /// Number of the last marker on the target that belongs to the position.
+    pub mark: u64,
+    /// Hash of the message before the start offset; None where there is none.
+    pub anchor: Option<String>,
     pub updated_at_ms: i64,
 }
 
@@ -150,6 +154,8 @@ impl Store {
                 schema_done: row.try_get("schema_done")?,
                 full_done: row.try_get("full_done")?,
                 bytewise: row.try_get("bytewise")?,
+                mark: row.try_get::<i64, _>("mark")?.cast_unsigned(),
+                anchor: row.try_get("anchor")?,
                 updated_at_ms: row.try_get("updated_at")?,
             })
         })
@@ -177,7 +183,7 @@ impl Store {
         }
         sqlx::query(
             "insert into checkpoints (task_id, snapshot_tso, start_offset, next_offset, commit_ts, cluster_id, topic,
-                 watermark_tso, schema_done, full_done, bytewise, updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 watermark_tso, schema_done, full_done, bytewise, anchor, updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&task.0)
         .bind(checkpoint.snapshot.0 as i64)
@@ -190,6 +196,7 @@ impl Store {
         .bind(checkpoint.schema_done)
         .bind(checkpoint.full_done)
         .bind(checkpoint.bytewise)
+        .bind(&checkpoint.anchor)
         .bind(now_ms())
         .execute(&mut *transaction)
         .await?;
@@ -243,6 +250,29 @@ impl Store {
     ) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         advance(&mut transaction, task, from, to, watermark).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// The marker on the target has this number; the position follows.
+    pub async fn set_mark(&self, task: &TaskId, epoch: Epoch, mark: u64) -> Result<()> {
+        let mut transaction = self.fenced(task, epoch).await?;
+        write_mark(&mut transaction, task, mark).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// The target was restored from an older copy: what came after this position is to be applied again.
+    pub async fn rewind(&self, task: &TaskId, epoch: Epoch, to: Position, mark: u64) -> Result<()> {
+        let mut transaction = self.fenced(task, epoch).await?;
+        sqlx::query(
+            "update checkpoints set next_offset = ?, commit_ts = ?, updated_at = ? where task_id = ?",
+        )
+        .bind(to.next_offset.0)
+        .bind(to.commit_ts.0 as i64)
+        .bind(now_ms())
+        .bind(&task.0)
+        .execute(&mut *transaction)
+        .await?;
+        write_mark(&mut transaction, task, mark).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -468,6 +498,19 @@ impl Store {
 
 fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(Error::internal)
+}
+
+pub(super) async fn write_mark(
+    transaction: &mut Transaction<'static, Sqlite>,
+    task: &TaskId,
+    mark: u64,
+) -> Result<()> {
+    sqlx::query("update checkpoints set mark = ? where task_id = ?")
+        .bind(mark.cast_signed())
+        .bind(&task.0)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 pub(super) async fn advance(

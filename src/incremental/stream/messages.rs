@@ -36,10 +36,25 @@ impl<S: ChangeSource> Stream<S> {
         }
         let seen = Seen::new(&Fingerprint::new(&message, &counts), offset, raw.payload.len());
         match self.seen.judge(&seen) {
-            Verdict::New => self.take(&message, offset, raw.payload.len() as u64).await?,
+            Verdict::New => {
+                self.twins.new_one();
+                self.take(&message, offset, raw.payload.len() as u64).await?;
+            }
             Verdict::Duplicate { .. } => {
                 self.context.progress.duplicates_skipped.fetch_add(1, Relaxed);
                 self.passed(offset, commit_ts);
+                if self.twins.repeated() && !self.side {
+                    let detail = serde_json::json!({
+                        "offset": offset.to_string(), "hint": "give each Drainer a topic of its own", "help": "/problems/corrupt-message",
+                    });
+                    tracing::warn!(task.id = %self.context.task, offset = offset.0, "transactions keep coming twice: do two Drainers write this topic?");
+                    self.event(
+                        "second_drainer",
+                        "transactions keep coming twice: two Drainers seem to write this topic",
+                        detail,
+                    )
+                    .await?;
+                }
             }
             Verdict::Late { newest } => self.late(&message, raw, newest).await?,
             Verdict::BelowWindow { floor } => {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{LAST_BATCH, Stream, Until};
 use crate::adb::dialect::drop_table;
 use crate::binlog::{ChangeSource, TableChange};
+use crate::crash;
 use crate::engine::progress::Stage;
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
@@ -271,6 +272,7 @@ impl<S: ChangeSource> Stream<S> {
             return Ok(());
         };
         tracing::info!(task.id = %self.context.task, table = %table, "resync begins");
+        crash::point("resync.wanted");
         let cancel = self.context.cancel.child_token();
         let (until, main) = watch::channel(Until { offset: self.read.next_offset, last: false });
         let (progress, reached) = watch::channel(None);
@@ -325,7 +327,9 @@ impl<S: ChangeSource> Stream<S> {
         }
         let standing = Standing::Swapping { shadow: shadow.name.clone() };
         let entry = TableEntry { standing, snapshot: shadow.snapshot, ..shadow.entry };
+        crash::point("resync.caught_up");
         self.change_tables(Change::of(entry), &[], Some(self.applied)).await?;
+        crash::point("swap.recorded");
         self.swap(&name, &shadow.name).await
     }
 
@@ -404,8 +408,10 @@ impl<S: ChangeSource> Stream<S> {
             Err(error) if error.concerns_one_table() => return self.stop_table(name, error).await,
             Err(error) => return Err(error),
         }
+        self.mark_change(self.applied).await?;
         let change = self.catalog.stand(name, Standing::Following).unwrap_or_default();
         self.change_tables(change, &[], None).await?;
+        crash::point("swap.saved");
         self.context.store.shadow_gone(&self.context.task, self.context.epoch, shadow).await?;
         self.resyncs.waiting.remove(&name.key());
         let snapshot = self.catalog.table(name).map(|entry| entry.snapshot.to_string());
