@@ -17,6 +17,7 @@ use super::task_filter::{Filter, Select};
 use super::task_view::Task;
 use crate::engine::progress::Phase;
 use crate::model::TaskId;
+use crate::observe::measure::lag_ms;
 use crate::service::{Refusal, Service};
 use crate::task::status::{Command, Status};
 
