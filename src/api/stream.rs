@@ -26,6 +26,7 @@ pub struct CheckpointAnswer {
     pub checkpoint: Option<CheckpointView>,
 }
 
+/// Where incremental sync stands: everything before it is in the target.
 #[utoipa::path(get, path = "/tasks/{task}/checkpoint", tag = "progress",
     params(("task" = String, Path, description = "id or name")),
     responses((status = 200, body = CheckpointAnswer)))]
@@ -111,6 +112,7 @@ async fn list_ddl(
     Ok(Json(Page::cut(rows, limit, &filter, |row| row.n.to_string()).map(DdlView::from)))
 }
 
+/// One DDL that the task met.
 #[utoipa::path(get, path = "/tasks/{task}/ddl/{n}", tag = "progress",
     params(("task" = String, Path, description = "id or name"), ("n" = i64, Path)),
     responses((status = 200, body = DdlView)))]

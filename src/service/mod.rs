@@ -2,9 +2,11 @@
 
 pub mod commands;
 pub mod connections;
+pub mod events;
 pub mod specs;
 pub mod tables;
 pub mod tasks;
+pub mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,6 +34,8 @@ pub struct Service {
     /// Cancelled when the process begins to stop: no more commands, no more waiting.
     pub shutdown: CancellationToken,
     pub supervisor_alive: Arc<AtomicBool>,
+    pub access: Arc<tokens::Access>,
+    pub events: Arc<events::EventTail>,
     pub started: Instant,
 }
 
@@ -44,6 +48,8 @@ pub enum Refusal {
     SecretRequired(Fault),
     NameTaken(String),
     InUse(String),
+    /// What is there forbids it, otherwise than by a task's state.
+    Conflict(String),
     /// The task's state forbids the command.
     Transition {
         command: Command,

@@ -6,12 +6,14 @@
 pub mod connections;
 mod copy;
 pub mod events;
+pub mod idempotency;
 mod lossy;
 mod rows;
 pub mod runs;
 mod stream;
 mod tables;
 pub mod tasks;
+pub mod tokens;
 pub mod views;
 
 pub use copy::{CopyChunk, CopyState, CopyTable};
