@@ -189,6 +189,7 @@ impl Error {
             ErrorKind::TargetLocked => "target-locked",
             ErrorKind::ValueRefused => "value-refused",
             ErrorKind::StatementRefused => "statement-refused",
+            ErrorKind::StoppedByPolicy => "stopped-by-policy",
             ErrorKind::PositionLost => "position-lost",
             ErrorKind::SnapshotLost => "snapshot-lost",
             ErrorKind::CorruptMessage => "corrupt-message",
