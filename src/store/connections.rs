@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::alerts::rule_secret_place;
 use super::rows::{json, to_json};
 use super::{Store, now_ms};
 use crate::crypto::Keyring;
@@ -131,20 +132,35 @@ impl Store {
     /// Seals all secrets under another key, in one transaction with the value that tells which key it is; gives their number.
     pub async fn reseal(&self, old: &Keyring, new: &Keyring, (key, check): (&str, &[u8])) -> Result<u64> {
         let mut transaction = self.writer.begin().await?;
-        let rows = sqlx::query("select name, secret from connections where secret is not null")
-            .fetch_all(&mut *transaction)
-            .await?;
-        for row in &rows {
-            let name: String = row.try_get("name")?;
-            let place = secret_place(&name);
-            let secret = old
-                .open(&place, &row.try_get::<Vec<u8>, _>("secret")?)
-                .map_err(|error| Error { object: Some(format!("connection {name}")), ..error })?;
-            sqlx::query("update connections set secret = ? where name = ?")
-                .bind(new.seal(&place, secret.expose_secret().as_bytes())?)
-                .bind(name)
-                .execute(&mut *transaction)
-                .await?;
+        let mut count = 0;
+        let secrets: [(&str, &str, &str, fn(&str) -> String); 2] = [
+            (
+                "connection",
+                "select name, secret from connections where secret is not null",
+                "update connections set secret = ? where name = ?",
+                secret_place,
+            ),
+            (
+                "alert rule",
+                "select name, secret from alert_rules where secret is not null",
+                "update alert_rules set secret = ? where name = ?",
+                rule_secret_place,
+            ),
+        ];
+        for (what, select, update, place_of) in secrets {
+            for row in &sqlx::query(select).fetch_all(&mut *transaction).await? {
+                let name: String = row.try_get("name")?;
+                let place = place_of(&name);
+                let secret = old
+                    .open(&place, &row.try_get::<Vec<u8>, _>("secret")?)
+                    .map_err(|error| Error { object: Some(format!("{what} {name}")), ..error })?;
+                sqlx::query(update)
+                    .bind(new.seal(&place, secret.expose_secret().as_bytes())?)
+                    .bind(name)
+                    .execute(&mut *transaction)
+                    .await?;
+                count += 1;
+            }
         }
         let kept =
             sqlx::query("select n, caller, key, request, answer from idempotency where answer is not null")
@@ -169,7 +185,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(rows.len() as u64)
+        Ok(count)
     }
 
     /// Names of the tasks that use a connection.
