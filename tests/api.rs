@@ -18,5 +18,7 @@ mod restart;
 mod secrets;
 #[path = "api/specs.rs"]
 mod specs;
+#[path = "api/still.rs"]
+mod still;
 #[path = "api/transitions.rs"]
 mod transitions;

@@ -85,7 +85,9 @@ fn add_operations(document: &mut Value) {
         let Some(operations) = item.as_object_mut() else { continue };
         for (method, operation) in operations {
             let role = if method == "get" || path.ends_with("/test") { "viewer" } else { "operator" };
-            operation["x-role"] = role.into();
+            if operation["x-role"].is_null() {
+                operation["x-role"] = role.into();
+            }
             operation["responses"]["default"] = json!({
                 "description": "A problem (RFC 9457)",
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},

@@ -39,7 +39,7 @@ impl Health {
 /// Something that keeps a task from being well.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Condition {
-    /// retrying, target_locked, table_stopped, table_retrying, retention_short, source_idle_unknown, late_transactions,
+    /// retrying, target_locked, table_stopped, table_retrying, dead_letters, retention_short, source_idle_unknown, late_transactions,
     /// lossy_values; more may come.
     pub r#type: &'static str,
     #[schema(format = DateTime)]
@@ -76,6 +76,20 @@ pub fn lossy_condition(totals: &[LossyTotal]) -> Option<Condition> {
                 .to_owned(),
         ),
     })
+}
+
+/// Says that row changes wait for a person.
+pub fn letters_condition(open: i64, since: i64) -> Condition {
+    let rows = if open == 1 { "row change" } else { "row changes" };
+    Condition {
+        r#type: "dead_letters",
+        since: Some(rfc3339(since)),
+        object: None,
+        attempt: None,
+        retry_at: None,
+        detail: format!("{open} {rows} that the target refused are set aside"),
+        hint: Some("see /dead-letters of the task: cure the cause, then retry or discard them".to_owned()),
+    }
 }
 
 /// What keeps a task from being well, from its state and the counters of its run.
@@ -152,7 +166,7 @@ pub fn health(row: &TaskRow, conditions: &[Condition]) -> Health {
         Health::Failed
     } else if has("target_locked") || has("retention_short") {
         Health::Blocked
-    } else if has("retrying") || has("table_stopped") || has("table_retrying") {
+    } else if ["retrying", "table_stopped", "table_retrying", "dead_letters"].into_iter().any(has) {
         Health::Degraded
     } else {
         Health::Ok

@@ -2,7 +2,10 @@
 //!
 //! The document is the router's own: what is not routed is not documented, and the other way round.
 
+mod checkpoint;
 mod connections;
+mod ddl;
+mod dead_letters;
 mod document;
 mod events;
 mod frame;
@@ -11,15 +14,16 @@ mod page;
 mod pages;
 mod problem;
 mod request;
+mod reset;
 mod shape;
 mod specs;
-mod stream;
 mod system;
 mod table_commands;
 mod tables;
 mod task_view;
 mod tasks;
 mod time;
+mod transfer;
 
 use std::sync::LazyLock;
 
@@ -47,7 +51,11 @@ fn parts() -> OpenApiRouter<Service> {
         .merge(specs::routes())
         .merge(tables::routes())
         .merge(table_commands::routes())
-        .merge(stream::routes())
+        .merge(checkpoint::routes())
+        .merge(ddl::routes())
+        .merge(dead_letters::routes())
+        .merge(reset::routes())
+        .merge(transfer::routes())
         .merge(events::routes())
         .merge(system::routes());
     OpenApiRouter::new().nest(BASE, resources).merge(system::root_routes())

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::health::{Condition, Health, conditions, health, lossy_condition};
+use super::health::{Condition, Health, conditions, health, letters_condition, lossy_condition};
 use super::problem::Problem;
 use super::time::{of_tso, rfc3339, tso};
 use crate::engine::progress::{Phase, Progress, TableCounters};
@@ -178,6 +178,7 @@ pub struct Links {
     pub checkpoint: String,
     pub events: String,
     pub ddl: String,
+    pub dead_letters: String,
     pub precheck: String,
     pub plan: String,
 }
@@ -307,9 +308,11 @@ impl Task {
         seen: Option<&Seen>,
         aside: &[TableState],
         lossy: &[LossyTotal],
+        letters: Option<(i64, i64)>,
     ) -> Self {
         let progress = seen.map(|seen| &*seen.progress);
         let mut conditions = conditions(&row, progress, aside);
+        conditions.extend(letters.map(|(open, since)| letters_condition(open, since)));
         conditions.extend(lossy_condition(lossy));
         let link = |part: &str| format!("{}/tasks/{}{part}", super::BASE, row.id);
         Self {
@@ -330,6 +333,7 @@ impl Task {
                 checkpoint: link("/checkpoint"),
                 events: link("/events"),
                 ddl: link("/ddl"),
+                dead_letters: link("/dead-letters"),
                 precheck: link("/precheck"),
                 plan: link("/plan"),
             },
@@ -356,9 +360,16 @@ impl Task {
     }
 
     /// Health of a task without the rest of its page.
-    pub fn health_of(service: &Service, row: &TaskRow, aside: &[TableState]) -> Health {
+    pub fn health_of(
+        service: &Service,
+        row: &TaskRow,
+        aside: &[TableState],
+        letters: Option<(i64, i64)>,
+    ) -> Health {
         let seen = service.registry.seen(&row.id);
-        health(row, &conditions(row, seen.as_ref().map(|seen| &*seen.progress), aside))
+        let mut found = conditions(row, seen.as_ref().map(|seen| &*seen.progress), aside);
+        found.extend(letters.map(|(open, since)| letters_condition(open, since)));
+        health(row, &found)
     }
 
     pub async fn view(service: &Service, row: TaskRow) -> Result<Self, Problem> {
@@ -371,13 +382,15 @@ impl Task {
         let checkpoints = service.store.checkpoint_views(&ids).await?;
         let aside = service.store.table_states(&ids).await?;
         let lossy = service.store.lossy_totals(&ids).await?;
+        let letters = service.store.letter_counts(&ids).await?;
         Ok(rows
             .into_iter()
             .map(|row| {
                 let (checkpoint, seen) = (checkpoints.get(&row.id), service.registry.seen(&row.id));
                 let aside = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
                 let lossy = lossy.get(&row.id).map(Vec::as_slice).unwrap_or_default();
-                Self::new(row, checkpoint, seen.as_ref(), aside, lossy)
+                let letters = letters.get(&row.id).copied();
+                Self::new(row, checkpoint, seen.as_ref(), aside, lossy, letters)
             })
             .collect())
     }

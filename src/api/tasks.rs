@@ -90,14 +90,20 @@ impl Filter {
         Self { status, phase, health, labels, name_prefix: params.text("name_prefix").unwrap_or_default() }
     }
 
-    fn takes(&self, service: &Service, row: &TaskRow, aside: &[TableState]) -> bool {
+    fn takes(
+        &self,
+        service: &Service,
+        row: &TaskRow,
+        aside: &[TableState],
+        letters: Option<(i64, i64)>,
+    ) -> bool {
         let label = |wanted: &String| match wanted.split_once('=') {
             Some((key, value)) => row.spec.labels.get(key).is_some_and(|found| found == value),
             None => row.spec.labels.contains_key(wanted),
         };
         self.phase.is_none_or(|phase| row.phase == Some(phase))
             && self.labels.iter().all(label)
-            && self.health.is_none_or(|health| Task::health_of(service, row, aside) == health)
+            && self.health.is_none_or(|health| Task::health_of(service, row, aside, letters) == health)
     }
 }
 
@@ -127,8 +133,13 @@ async fn list_tasks(State(service): State<Service>, mut params: Params) -> Resul
         let is_last = batch.len() <= limit as usize;
         let ids: Vec<_> = batch.iter().map(|row| &row.id).collect();
         let aside = service.store.table_states(&ids).await?;
+        let letters = service.store.letter_counts(&ids).await?;
         let aside = |row: &TaskRow| aside.get(&row.id).map_or(&[][..], Vec::as_slice);
-        rows.extend(batch.into_iter().filter(|row| filter.takes(&service, row, aside(row))));
+        rows.extend(
+            batch
+                .into_iter()
+                .filter(|row| filter.takes(&service, row, aside(row), letters.get(&row.id).copied())),
+        );
         if is_last {
             break;
         }

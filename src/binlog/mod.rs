@@ -16,7 +16,9 @@ mod wire;
 
 pub use describe::{Description, Detail, describe};
 pub use fingerprint::{Fingerprint, Shape};
-pub use kafka::{ChangeSource, Incoming, KafkaSource, LogRange, RawMessage, ReadBack, Start, Topic};
+pub use kafka::{
+    ChangeSource, Incoming, KafkaSource, LogRange, PassedDdl, RawMessage, ReadBack, Start, Topic,
+};
 pub use message::{
     ColumnInfo, Counts, Ddl, KeyInfo, Kind, Message, Mutation, MutationKind, TableChange, Tables,
 };

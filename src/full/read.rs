@@ -19,7 +19,7 @@ pub async fn reader(run: Arc<Run>, chunks: Queue<ChunkJob>, batches: mpsc::Sende
         let mut clock = run.retry.clock();
         let mut first = true;
         loop {
-            let ticket = Arc::new(Ticket::new(&job, first, &run.job.progress));
+            let ticket = Arc::new(Ticket::new(&job, first, &run.job.progress, run.most_letters(&job.table)));
             first = false;
             let result = tokio::select! {
                 biased;
@@ -92,12 +92,23 @@ struct Sink<'a> {
 impl RowSink for Sink<'_> {
     async fn take(&mut self, row: Row) -> Result<()> {
         self.row.clear();
-        let Some(relaxed) = self.encoder.push(row, &mut self.row)? else {
+        let cells = row.unwrap();
+        let pushed = match self.encoder.push(&cells, &mut self.row) {
+            Err(error) if self.ticket.keeps_rows() && error.kind == ErrorKind::ValueRefused => {
+                return self.ticket.set_aside(&cells, self.run.job.snapshot, error);
+            }
+            pushed => pushed?,
+        };
+        let Some(relaxed) = pushed else {
             self.ticket.leave_out();
             return Ok(());
         };
-        let full =
-            if relaxed == 0 { self.strict.push(&self.row, 0) } else { self.relaxed.push(&self.row, relaxed) };
+        let cells = self.ticket.keeps_rows().then_some(cells);
+        let full = if relaxed == 0 {
+            self.strict.push(&self.row, 0, cells)
+        } else {
+            self.relaxed.push(&self.row, relaxed, cells)
+        };
         match full {
             Some(statement) => self.send(statement).await,
             None => Ok(()),
@@ -108,12 +119,15 @@ impl RowSink for Sink<'_> {
 impl Sink<'_> {
     /// Waits for memory and passes the statement on.
     async fn send(&mut self, statement: Statement) -> Result<()> {
-        let memory = self.run.memory.take(statement.bytes.len()).await?;
+        // Rows that are kept take about as much again, and half of it.
+        let kept = if statement.cells.is_empty() { 0 } else { statement.bytes.len() / 2 * 3 };
+        let memory = self.run.memory.take(statement.bytes.len() + kept).await?;
         self.ticket.opened();
         let batch = Batch {
             statement: statement.bytes,
             rows: statement.rows,
             relaxed: statement.relaxed,
+            cells: statement.cells,
             ticket: Arc::clone(self.ticket),
             _memory: memory,
         };

@@ -11,7 +11,7 @@ use crate::adb::encode::{Encoder, Pushed};
 use crate::binlog::message::ColumnInfo;
 use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{TableName, Value, Zone};
+use crate::model::{Dialect, TableName, Value, Zone};
 use crate::sql::filter::Filter;
 use crate::sql::literal::{push_name, push_string, table_name};
 use crate::task::spec::Operations;
@@ -102,6 +102,8 @@ pub struct Layout {
     pub constant: Option<Vec<u8>>,
     /// Key columns of the message.
     pub key_width: usize,
+    /// Their names at the source.
+    pub key_columns: Vec<String>,
     /// No usable key: rows are matched by all their columns.
     pub keyless: bool,
     /// The key holds text: bytes that differ may be one key for the target.
@@ -189,14 +191,26 @@ impl Layout {
         }
         let target = table_name(&table.name);
         let into = [target.as_bytes(), b" (", &filled.join(&b","[..]), b") VALUES "].concat();
-        let upsert_tail = if replace {
+        // AnalyticDB changes no column of a key, also to what it is.
+        let in_key = |name: &&Vec<u8>| {
+            let keys = identity.iter().filter_map(|key| table.columns.get(*key)).chain(constant);
+            table.dialect == Dialect::Adb && keys.map(|column| quoted(&column.name)).any(|key| key == **name)
+        };
+        let sets: Vec<Vec<u8>> = names
+            .iter()
+            .filter(|name| !in_key(name))
+            .map(|name| [&name[..], b"=VALUES(", &name[..], b")"].concat())
+            .collect();
+        let upsert_tail = if replace || sets.is_empty() {
             Vec::new()
         } else {
-            let sets: Vec<Vec<u8>> =
-                names.iter().map(|name| [&name[..], b"=VALUES(", &name[..], b")"].concat()).collect();
             [b" ON DUPLICATE KEY UPDATE ".to_vec(), sets.join(&b","[..])].concat()
         };
-        let verb: &[u8] = if replace { b"REPLACE INTO " } else { b"INSERT INTO " };
+        let verb: &[u8] = match (replace, sets.is_empty()) {
+            (true, _) => b"REPLACE INTO ",
+            (false, true) => b"INSERT IGNORE INTO ",
+            (false, false) => b"INSERT INTO ",
+        };
         let keys: Vec<Vec<u8>> = identity
             .iter()
             .filter_map(|key| table.columns.get(*key))
@@ -220,6 +234,11 @@ impl Layout {
                 literal
             }),
             key_width: identity.len(),
+            key_columns: identity
+                .iter()
+                .filter_map(|key| table.columns.get(*key).and_then(source_column))
+                .map(|column| column.name.clone())
+                .collect(),
             keyless: identity.is_empty(),
             deletes_first,
             upsert_head: [verb, &into].concat(),

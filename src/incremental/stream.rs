@@ -24,6 +24,7 @@ use super::batch::{Batch, Limits, pieces};
 use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
+use super::letters::{self, Letters, Refused};
 use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
 use crate::binlog::{ChangeSource, Incoming, Malformed, RawMessage, SeenSet, Topic};
@@ -41,7 +42,10 @@ const IN_LIST: usize = 2000;
 /// How long the last batch may take once the run is over.
 const LAST_BATCH: Duration = Duration::from_secs(10);
 
-type InFlight = JoinHandle<(Writer, Keyless, Batch, Result<()>)>;
+type InFlight = JoinHandle<Landed>;
+
+/// A batch back from the target, and what it refused of it.
+type Landed = (Writer, Keyless, Batch, Result<Vec<Refused>>);
 
 /// How far a stream beside the main one may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +82,7 @@ pub struct Stream<S> {
     saved_at: Instant,
     /// What applied rows have lost since the checkpoint was saved.
     lossy: HashMap<TableName, LossyCounts>,
+    pub(super) letters: Letters,
     recovered: bool,
     /// Catches one table up beside the main stream: it keeps no position, and DDL is not its business.
     side: bool,
@@ -126,6 +131,7 @@ impl<S: ChangeSource> Stream<S> {
             saved_watermark: checkpoint.watermark,
             saved_at: Instant::now(),
             lossy: HashMap::new(),
+            letters: Letters::default(),
             recovered: false,
             side: false,
             resyncs: Resyncs::default(),
@@ -142,9 +148,9 @@ impl<S: ChangeSource> Stream<S> {
         // Nothing may be in flight when this run is over; its outcome counts when it is a success.
         if let Some((mut handle, position)) = self.in_flight.take() {
             match tokio::time::timeout(LAST_BATCH, &mut handle).await {
-                Ok(Ok((writer, keyless, batch, Ok(())))) => {
+                Ok(Ok((writer, keyless, mut batch, Ok(refused)))) if refused.is_empty() => {
                     self.writer = Some((writer, keyless));
-                    self.acknowledge(&batch, position);
+                    self.acknowledge(&mut batch, position);
                 }
                 Ok(_) => {}
                 // The target holds it: the next run ends its sessions there before it writes.
@@ -174,6 +180,7 @@ impl<S: ChangeSource> Stream<S> {
         let cancel = self.context.cancel.clone();
         let mut tick = tokio::time::interval(CHECKPOINT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.load_letters().await?;
         self.finish_swaps().await?;
         loop {
             self.dispatch();
@@ -212,22 +219,39 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     fn send(&mut self, batch: Batch, position: Position) {
+        let (limits, most) = (self.limits(), self.most_letters());
         let Some((mut writer, mut keyless)) = self.writer.take() else { return };
-        let tuning = self.context.spec.tuning;
-        let limits = Limits {
-            rows: tuning.batch_rows.max(1) as usize,
-            bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
-            keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
-            connections: writer.connections(),
-        };
         let handle = tokio::spawn(async move {
             let batch = Arc::new(batch);
-            let result = apply(&mut writer, &mut keyless, &batch, limits).await;
+            let result = apply(&mut writer, &mut keyless, &batch, limits, most).await;
             // Every statement has let go of the batch by now.
             let batch = Arc::try_unwrap(batch).unwrap_or_default();
             (writer, keyless, batch, result)
         });
         self.in_flight = Some((handle, position));
+    }
+
+    /// Bounds of one statement.
+    pub(super) fn limits(&self) -> Limits {
+        let tuning = self.context.spec.tuning;
+        Limits {
+            rows: tuning.batch_rows.max(1) as usize,
+            bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
+            keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
+            connections: self.writer.as_ref().map_or(1, |(writer, _)| writer.connections()),
+        }
+    }
+
+    pub(super) fn is_side(&self) -> bool {
+        self.side
+    }
+
+    pub(super) fn zone(&self) -> Arc<Zone> {
+        Arc::clone(&self.zone)
+    }
+
+    pub(super) fn count_lossy(&mut self, table: &TableName, counts: &LossyCounts) {
+        self.lossy.entry(table.clone()).or_default().merge(counts);
     }
 
     fn count_messages(&mut self) {
@@ -236,29 +260,45 @@ impl<S: ChangeSource> Stream<S> {
         progress.bytes_applied.fetch_add(std::mem::take(&mut self.batch.message_bytes), Relaxed);
     }
 
-    async fn landed(&mut self, landed: Result<(Writer, Keyless, Batch, Result<()>)>) -> Result<()> {
+    async fn landed(&mut self, landed: Result<Landed>) -> Result<()> {
         let Some((_, position)) = self.in_flight.take() else { return Ok(()) };
         let (writer, keyless, mut batch, result) = landed?;
-        if let Err(error) = result {
+        let refused = match result {
+            Ok(refused) => refused,
             // Nothing of the batch is under way any more, and all of it but the guilty table's can be sent again.
-            let guilty = error.object.as_deref().and_then(|target| batch.source_of(target)).cloned();
-            let Some(guilty) = guilty else { return Err(error) };
-            self.table_failed(&guilty, error).await?;
-            batch.remove(&guilty);
-            self.writer = Some((writer, keyless));
-            self.send(batch, position);
-            return Ok(());
-        }
+            Err(error) => {
+                let guilty = error.object.as_deref().and_then(|target| batch.source_of(target)).cloned();
+                let Some(guilty) = guilty else { return Err(error) };
+                self.table_failed(&guilty, error).await?;
+                batch.remove(&guilty);
+                self.writer = Some((writer, keyless));
+                self.send(batch, position);
+                return Ok(());
+            }
+        };
         self.writer = Some((writer, keyless));
-        self.acknowledge(&batch, position);
-        Ok(())
+        let room = if refused.is_empty() {
+            self.room_for_letters(&batch).await
+        } else {
+            self.set_aside(&mut batch, refused).await
+        };
+        if let Err(error) = room {
+            // Nothing may go out behind rows that are neither in the target nor set aside.
+            if let Some((writer, _)) = self.writer.take() {
+                writer.close().await;
+            }
+            return Err(error);
+        }
+        self.acknowledge(&mut batch, position);
+        if self.letters.is_saved() || self.side { Ok(()) } else { self.save().await }
     }
 
-    fn acknowledge(&mut self, batch: &Batch, position: Position) {
+    fn acknowledge(&mut self, batch: &mut Batch, position: Position) {
         let progress = &self.context.progress;
         progress.changes_applied.fetch_add(batch.changes, Relaxed);
         progress.transactions_applied.fetch_add(batch.transactions, Relaxed);
         progress.bytes_applied.fetch_add(batch.message_bytes, Relaxed);
+        self.letters.acknowledged(batch);
         for table in &batch.tables {
             progress.table(&table.layout.source, |counters| {
                 counters.changes_applied += table.changes;
@@ -391,19 +431,26 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     /// Makes the applied position durable.
-    async fn save(&mut self) -> Result<()> {
+    pub(super) async fn save(&mut self) -> Result<()> {
         let watermark = self.watermark();
         // An idle task saves its watermark about once a minute.
         let idle = self.applied.next_offset == self.saved.next_offset;
         if idle
             && self.lossy.is_empty()
+            && self.letters.is_saved()
             && watermark.physical_ms() - self.saved_watermark.physical_ms() < 60_000
         {
             return Ok(());
         }
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
-        store.advance_with(task, epoch, self.saved, self.applied, watermark, &self.lossy).await?;
+        let letters = (self.letters.new.as_slice(), self.letters.superseded.as_slice());
+        let moved = (self.saved, self.applied, watermark);
+        store.advance_with(task, epoch, moved, &self.lossy, letters).await?;
         self.lossy.clear();
+        self.letters.superseded.clear();
+        if !std::mem::take(&mut self.letters.new).is_empty() {
+            self.load_letters().await?;
+        }
         self.moved(self.applied, watermark);
         self.recovered().await
     }
@@ -431,9 +478,7 @@ async fn held(cancel: &CancellationToken) {
 }
 
 /// The batch in flight, or never.
-async fn landing(
-    in_flight: &mut Option<(InFlight, Position)>,
-) -> Result<(Writer, Keyless, Batch, Result<()>)> {
+async fn landing(in_flight: &mut Option<(InFlight, Position)>) -> Result<Landed> {
     match in_flight {
         Some((handle, _)) => {
             handle.await.map_err(|error| Error::internal(format!("the writer ended: {error}")))
@@ -442,14 +487,20 @@ async fn landing(
     }
 }
 
-async fn apply(writer: &mut Writer, keyless: &mut Keyless, batch: &Arc<Batch>, limits: Limits) -> Result<()> {
+async fn apply(
+    writer: &mut Writer,
+    keyless: &mut Keyless,
+    batch: &Arc<Batch>,
+    limits: Limits,
+    most: usize,
+) -> Result<Vec<Refused>> {
     let [first, second] = pieces(batch, limits);
-    writer.run(first).await?;
-    writer.run(second).await?;
+    let mut refused = letters::send(writer, batch, first, most).await?;
+    refused.extend(letters::send(writer, batch, second, most).await?);
     if batch.has_keyless() {
         keyless.apply(writer, batch, (limits.rows, limits.bytes)).await?;
     }
-    Ok(())
+    Ok(refused)
 }
 
 fn corrupt(fault: Malformed) -> Error {

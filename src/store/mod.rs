@@ -6,15 +6,19 @@
 pub mod connections;
 mod copy;
 pub mod events;
+mod letters;
 mod lossy;
 mod rows;
 pub mod runs;
+mod still;
 mod stream;
 mod tables;
 pub mod tasks;
+mod transfer;
 pub mod views;
 
 pub use copy::{CopyChunk, CopyState, CopyTable};
+pub use letters::{Letter, LetterColumn, LetterRow, OpenLetter, Which, over_limit};
 pub use lossy::LossyTotal;
 
 use std::path::Path;
@@ -25,8 +29,10 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState, Use};
+pub use still::{Moved, OwnState, OwnTable};
+pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlDecision, DdlRecord, DdlState, Use};
 pub use tables::TableState;
+pub use transfer::Rows;
 
 use crate::error::{Endpoint, Error, ErrorKind};
 

@@ -12,6 +12,6 @@ mod source;
 mod topic;
 mod trouble;
 
-pub use locate::{ReadBack, Start};
+pub use locate::{PassedDdl, ReadBack, Start};
 pub use source::{ChangeSource, Incoming, KafkaSource, RawMessage};
 pub use topic::{LogRange, Topic};
