@@ -23,6 +23,7 @@ need mariadbd mariadb-server
 need java default-jre-headless
 need mvn maven
 need go golang
+need openssl openssl
 # Tools that read the files of deploy/ (deploy/check.sh).
 need systemd-analyze systemd
 need docker-compose docker-compose

@@ -18,7 +18,10 @@ use crate::crypto::Keyring;
 use crate::engine::registry::Registry;
 use crate::engine::supervisor::{Runner, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
+use crate::housekeeping::{self, Retention};
+use crate::listen::{Certificate, Listener};
 use crate::service::Service;
+use crate::service::tokens::{Access, bootstrap};
 use crate::store::Store;
 use crate::{api, telemetry};
 
@@ -48,24 +51,31 @@ impl App {
     /// # Errors
     /// `Configuration` with the cure when the folder is in use, the key does not fit, or the address is refused.
     pub async fn start(config: &Config, runner: Runner) -> Result<Self> {
-        if !config.listen.ip().is_loopback() {
-            return Err(configuration(format!("{} is not a loopback address", config.listen)).hint(
-                "this build has no access tokens yet and serves its own machine only: use --listen 127.0.0.1:8320, \
-                 and an SSH tunnel or an authenticating proxy on this machine for others",
-            ));
-        }
         telemetry::recorder();
         let lock = lock(&config.data_dir)?;
         let store = Store::open(&config.data_dir.join("tidegate.db")).await?;
+        store.free_unanswered_keys().await?;
         let keyring = Arc::new(keyring(config, &store).await?);
+        let access = access(config, &store).await?;
+        let certificate = match (&config.access.tls_cert, &config.access.tls_key) {
+            (Some(cert), Some(key)) => Some(Certificate::load(cert, key)?),
+            _ => None,
+        };
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             configuration(format!("cannot listen on {}: {error}", config.listen))
                 .hint("another process may use the port: choose another one with --listen")
         })?;
         let address = listener.local_addr().map_err(Error::internal)?;
 
+        let listener = match &certificate {
+            Some(certificate) => Listener::tls(listener, Arc::clone(certificate))?,
+            None => Listener::plain(listener),
+        };
+
         let service = Service {
             store,
+            access: Arc::new(access),
+            events: Arc::default(),
             keyring,
             registry: Arc::new(Registry::default()),
             wake: Arc::new(Notify::new()),
@@ -82,11 +92,26 @@ impl App {
         );
         let patience = Duration::from_millis(config.shutdown_ms);
         let supervisor = tokio::spawn(supervisor.run(service.shutdown.clone(), patience));
+        let (tail, tail_store, stop) =
+            (Arc::clone(&service.events), service.store.clone(), service.shutdown.clone());
+        tokio::spawn(async move { tail.follow(&tail_store, stop).await });
+        let retention = Retention { event_days: config.event_days, event_rows: config.event_rows };
+        tokio::spawn(housekeeping::run(service.store.clone(), retention, service.shutdown.clone()));
         let close_http = CancellationToken::new();
-        let server = axum::serve(listener, api::router(service.clone()));
+        let doors = api::Doors {
+            hosts: config.access.allowed_hosts.clone(),
+            origins: config.access.cors_origins.clone(),
+        };
+        let router = api::router(service.clone(), doors);
+        let server = axum::serve(listener, router.into_make_service_with_connect_info::<api::Peer>());
         let server = server.with_graceful_shutdown(close_http.clone().cancelled_owned());
         let http = tokio::spawn(async move { server.await });
-        tracing::info!(%address, data_dir = %config.data_dir.display(), "serving");
+        let tls = certificate.is_some();
+        if let Some(certificate) = certificate {
+            let stop = service.shutdown.clone();
+            tokio::spawn(async move { stop.run_until_cancelled(certificate.follow()).await });
+        }
+        tracing::info!(%address, tls, data_dir = %config.data_dir.display(), "serving");
         Ok(Self { address, service, supervisor, http, close_http, _lock: lock })
     }
 
@@ -126,6 +151,32 @@ impl App {
         self.service.store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// The tokens of the store, with the first one where it is asked for. Without any the address must be this machine's own.
+async fn access(config: &Config, store: &Store) -> Result<Access> {
+    if let Some(file) = &config.access.bootstrap_token_file {
+        bootstrap(store, file).await?;
+    }
+    let access = Access::default();
+    access.load(store).await?;
+    if config.listen.ip().is_loopback() {
+        return Ok(access);
+    }
+    if access.is_open() {
+        return Err(configuration(format!("{} is not a loopback address, and there is no token yet", config.listen))
+            .hint(
+                "give the first one with --bootstrap-token-file (`openssl rand -hex 32 > token` makes such a file), or start once with \
+                 --listen 127.0.0.1:8320 and create it there with `tidegate token create NAME --role admin`",
+            ));
+    }
+    if config.access.tls_cert.is_none() {
+        tracing::warn!(
+            address = %config.listen,
+            "tokens and passwords travel in clear: give --tls-cert and --tls-key, unless a TLS proxy is the only way here"
+        );
+    }
+    Ok(access)
 }
 
 /// Makes the data folder and keeps other processes out of it.

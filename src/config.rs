@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::client::{Remote, TokenVerb};
 use crate::telemetry::LogFormat;
 
 /// Keeps AnalyticDB for MySQL, or any MySQL-protocol target, in step with a TiDB cluster.
@@ -23,12 +24,19 @@ pub enum Verb {
     Serve(Config),
     /// Print the OpenAPI document
     Openapi,
+    /// Make, list and revoke the access tokens of a running server
+    Token {
+        #[command(flatten)]
+        remote: Remote,
+        #[command(subcommand)]
+        verb: TokenVerb,
+    },
 }
 
 /// How the server runs.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Address of the API; without tokens only a loopback address is taken
+    /// Address of the API; beyond loopback only with tokens (see --bootstrap-token-file)
     #[arg(long, env = "TIDEGATE_LISTEN", default_value = "127.0.0.1:8320")]
     pub listen: SocketAddr,
     /// Folder of the store; created when it is missing
@@ -45,6 +53,34 @@ pub struct Config {
     /// Longest time that running tasks get to finish what is in flight when the process stops
     #[arg(long, env = "TIDEGATE_SHUTDOWN_MS", default_value_t = 8000)]
     pub shutdown_ms: u64,
+    /// Days that events are kept
+    #[arg(long, env = "TIDEGATE_EVENT_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..))]
+    pub event_days: u32,
+    /// Events that are kept at most; the oldest go first
+    #[arg(long, env = "TIDEGATE_EVENT_ROWS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    pub event_rows: u32,
+    #[command(flatten)]
+    pub access: AccessConfig,
+}
+
+/// Who is let in, and how.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AccessConfig {
+    /// File with the secret of the first token, an admin's; read while there is no valid token of an admin
+    #[arg(long, env = "TIDEGATE_BOOTSTRAP_TOKEN_FILE")]
+    pub bootstrap_token_file: Option<PathBuf>,
+    /// Certificate chain in PEM: the API is served over TLS; a renewed file is taken up within a minute
+    #[arg(long, env = "TIDEGATE_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate in PEM
+    #[arg(long, env = "TIDEGATE_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Host names that are served, besides loopback [default: every name once there are tokens, loopback before]
+    #[arg(long = "allowed-host", env = "TIDEGATE_ALLOWED_HOSTS", value_delimiter = ',')]
+    pub allowed_hosts: Vec<String>,
+    /// Origins (https://console.example) whose web pages may call, with a token [default: none]
+    #[arg(long = "cors-origin", env = "TIDEGATE_CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<String>,
 }
 
 #[cfg(test)]

@@ -1,15 +1,20 @@
 //! Secrets at rest: sealed with XChaCha20-Poly1305 under one key, which lives beside the store or where the operator says.
 //!
 //! What is sealed is bound to its place (associated data): a sealed password copied to another connection does not open.
+//! Access tokens are random enough that their plain hash tells nothing; the hash is all that is kept of them.
 
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand::RngCore;
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -110,6 +115,23 @@ impl Keyring {
     }
 }
 
+/// A new access token: 256 random bits. The prefix is for people and scanners who find one where it should not be.
+pub fn new_token() -> SecretString {
+    let mut random = [0_u8; 32];
+    rand::rng().fill_bytes(&mut random);
+    SecretString::from(format!("tidegate_{}", URL_SAFE_NO_PAD.encode(random)))
+}
+
+/// What is kept of an access token.
+pub fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// Compares in a time that does not depend on where they differ.
+pub fn same_hash(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
 fn fault(path: &Path, message: String) -> Error {
     Error::new(ErrorKind::Configuration, message).object(format!("key file {}", path.display()))
 }
@@ -150,6 +172,17 @@ mod tests {
         for cut in 0..sealed.len() {
             assert!(again.open("connection/a/password", &sealed[..cut]).is_err());
         }
+    }
+
+    #[test]
+    fn tokens_are_random_and_known_by_their_hash() {
+        let (a, b) = (new_token(), new_token());
+        let (a, b) = (a.expose_secret(), b.expose_secret());
+        assert_ne!(a, b);
+        assert_eq!(a.len(), "tidegate_".len() + 43);
+        assert!(same_hash(&token_hash(a), &token_hash(a)));
+        assert!(!same_hash(&token_hash(a), &token_hash(b)));
+        assert!(!same_hash(&token_hash(a), &token_hash(a)[..31]));
     }
 
     #[test]

@@ -9,16 +9,20 @@
 //! Dependencies point one way: `main -> app -> {api, engine}`; `api -> service -> {store, task, engine::registry}`;
 //! `engine -> {store, task, precheck, schema_sync, full, incremental} -> {tidb, binlog, adb} -> {mysql, sql} -> {model, error}`.
 
+pub mod access;
 pub mod adb;
 pub mod api;
 pub mod app;
 pub mod binlog;
+pub mod client;
 pub mod config;
 pub mod crypto;
 pub mod engine;
 pub mod error;
 pub mod full;
+pub mod housekeeping;
 pub mod incremental;
+pub mod listen;
 pub mod model;
 pub mod mysql;
 pub mod precheck;

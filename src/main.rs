@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use tidegate::app::App;
+use tidegate::client::{Remote, TokenVerb};
 use tidegate::config::{CommandLine, Config, Verb};
 use tidegate::engine::supervisor::worker_runner;
-use tidegate::{api, telemetry};
+use tidegate::{api, client, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -27,16 +28,34 @@ fn run(line: CommandLine) -> anyhow::Result<()> {
             println!("{}", serde_json::to_string_pretty(api::document())?);
             Ok(())
         }
+        Some(Verb::Token { remote, verb }) => token(&remote, &verb),
         Some(Verb::Serve(config)) => serve(&config),
         None => serve(&line.serve),
     }
 }
 
-fn serve(config: &Config) -> anyhow::Result<()> {
-    telemetry::init_logging(&config.log, config.log_format).context("--log")?;
+fn install_crypto() -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider()
         .install_default()
-        .map_err(|_| anyhow!("a crypto provider is installed already"))?;
+        .map_err(|_| anyhow!("a crypto provider is installed already"))
+}
+
+fn token(remote: &Remote, verb: &TokenVerb) -> anyhow::Result<()> {
+    install_crypto()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (out, note) = runtime.block_on(client::tokens(remote, verb))?;
+    if !note.is_empty() {
+        eprintln!("{note}");
+    }
+    if !out.is_empty() {
+        println!("{out}");
+    }
+    Ok(())
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    telemetry::init_logging(&config.log, config.log_format).context("--log")?;
+    install_crypto()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

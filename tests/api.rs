@@ -2,12 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "api/access.rs"]
+mod access;
 #[path = "api/app.rs"]
 mod app;
+#[path = "api/batch.rs"]
+mod batch;
 #[path = "api/connections.rs"]
 mod connections;
+#[path = "api/document.rs"]
+mod document;
 #[path = "api/http.rs"]
 mod http;
+#[path = "api/idempotency.rs"]
+mod idempotency;
 #[path = "api/lists.rs"]
 mod lists;
 #[path = "api/progress.rs"]
@@ -20,5 +28,9 @@ mod secrets;
 mod specs;
 #[path = "api/still.rs"]
 mod still;
+#[path = "api/stream.rs"]
+mod stream;
+#[path = "api/thousand.rs"]
+mod thousand;
 #[path = "api/transitions.rs"]
 mod transitions;

@@ -29,6 +29,7 @@ pub struct CheckpointAnswer {
     pub checkpoint: Option<CheckpointView>,
 }
 
+/// Where incremental sync stands: everything before it is in the target.
 #[utoipa::path(get, path = "/tasks/{task}/checkpoint", tag = "progress",
     params(("task" = String, Path, description = "id or name")),
     responses((status = 200, body = CheckpointAnswer)))]

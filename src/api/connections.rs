@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::effects::Effects;
 use super::page::{Page, decode};
 use super::problem::{Problem, ProblemCode, ProblemError};
 use super::request::{JsonBody, Params, Segments, etag, if_match};
@@ -188,6 +189,7 @@ async fn list_connections(
     Ok(Json(Page { items, next_cursor: page.next_cursor }))
 }
 
+/// One connection; its secret reads as whether there is one.
 #[utoipa::path(get, path = "/connections/{name}", tag = "connections",
     params(("name" = String, Path)),
     responses((status = 200, body = Connection, headers(("etag" = String)))))]
@@ -270,16 +272,22 @@ async fn patch_connection(
 
 /// Deletes a connection that no task uses.
 #[utoipa::path(delete, path = "/connections/{name}", tag = "connections",
-    params(("name" = String, Path)),
-    responses((status = 204)))]
+    params(
+        ("name" = String, Path),
+        ("dry_run" = Option<bool>, Query, description = "true answers with the effects and does nothing"),
+        ("if-match" = Option<String>, Header, description = "ETag of the version to delete"),
+    ),
+    responses((status = 204), (status = 200, body = Effects, description = "with dry_run")))]
 async fn delete_connection(
     State(service): State<Service>,
     Segments(name): Segments<String>,
-    params: Params,
-) -> Result<StatusCode, Problem> {
+    mut params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry_run", false);
     params.finish()?;
-    service.delete_connection(&name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    service.delete_connection(&name, if_match(&headers)?, dry_run).await?;
+    Ok(Effects::of_delete(dry_run, || format!("connection {name} is deleted with its secret")))
 }
 
 /// What a test found, step by step.

@@ -105,6 +105,7 @@ async fn list_ddl(
     Ok(Json(Page::cut(rows, limit, &filter, |row| row.n.to_string()).map(DdlView::from)))
 }
 
+/// One DDL that the task met.
 #[utoipa::path(get, path = "/tasks/{task}/ddl/{n}", tag = "progress",
     params(("task" = String, Path, description = "id or name"), ("n" = i64, Path)),
     responses((status = 200, body = DdlView)))]

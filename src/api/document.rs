@@ -1,5 +1,7 @@
 //! What the router's own document lacks: defaults, `x-change`, problems, roles. Worked in once, at the first request.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 use utoipa::PartialSchema;
 
@@ -18,6 +20,10 @@ pub fn complete(mut document: Value) -> Value {
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     });
     document["servers"] = json!([{"url": "/"}]);
+    document["components"]["securitySchemes"] = json!({"bearer": {
+        "type": "http", "scheme": "bearer",
+        "description": "A token of POST /tokens. While the server has none it listens on loopback only, and needs none.",
+    }});
     let schemas = &mut document["components"]["schemas"];
     for (name, schema) in [
         ("Problem", serde_json::to_value(ProblemDocument::schema())),
@@ -28,8 +34,80 @@ pub fn complete(mut document: Value) -> Value {
         schemas[name] = schema.unwrap_or_default();
     }
     add_defaults(schemas);
+    name_items(schemas);
     add_operations(&mut document);
+    require_what_is_always_there(&mut document);
     document
+}
+
+const REF: &str = "#/components/schemas/";
+
+/// Items of pages by the name of their schema, so that a client generated from the document has one type for a task, wherever
+/// it comes from.
+fn name_items(schemas: &mut Value) {
+    let Some(schemas) = schemas.as_object_mut() else { return };
+    let pages: Vec<String> =
+        schemas.keys().filter_map(|name| name.strip_prefix("Page_")).map(str::to_owned).collect();
+    for item in pages {
+        let place = schemas
+            .get_mut(&format!("Page_{item}"))
+            .and_then(|page| page.pointer_mut("/properties/items/items"));
+        let Some(place) = place else { continue };
+        let inline = std::mem::replace(place, json!({"$ref": format!("{REF}{item}")}));
+        schemas.entry(item).or_insert(inline);
+    }
+}
+
+/// Collects the schemas that a part of the document leads to.
+fn reach(part: &Value, schemas: &Value, found: &mut BTreeSet<String>) {
+    match part {
+        Value::Object(fields) => {
+            if let Some(name) =
+                fields.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix(REF))
+                && found.insert(name.to_owned())
+            {
+                reach(&schemas[name], schemas, found);
+            }
+            fields.values().for_each(|value| reach(value, schemas, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| reach(value, schemas, found)),
+        _ => {}
+    }
+}
+
+/// Answers carry every field, null where nothing is known: what is only ever answered has no field that may be missing.
+fn require_what_is_always_there(document: &mut Value) {
+    let schemas = document["components"]["schemas"].clone();
+    let (mut asked, mut answered) = (BTreeSet::new(), BTreeSet::new());
+    for operation in document["paths"]
+        .as_object()
+        .into_iter()
+        .flat_map(|paths| paths.values())
+        .flat_map(|item| item.as_object().into_iter().flat_map(|operations| operations.values()))
+    {
+        reach(&operation["requestBody"], &schemas, &mut asked);
+        for (status, response) in operation["responses"].as_object().into_iter().flatten() {
+            // Problems leave out what does not apply.
+            if status != "default" {
+                reach(response, &schemas, &mut answered);
+            }
+        }
+    }
+    for name in answered.difference(&asked) {
+        let schema = &mut document["components"]["schemas"][name];
+        require_all(schema);
+        for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
+            require_all(part);
+        }
+    }
+}
+
+fn require_all(schema: &mut Value) {
+    let names: Vec<_> =
+        schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect();
+    if !names.is_empty() {
+        schema["required"] = names.into();
+    }
 }
 
 /// The smallest spec, read with all its defaults: what the product itself fills in.
@@ -81,12 +159,25 @@ fn add_defaults(schemas: &mut Value) {
 
 fn add_operations(document: &mut Value) {
     let Some(paths) = document["paths"].as_object_mut() else { return };
-    for (path, item) in paths {
+    for item in paths.values_mut() {
         let Some(operations) = item.as_object_mut() else { continue };
         for (method, operation) in operations {
-            let role = if method == "get" || path.ends_with("/test") { "viewer" } else { "operator" };
             if operation["x-role"].is_null() {
-                operation["x-role"] = role.into();
+                operation["x-role"] = if method == "get" { "viewer" } else { "operator" }.into();
+            }
+            if operation["x-role"] != "public" {
+                operation["security"] = json!([{"bearer": []}]);
+            }
+            if method == "post" {
+                let key = json!({
+                    "name": "idempotency-key", "in": "header", "required": false,
+                    "description": "The same key and request get the same answer for 24 hours",
+                    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                });
+                match operation["parameters"].as_array_mut() {
+                    Some(parameters) => parameters.push(key),
+                    None => operation["parameters"] = json!([key]),
+                }
             }
             operation["responses"]["default"] = json!({
                 "description": "A problem (RFC 9457)",
@@ -113,6 +204,9 @@ pub async fn unknown_path(uri: axum::http::Uri) -> Problem {
 
 /// What a method that a path does not have gets.
 pub async fn unknown_method(method: axum::http::Method, uri: axum::http::Uri) -> Problem {
-    let detail = format!("{} has no method {method}", uri.path());
+    let mut detail = format!("{} has no method {method}", uri.path());
+    if uri.path() == format!("{}/connections/test", super::BASE) {
+        detail.push_str("; `test` is no name for a connection: POST here tries settings that are not kept");
+    }
     std::future::ready(Problem::new(ProblemCode::MethodNotAllowed, detail)).await
 }

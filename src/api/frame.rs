@@ -1,12 +1,11 @@
-//! The frame around every request: its id, the Host and Accept checks, the log line, problems written out.
+//! The frame around every request: its id, the log line, problems written out.
 
 use std::any::Any;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +15,11 @@ use super::problem::{Problem, ProblemCode};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Marks an answer that has an error status and is what it should be.
+/// The id of the request, for who writes an answer out before the frame does.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Marks an answer that is as it should be, whatever its status.
 #[derive(Debug, Clone, Copy)]
 pub struct NotAProblem;
 
@@ -31,17 +34,15 @@ fn request_id(request: &Request) -> String {
 }
 
 /// Outermost layer: gives the request its id, logs it once, writes problems out.
-pub async fn frame(request: Request, next: Next) -> Response {
+pub async fn frame(mut request: Request, next: Next) -> Response {
     let start = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
     // The route, not the path: a path may be long, and is the caller's text.
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = tracing::info_span!("request", request.id = id);
-    let response = match check(&request) {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).instrument(span.clone()).await,
-    };
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let response = next.run(request).instrument(span.clone()).await;
     let _entered = span.enter();
     let mut response = finish(response, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -56,8 +57,8 @@ pub async fn frame(request: Request, next: Next) -> Response {
     response
 }
 
-/// Writes a problem out; an error that is none yet becomes one.
-fn finish(mut response: Response, request_id: &str) -> Response {
+/// Writes a problem out, once; an error that is none yet becomes one.
+pub fn finish(mut response: Response, request_id: &str) -> Response {
     let status = response.status();
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
@@ -77,6 +78,7 @@ fn finish(mut response: Response, request_id: &str) -> Response {
         parts.headers.insert(ALLOW, allow);
     }
     parts.status = problem.code.status();
+    parts.extensions.insert(NotAProblem);
     Response::from_parts(parts, Body::from(body))
 }
 
@@ -93,51 +95,6 @@ fn of_status(status: StatusCode) -> Problem {
     Problem::new(code, code.title())
 }
 
-/// What must hold for every request.
-fn check(request: &Request) -> Option<Problem> {
-    let host = request
-        .headers()
-        .get(HOST)
-        .and_then(|value| value.to_str().ok())
-        .or_else(|| request.uri().authority().map(|authority| authority.as_str()));
-    if !host.is_some_and(is_loopback) {
-        let detail = format!("Host \"{}\" is not this machine's loopback", host.unwrap_or_default());
-        return Some(Problem::new(ProblemCode::HostRefused, detail));
-    }
-    if request.uri().path().starts_with("/api/") {
-        let mut accepted = request.headers().get_all(ACCEPT).iter().peekable();
-        let any = accepted.peek().is_none();
-        let json = accepted
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(takes_json);
-        if !any && !json {
-            return Some(Problem::new(ProblemCode::NotAcceptable, "this path answers with application/json"));
-        }
-    }
-    None
-}
-
-fn takes_json(range: &str) -> bool {
-    let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
-    let refused = parameters.split(';').any(|parameter| {
-        parameter.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok()) == Some(0.0)
-    });
-    let media = media.trim().to_ascii_lowercase();
-    !refused
-        && matches!(media.as_str(), "*/*" | "application/*" | "application/json" | "application/problem+json")
-}
-
-/// `127.0.0.1:8320`, `localhost`, `[::1]:80`
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 /// A panic in a handler: told as a fault of ours, its words in the log only.
 pub fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let words = panic
@@ -146,33 +103,4 @@ pub fn panicked(panic: Box<dyn Any + Send>) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no words");
     Problem::internal(format!("a handler panicked: {words}")).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_hosts_are_served() {
-        for host in ["localhost", "LOCALHOST:8320", "127.0.0.1:1", "127.3.2.1", "[::1]:80", "[::1]"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in
-            ["", "example.com", "localhost.example.com", "10.0.0.1:8320", "[::2]:80", "127.0.0.1.nip.io"]
-        {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn accept_is_read_with_weights() {
-        for range in
-            ["*/*", "application/json;charset=utf-8", " application/*;q=0.1", "application/problem+json"]
-        {
-            assert!(takes_json(range), "{range}");
-        }
-        for range in ["text/html", "application/json;q=0", "application/xml"] {
-            assert!(!takes_json(range), "{range}");
-        }
-    }
 }

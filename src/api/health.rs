@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::time::rfc3339;
@@ -13,7 +13,7 @@ use crate::store::{LossyTotal, TableState};
 use crate::task::standing::Standing;
 use crate::task::status::Status;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     Ok,
@@ -25,6 +25,15 @@ pub enum Health {
 }
 
 impl Health {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Blocked => "blocked",
+            Self::Failed => "failed",
+        }
+    }
+
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "ok" => Some(Self::Ok),

@@ -1,15 +1,31 @@
 //! HTTP only: reads requests, calls the service, writes answers. No SQL and no task logic.
 //!
 //! The document is the router's own: what is not routed is not documented, and the other way round.
+//!
+//! Roles: a GET needs a viewer, everything else an operator. An endpoint that needs another role says so where it is declared,
+//! and nowhere else:
+//!
+//! ```text
+//! #[utoipa::path(post, path = "/system/backup", tag = "system", extensions(("x-role" = json!("admin"))), ...)]
+//! ```
+//!
+//! (`viewer`, `operator`, `admin`, or `public` for what needs no token.) api/access.rs checks what the document says, before
+//! the handler is called. A handler that gives more to some roles takes `caller: Caller` (crate::access) as an argument and asks
+//! `caller.role >= Role::Admin`. Events need nothing: `store::events` writes down the caller of the request by itself.
+//! An endpoint that answers with something else than JSON names its content type in `responses`: Accept is held against it.
 
+mod access;
+mod batch;
 mod checkpoint;
 mod connections;
 mod ddl;
 mod dead_letters;
 mod document;
+mod effects;
 mod events;
 mod frame;
 mod health;
+mod idempotency;
 mod page;
 mod pages;
 mod problem;
@@ -20,15 +36,18 @@ mod specs;
 mod system;
 mod table_commands;
 mod tables;
+mod task_filter;
 mod task_view;
 mod tasks;
 mod time;
+mod tokens;
 mod transfer;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
 use serde_json::Value;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -48,6 +67,7 @@ fn parts() -> OpenApiRouter<Service> {
     let resources = OpenApiRouter::new()
         .merge(connections::routes())
         .merge(tasks::routes())
+        .merge(batch::routes())
         .merge(specs::routes())
         .merge(tables::routes())
         .merge(table_commands::routes())
@@ -57,6 +77,7 @@ fn parts() -> OpenApiRouter<Service> {
         .merge(reset::routes())
         .merge(transfer::routes())
         .merge(events::routes())
+        .merge(tokens::routes())
         .merge(system::routes());
     OpenApiRouter::new().nest(BASE, resources).merge(system::root_routes())
 }
@@ -66,21 +87,32 @@ pub fn document() -> &'static Value {
     &DOCUMENT
 }
 
+pub use access::{Doors, Peer};
+
 /// Everything that is served.
-pub fn router(service: Service) -> Router {
+pub fn router(service: Service, doors: Doors) -> Router {
     let (router, _) = parts().split_for_parts();
     let docs = SwaggerUi::new("/docs").config(Config::from(format!("{BASE}/openapi.json")));
-    framed(router.merge(pages::routes()).merge(docs).with_state(service))
+    let router = router.merge(pages::routes()).merge(docs).with_state(service.clone());
+    let cross_origin = doors.cross_origin();
+    let guard = access::Guard { service: service.clone(), doors: Arc::new(doors) };
+    let router = inner(router)
+        .layer(from_fn_with_state(service, idempotency::once))
+        .layer(from_fn_with_state(guard, access::guard));
+    match cross_origin {
+        Some(layer) => router.layer(layer),
+        None => router,
+    }
+    .layer(from_fn(frame::frame))
 }
 
 /// What holds for every path, known or not.
-fn framed(router: Router) -> Router {
+fn inner(router: Router) -> Router {
     router
         .fallback(document::unknown_path)
         .method_not_allowed_fallback(document::unknown_method)
         .layer(DefaultBodyLimit::max(request::BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(frame::panicked))
-        .layer(axum::middleware::from_fn(frame::frame))
 }
 
 #[cfg(test)]
@@ -97,7 +129,10 @@ mod tests {
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = axum::serve(listener, framed(Router::new().route("/broken", get(broken))));
+        let server = axum::serve(
+            listener,
+            inner(Router::new().route("/broken", get(broken))).layer(from_fn(frame::frame)),
+        );
         let server = tokio::spawn(async move { server.await });
         let response = reqwest::get(format!("http://{address}/broken")).await.unwrap();
         assert_eq!(response.status(), 500);

@@ -2,7 +2,7 @@
 //!
 //! A handler gives a [`Problem`]; the outermost layer (api/frame.rs) writes it out with the request's id and logs its cause.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -59,9 +59,24 @@ problems! {
     InvalidCursor = "invalid-cursor", BAD_REQUEST, "The cursor does not fit",
         "A cursor belongs to the list, filter and order that gave it.",
         "Send `next_cursor` back unchanged with the same filters, or start again without a cursor.";
+    Unauthorized = "unauthorized", UNAUTHORIZED, "A token is needed",
+        "This server has tokens, and the request carries none, or one that was revoked, has ended or never was.",
+        "Send `Authorization: Bearer <token>`. An admin makes tokens with POST /api/v1/tokens or `tidegate token create`. Nobody has one? Start the server with --bootstrap-token-file.";
+    Forbidden = "forbidden", FORBIDDEN, "The token's role does not allow this",
+        "Each endpoint names the role it needs (`x-role` in the document); an operator may do what a viewer may, an admin everything.",
+        "Use a token of that role, or ask an admin for one.";
+    TooManyAttempts = "too-many-attempts", TOO_MANY_REQUESTS, "Too many failed logins",
+        "From this address came too many requests with a wrong token.",
+        "Wait as long as Retry-After says, and mend the token. Requests with a valid token are served meanwhile.";
+    TooManyStreams = "too-many-streams", TOO_MANY_REQUESTS, "Too many open streams",
+        "Streams of events each hold a connection; there is a bound for all together.",
+        "Close some, or read events as a list with `?after=`.";
+    OriginRefused = "origin-refused", FORBIDDEN, "A web page elsewhere sent this",
+        "The Origin header names another site. Without tokens the server would do what any page in a browser on this machine asks.",
+        "Call from a script or from the server's own pages; or create a token, and name the site in --cors-origin.";
     HostRefused = "host-refused", FORBIDDEN, "This Host is not served",
         "Without tokens the server speaks only to its own machine, and checks the Host header so that a web page cannot reach it through a name of its own.",
-        "Use http://127.0.0.1 or http://localhost with the server's port.";
+        "Use http://127.0.0.1 or http://localhost with the server's port. A server with tokens serves every name, or those of --allowed-host.";
     NotFound = "not-found", NOT_FOUND, "There is nothing here",
         "The path, or what its names stand for, does not exist.",
         "Compare the path with /docs; list the tasks or connections to see their names.";
@@ -74,6 +89,8 @@ problems! {
         "Names of tasks are unique.", "Choose another name, or delete or rename the other task.";
     InUse = "in-use", CONFLICT, "It is in use",
         "A connection that tasks name cannot be deleted; `detail` lists them.", "Delete those tasks first, or name another connection in their specs.";
+    Conflict = "conflict", CONFLICT, "What is there forbids it",
+        "The request is sound, but something that exists stands against it; `detail` says what.", "Change that first.";
     InvalidTransition = "invalid-transition", CONFLICT, "The task's state forbids this command",
         "`task_status` is what the task is, `allowed_from` where the command means something.",
         "Bring the task to one of those states first, for example with pause and `?wait_ms=`.";
@@ -97,12 +114,18 @@ problems! {
     PreconditionFailed = "precondition-failed", PRECONDITION_FAILED, "It has changed since you read it",
         "If-Match names another version than the one that is there, or two changes came at the same time.",
         "Read it again, apply your change to what you read, and send it with the new ETag.";
+    IdempotencyKeyInUse = "idempotency-key-in-use", CONFLICT, "The same request is still worked on",
+        "A request with this Idempotency-Key came before, and has no answer yet.",
+        "Send it again after the time of Retry-After: you get the answer of the first one.";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
         "A body may have 1 MiB.", "Use globs instead of long lists of tables.";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not declared as JSON",
         "Bodies are read as application/json only.", "Send `content-type: application/json`.";
     InvalidBody = "invalid-body", UNPROCESSABLE_ENTITY, "The body has faults",
         "`errors` lists all of them, each with a JSON pointer to its place.", "Mend each of them; /docs shows every field with its type and default.";
+    IdempotencyKeyReused = "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The key belongs to another request",
+        "An Idempotency-Key stands for one request for 24 hours; path, query and body must be the same.",
+        "Make a new key for a new request.";
     SecretRequired = "secret-required", UNPROCESSABLE_ENTITY, "The secret must be sent again",
         "A kept secret is not sent to another host or user, or over a weaker line.",
         "Send the password in the same request.";
@@ -151,6 +174,15 @@ impl From<Fault> for ProblemError {
 }
 
 impl ProblemError {
+    pub fn header(name: &str, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            header: Some(name.to_owned()),
+            code: code.to_owned(),
+            detail: detail.into(),
+            ..Self::default()
+        }
+    }
+
     pub fn parameter(name: &str, code: &str, detail: impl Into<String>) -> Self {
         Self {
             parameter: Some(name.to_owned()),
@@ -189,6 +221,7 @@ pub struct Problem {
     pub allowed_from: Option<&'static [Status]>,
     /// For the log, never for the answer.
     pub cause: Option<String>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
@@ -200,7 +233,14 @@ impl Problem {
             task_status: None,
             allowed_from: None,
             cause: None,
+            headers: Vec::new(),
         }
+    }
+
+    /// Adds a header to the answer.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     pub fn internal(cause: impl ToString) -> Self {
@@ -244,6 +284,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.code.status().into_response();
+        response.headers_mut().extend(self.headers.iter().cloned());
         response.extensions_mut().insert(self);
         response
     }
@@ -267,6 +308,7 @@ impl From<Refusal> for Problem {
                 Self::faults(Code::NameTaken, vec![error.into()])
             }
             Refusal::InUse(detail) => Self::new(Code::InUse, detail),
+            Refusal::Conflict(detail) => Self::new(Code::Conflict, detail),
             Refusal::Transition { command, status, allowed_from } => {
                 let detail =
                     format!("{} is not possible while the task is {}", command.as_str(), status.as_str());

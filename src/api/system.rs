@@ -69,7 +69,7 @@ async fn get_system(State(service): State<Service>, params: Params) -> Result<Js
 }
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", tag = "system", responses((status = 200, body = serde_json::Value)))]
+#[utoipa::path(get, path = "/openapi.json", tag = "system", extensions(("x-role" = json!("public"))), responses((status = 200, body = serde_json::Value)))]
 async fn get_document() -> Json<&'static serde_json::Value> {
     std::future::ready(Json(super::document())).await
 }
@@ -81,7 +81,7 @@ pub struct HealthAnswer {
 }
 
 /// The process answers.
-#[utoipa::path(get, path = "/healthz", tag = "system", responses((status = 200, body = HealthAnswer)))]
+#[utoipa::path(get, path = "/healthz", tag = "system", extensions(("x-role" = json!("public"))), responses((status = 200, body = HealthAnswer)))]
 async fn get_healthz() -> Json<HealthAnswer> {
     std::future::ready(Json(HealthAnswer { status: "ok" })).await
 }
@@ -98,7 +98,7 @@ pub struct Readiness {
 }
 
 /// The process can do its work. Says nothing about tasks or endpoints.
-#[utoipa::path(get, path = "/readyz", tag = "system",
+#[utoipa::path(get, path = "/readyz", tag = "system", extensions(("x-role" = json!("public"))),
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 async fn get_readyz(State(service): State<Service>) -> Response {
     let store = service.store.is_open().await;

@@ -278,6 +278,7 @@ async fn list_tables(
     Ok(Json(Page::cut(items, limit, &filter, key)))
 }
 
+/// One table of a task.
 #[utoipa::path(get, path = "/tasks/{task}/tables/{schema}/{table}", tag = "progress",
     params(
         ("task" = String, Path, description = "id or name"),

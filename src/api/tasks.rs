@@ -2,23 +2,23 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::effects::Effects;
 use super::health::Health;
 use super::page::{Page, decode};
 use super::problem::Problem;
-use super::request::{JsonBody, Params, Segments, etag};
+use super::request::{JsonBody, Params, Segments, etag, if_match};
 use super::shape::check;
+use super::task_filter::Filter;
 use super::task_view::Task;
 use crate::engine::progress::Phase;
 use crate::service::Service;
-use crate::store::TableState;
-use crate::store::tasks::TaskRow;
 use crate::task::change::{Effect, EffectKind};
 use crate::task::spec::Spec;
 use crate::task::status::{Command, Status};
@@ -37,7 +37,7 @@ pub fn routes() -> OpenApiRouter<Service> {
 #[utoipa::path(post, path = "/tasks", tag = "tasks",
     params(("dry_run" = Option<bool>, Query, description = "true judges the spec and keeps nothing")),
     request_body = Spec,
-    responses((status = 201, body = Task), (status = 200, body = Task, description = "with dry_run")))]
+    responses((status = 201, body = CommandAnswer), (status = 200, body = CommandAnswer, description = "with dry_run")))]
 async fn create_task(
     State(service): State<Service>,
     mut params: Params,
@@ -48,12 +48,15 @@ async fn create_task(
     let spec = checked_spec(&service, body).await?;
     let row = service.create_task(spec, dry_run).await?;
     let version = etag(row.spec_version);
+    let detail = format!("task {} is created; `start` begins it", row.name());
+    let effects = vec![Effect { field: String::new(), effect: EffectKind::Now, detail }];
     let task = Task::view(&service, row).await?;
-    if dry_run {
-        return Ok((version, Json(task)).into_response());
-    }
     let location: [(HeaderName, String); 1] = [(header::LOCATION, task.links.itself.clone())];
-    Ok((StatusCode::CREATED, version, location, Json(task)).into_response())
+    let answer = Json(CommandAnswer { task, effects });
+    if dry_run {
+        return Ok((version, answer).into_response());
+    }
+    Ok((StatusCode::CREATED, version, location, answer).into_response())
 }
 
 /// Reads a spec and tells every fault of it: of shape, of meaning, of the connections it names.
@@ -61,50 +64,6 @@ pub async fn checked_spec(service: &Service, body: serde_json::Value) -> Result<
     let checked = check::<Spec>(body).map_err(Problem::invalid)?;
     let more = service.spec_faults(&checked.value).await?;
     checked.and(more).finish().map_err(Problem::invalid)
-}
-
-/// What a list of tasks is narrowed to.
-#[derive(Debug, Default)]
-struct Filter {
-    status: Option<Status>,
-    phase: Option<Phase>,
-    health: Option<Health>,
-    /// `key` or `key=value`
-    labels: Vec<String>,
-    name_prefix: String,
-}
-
-impl Filter {
-    fn take(params: &mut Params) -> Self {
-        let words: Vec<_> = Status::ALL.iter().map(|status| status.as_str()).collect();
-        let status = params.parsed("status", &format!("one of {}", words.join(", ")), Status::parse);
-        let phase = params.parsed("phase", "one of precheck, schema, full, incremental", |text| match text {
-            "precheck" => Some(Phase::Precheck),
-            "schema" => Some(Phase::Schema),
-            "full" => Some(Phase::Full),
-            "incremental" => Some(Phase::Incremental),
-            _ => None,
-        });
-        let health = params.parsed("health", "one of ok, degraded, blocked, failed", Health::parse);
-        let labels = std::iter::from_fn(|| params.text("label")).collect();
-        Self { status, phase, health, labels, name_prefix: params.text("name_prefix").unwrap_or_default() }
-    }
-
-    fn takes(
-        &self,
-        service: &Service,
-        row: &TaskRow,
-        aside: &[TableState],
-        letters: Option<(i64, i64)>,
-    ) -> bool {
-        let label = |wanted: &String| match wanted.split_once('=') {
-            Some((key, value)) => row.spec.labels.get(key).is_some_and(|found| found == value),
-            None => row.spec.labels.contains_key(wanted),
-        };
-        self.phase.is_none_or(|phase| row.phase == Some(phase))
-            && self.labels.iter().all(label)
-            && self.health.is_none_or(|health| Task::health_of(service, row, aside, letters) == health)
-    }
 }
 
 /// Lists tasks in the order of their creation.
@@ -124,42 +83,26 @@ async fn list_tasks(State(service): State<Service>, mut params: Params) -> Resul
     let (limit, cursor) = (params.limit(), params.text("cursor"));
     params.finish()?;
     let bound = format!("tasks {filter:?}");
-    let mut after = decode(&bound, cursor.as_deref())?;
-    let mut rows = Vec::new();
-    while rows.len() <= limit as usize {
-        let batch = service.store.tasks_after(&after, filter.status, &filter.name_prefix, limit + 1).await?;
-        let Some(last) = batch.last() else { break };
-        after = last.id.0.clone();
-        let is_last = batch.len() <= limit as usize;
-        let ids: Vec<_> = batch.iter().map(|row| &row.id).collect();
-        let aside = service.store.table_states(&ids).await?;
-        let letters = service.store.letter_counts(&ids).await?;
-        let aside = |row: &TaskRow| aside.get(&row.id).map_or(&[][..], Vec::as_slice);
-        rows.extend(
-            batch
-                .into_iter()
-                .filter(|row| filter.takes(&service, row, aside(row), letters.get(&row.id).copied())),
-        );
-        if is_last {
-            break;
-        }
-    }
+    let after = decode(&bound, cursor.as_deref())?;
+    let rows = filter.page(&service, after, limit).await?;
     let page = Page::cut(rows, limit, &bound, |row| row.id.0.clone());
     let items = Task::views(&service, page.items).await?;
     Ok(Json(Page { items, next_cursor: page.next_cursor }))
 }
 
+/// One task on one page: state, health, checkpoint, lag, rates, last error.
 #[utoipa::path(get, path = "/tasks/{task}", tag = "tasks",
     params(("task" = String, Path, description = "id or name")),
-    responses((status = 200, body = Task)))]
+    responses((status = 200, body = Task, headers(("etag" = String, description = "the spec's version")))))]
 async fn get_task(
     State(service): State<Service>,
     Segments(task): Segments<String>,
     params: Params,
-) -> Result<Json<Task>, Problem> {
+) -> Result<Response, Problem> {
     params.finish()?;
     let row = service.task(&task).await?;
-    Ok(Json(Task::view(&service, row).await?))
+    let version = etag(row.spec_version);
+    Ok((version, Json(Task::view(&service, row).await?)).into_response())
 }
 
 /// Changes the spec by a merge patch, as `PATCH /tasks/{task}/spec` does.
@@ -185,18 +128,24 @@ async fn patch_task(
 #[utoipa::path(delete, path = "/tasks/{task}", tag = "tasks",
     params(
         ("task" = String, Path, description = "id or name"),
-        ("dry_run" = Option<bool>, Query),
+        ("dry_run" = Option<bool>, Query, description = "true answers with the effects and does nothing"),
+        ("if-match" = Option<String>, Header, description = "ETag of the spec's version"),
     ),
-    responses((status = 204)))]
+    responses((status = 204), (status = 200, body = Effects, description = "with dry_run")))]
 async fn delete_task(
     State(service): State<Service>,
     Segments(task): Segments<String>,
     mut params: Params,
-) -> Result<StatusCode, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let dry_run = params.flag("dry_run", false);
     params.finish()?;
-    service.delete_task(&task, dry_run).await?;
-    Ok(StatusCode::NO_CONTENT)
+    service.delete_task(&task, if_match(&headers)?, dry_run).await?;
+    Ok(Effects::of_delete(dry_run, || {
+        format!(
+            "task {task} is deleted with its checkpoint and reports; its events stay, the target is not touched"
+        )
+    }))
 }
 
 /// The task after a command.

@@ -8,6 +8,11 @@ pub fn rfc3339(ms: i64) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
+/// Milliseconds since the epoch of an RFC 3339 time in any zone.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis())
+}
+
 /// The time of a TSO of the store; None for 0, which means none.
 pub fn of_tso(tso: i64) -> Option<String> {
     (tso > 0).then(|| rfc3339(tso >> 18))

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::{Answer, Refusal, Service};
+use crate::model::TaskId;
 use crate::store::tasks::{Commanded, TaskRow};
 use crate::task::status::{Command, Decision, Desired, Status, allowed_from, decide};
 
@@ -82,14 +85,29 @@ impl Service {
             // Who waits for an older command is told that it was replaced.
             self.registry.announce();
         }
-        let mut latest = *task;
+        let task = *task;
+        let reached = is_reached(command, task.status) && task.desired == wanted(command);
+        if wait.is_zero() || reached {
+            return Ok(Accepted { task, reached, changed });
+        }
         let deadline = tokio::time::Instant::now() + wait;
+        let (task, reached) = self.reach(command, &id, deadline, &mut changes).await?;
+        Ok(Accepted { task, reached, changed })
+    }
+
+    /// Waits for the effect of a command that was given, until `deadline`. `changes` are those since before the command.
+    pub async fn reach(
+        &self,
+        command: Command,
+        id: &TaskId,
+        deadline: tokio::time::Instant,
+        changes: &mut watch::Receiver<u64>,
+    ) -> Answer<(TaskRow, bool)> {
         loop {
+            changes.mark_unchanged();
+            let latest = self.task(&id.0).await?;
             if is_reached(command, latest.status) && latest.desired == wanted(command) {
-                return Ok(Accepted { task: latest, reached: true, changed });
-            }
-            if wait.is_zero() {
-                return Ok(Accepted { task: latest, reached: false, changed });
+                return Ok((latest, true));
             }
             if latest.desired != wanted(command) {
                 return Err(Refusal::Superseded(Box::new(latest)));
@@ -104,15 +122,23 @@ impl Service {
                 () = self.shutdown.cancelled() => true,
             };
             if over {
-                return Ok(Accepted { task: latest, reached: false, changed });
+                return Ok((latest, false));
             }
-            latest = self.task(&id.0).await?;
         }
     }
 
     /// Deletes a task with everything that is kept of it; its events stay. The target is not touched.
-    pub async fn delete_task(&self, id_or_name: &str, dry_run: bool) -> Answer<()> {
+    /// `if_version`: only if its spec is still this version.
+    pub async fn delete_task(&self, id_or_name: &str, if_version: Option<i64>, dry_run: bool) -> Answer<()> {
         let task = self.task(id_or_name).await?;
+        if let Some(version) = if_version
+            && version != task.spec_version
+        {
+            let now = task.spec_version;
+            return Err(Refusal::Stale(format!(
+                "the spec is version {now} now, not {version}: read it again"
+            )));
+        }
         if decide(Command::Delete, task.status, task.desired) != Decision::Delete {
             return Err(refused(Command::Delete, &task));
         }

@@ -122,11 +122,20 @@ impl Service {
         Ok(secret)
     }
 
-    pub async fn delete_connection(&self, name: &str) -> Answer<()> {
-        self.connection(name).await?;
+    /// `if_version`: only if it is still this version.
+    pub async fn delete_connection(&self, name: &str, if_version: Option<i64>, dry_run: bool) -> Answer<()> {
+        let row = self.connection(name).await?;
+        if let Some(version) = if_version
+            && version != row.version
+        {
+            return Err(Refusal::Stale(format!("connection {name} is no longer version {version}")));
+        }
         let users = self.store.connection_users(name).await?;
         if !users.is_empty() {
             return Err(Refusal::InUse(format!("connection {name} is used by {}", users.join(", "))));
+        }
+        if dry_run {
+            return Ok(());
         }
         if !self.store.delete_connection(name).await? {
             return Err(Refusal::InUse(format!(

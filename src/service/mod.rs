@@ -4,12 +4,14 @@ pub mod checkpoint;
 pub mod commands;
 pub mod connections;
 pub mod ddl;
+pub mod events;
 pub mod letters;
 pub mod reset;
 pub mod specs;
 mod still;
 pub mod tables;
 pub mod tasks;
+pub mod tokens;
 pub mod transfer;
 
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct Service {
     /// Cancelled when the process begins to stop: no more commands, no more waiting.
     pub shutdown: CancellationToken,
     pub supervisor_alive: Arc<AtomicBool>,
+    pub access: Arc<tokens::Access>,
+    pub events: Arc<events::EventTail>,
     pub started: Instant,
 }
 
@@ -50,6 +54,8 @@ pub enum Refusal {
     SecretRequired(Fault),
     NameTaken(String),
     InUse(String),
+    /// What is there forbids it, otherwise than by a task's state.
+    Conflict(String),
     /// The task's state forbids the command.
     Transition {
         command: Command,

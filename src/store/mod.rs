@@ -6,6 +6,7 @@
 pub mod connections;
 mod copy;
 pub mod events;
+pub mod idempotency;
 mod letters;
 mod lossy;
 mod rows;
@@ -14,6 +15,7 @@ mod still;
 mod stream;
 mod tables;
 pub mod tasks;
+pub mod tokens;
 mod transfer;
 pub mod views;
 

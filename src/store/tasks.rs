@@ -47,6 +47,19 @@ impl TaskRow {
     }
 }
 
+/// What a list of tasks is narrowed to; everything that is said must hold.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// One of these; empty = any.
+    pub status: Vec<Status>,
+    pub phase: Option<Phase>,
+    /// Labels with their value; None = any value.
+    pub labels: Vec<(String, Option<String>)>,
+    pub name_prefix: String,
+    /// Ids or names.
+    pub names: Option<Vec<String>>,
+}
+
 /// The last report of a kind that a task keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
@@ -137,6 +150,32 @@ impl Store {
         .bind(id)
         .bind(status.map(Status::as_str))
         .bind(name_prefix)
+        .bind(limit)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Tasks that a filter takes, in the order of their creation, after the given id.
+    pub async fn tasks_page(&self, after: &str, filter: &TaskFilter, limit: u32) -> Result<Vec<TaskRow>> {
+        let status: Vec<_> = filter.status.iter().map(|status| status.as_str()).collect();
+        let rows = sqlx::query(
+            "select * from tasks where id > ?1
+             and (?2 = '[]' or status in (select value from json_each(?2)))
+             and (?3 is null or phase = ?3)
+             and substr(name, 1, length(?4)) = ?4
+             and (?5 is null or id in (select value from json_each(?5)) or name in (select value from json_each(?5)))
+             and (?6 = '[]' or not exists (select 1 from json_each(?6) wanted where not exists (
+               select 1 from json_each(tasks.spec, '$.labels') label where label.key = wanted.value ->> 0
+               and (wanted.value ->> 1 is null or label.value = wanted.value ->> 1))))
+             order by id limit ?7",
+        )
+        .bind(after)
+        .bind(to_json(&status)?)
+        .bind(filter.phase.map(Phase::as_str))
+        .bind(&filter.name_prefix)
+        .bind(filter.names.as_ref().map(to_json).transpose()?)
+        .bind(to_json(&filter.labels)?)
         .bind(limit)
         .fetch_all(&self.reader)
         .await?;

@@ -11,9 +11,16 @@ use super::spec::{DdlPolicy, OnlineDdlMode, Spec, StartAt, TableDdl, TableSpec, 
 use crate::model::Zone;
 use crate::sql::filter::Condition;
 
+/// Paths beside `/tasks/{task}`.
+const RESERVED_NAMES: [&str; 3] = ["commands", "import", "summary"];
+
 /// Every fault of a spec, with its place.
 pub fn validate(spec: &Spec) -> Vec<Fault> {
     let mut faults = Vec::new();
+    if RESERVED_NAMES.contains(&spec.name.as_str()) {
+        let detail = format!("\"{}\" is part of a path of the API: choose another name", spec.name);
+        faults.push(Fault::new("/name", "reserved", detail));
+    }
     check_phases(spec, &mut faults);
     check_start_at(spec, &mut faults);
     if let Err(detail) = Zone::parse(&spec.source.time_zone) {

@@ -8,7 +8,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidegate::app::App;
-use tidegate::config::Config;
+use tidegate::config::{AccessConfig, Config};
 use tidegate::engine::progress::Progress;
 use tidegate::engine::supervisor::Runner;
 use tidegate::engine::worker::{Outcome, WorkerContext};
@@ -178,6 +178,9 @@ pub fn config(folder: &TempDir) -> Config {
         log: "info".to_owned(),
         log_format: LogFormat::Text,
         shutdown_ms: 5000,
+        event_days: 90,
+        event_rows: 1_000_000,
+        access: AccessConfig::default(),
     }
 }
 
@@ -187,10 +190,25 @@ impl TestApp {
     }
 
     pub async fn start_in(folder: TempDir, stage: Stage) -> Self {
+        let config = config(&folder);
+        Self::start_as(folder, stage, &config).await
+    }
+
+    /// With a configuration of its own.
+    pub async fn start_as(folder: TempDir, stage: Stage, config: &Config) -> Self {
         Logs::of_process();
-        let app = App::start(&config(&folder), stage.runner()).await.unwrap();
-        let base = format!("http://{}", app.address());
+        let app = App::start(config, stage.runner()).await.unwrap();
+        let port = app.address().port();
+        let base = format!("http://127.0.0.1:{port}");
         Self { app, stage, folder, client: reqwest::Client::new(), base }
+    }
+
+    /// From now on every request carries this token.
+    pub fn with_token(self, secret: &str) -> Self {
+        let mut headers = reqwest::header::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {secret}").parse().unwrap());
+        let client = reqwest::Client::builder().default_headers(headers).build().unwrap();
+        Self { client, ..self }
     }
 
     /// Ends the server in order and starts another one on the same folder.

@@ -49,7 +49,10 @@ async fn a_task_that_never_ran_can_be_stopped_and_dry_runs_do_nothing() {
     let dry = app.post("/tasks/a/start?dry_run=true").await.expect(200);
     assert_eq!((&dry["desired"], &dry["effects"][0]["field"]), (&json!("none"), &json!("/desired")));
     app.post("/tasks/a/pause?dry_run=true").await.problem(409, "invalid-transition");
-    app.delete("/tasks/a?dry_run=true").await.expect(204);
+    let dry = app.delete("/tasks/a?dry_run=true").await.expect(200);
+    assert!(dry["effects"][0]["detail"].as_str().unwrap().contains("target is not touched"), "{dry}");
+    let stale = app.client.delete(app.url("/tasks/a")).header("if-match", "\"7\"");
+    app.send(stale).await.problem(412, "precondition-failed");
     assert_eq!(app.post(&format!("/tasks/{id}/stop?wait_ms=10000")).await.expect(200)["status"], "stopped");
 }
 
