@@ -20,6 +20,9 @@ use crate::engine::supervisor::{Runner, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::housekeeping::{self, Retention};
 use crate::listen::{Certificate, Listener};
+use crate::observe::Observer;
+use crate::observe::lines::LineWriter;
+use crate::observe::notify::Notifier;
 use crate::service::Service;
 use crate::service::tokens::{Access, bootstrap};
 use crate::store::Store;
@@ -27,7 +30,10 @@ use crate::{api, telemetry};
 
 /// Requests in flight get this long when the process stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
-const KEY_CHECK: &str = "key_check";
+/// A look at the tasks, or the last log lines, may take so long when the process stops.
+const WATCHER_PATIENCE: Duration = Duration::from_secs(1);
+/// Key in the store's `meta` of what tells the right key from a wrong one.
+pub const KEY_CHECK: &str = "key_check";
 
 /// A running server.
 #[derive(Debug)]
@@ -35,6 +41,10 @@ pub struct App {
     address: SocketAddr,
     service: Service,
     supervisor: JoinHandle<()>,
+    observer: Arc<Observer>,
+    /// What looks at tasks and tells of them: each ends when it is told to, and may end before.
+    watchers: Vec<JoinHandle<()>>,
+    end_watchers: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
     close_http: CancellationToken,
     /// Held for as long as the server runs.
@@ -52,6 +62,8 @@ impl App {
     /// `Configuration` with the cure when the folder is in use, the key does not fit, or the address is refused.
     pub async fn start(config: &Config, runner: Runner) -> Result<Self> {
         telemetry::recorder();
+        // One provider for everybody; a second call, as in tests, changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let lock = lock(&config.data_dir)?;
         let store = Store::open(&config.data_dir.join("tidegate.db")).await?;
         store.free_unanswered_keys().await?;
@@ -82,7 +94,24 @@ impl App {
             shutdown: CancellationToken::new(),
             supervisor_alive: Arc::new(AtomicBool::new(true)),
             started: Instant::now(),
+            told: Arc::new(Notify::new()),
         };
+        // Before the first task runs: it keeps its lines.
+        let lines = LineWriter::new(service.store.clone());
+        let observer = Arc::new(Observer::new(
+            service.store.clone(),
+            Arc::clone(&service.registry),
+            Arc::clone(&service.told),
+        ));
+        let notifier =
+            Notifier::new(service.store.clone(), Arc::clone(&service.keyring), Arc::clone(&service.told))?;
+        let end_watchers = CancellationToken::new();
+        let looking = Arc::clone(&observer);
+        let watchers = vec![
+            tokio::spawn(async move { looking.run().await }),
+            tokio::spawn(notifier.run(end_watchers.clone())),
+            tokio::spawn(lines.run(end_watchers.clone())),
+        ];
         let supervisor = Supervisor::new(
             service.store.clone(),
             Arc::clone(&service.keyring),
@@ -112,12 +141,27 @@ impl App {
             tokio::spawn(async move { stop.run_until_cancelled(certificate.follow()).await });
         }
         tracing::info!(%address, tls, data_dir = %config.data_dir.display(), "serving");
-        Ok(Self { address, service, supervisor, http, close_http, _lock: lock })
+        Ok(Self {
+            address,
+            service,
+            supervisor,
+            observer,
+            watchers,
+            end_watchers,
+            http,
+            close_http,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What looks at the tasks.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
     }
 
     /// Serves until `stop`, then ends in order. An error when a part ended by itself.
@@ -143,6 +187,13 @@ impl App {
             let _ = (&mut self.supervisor).await;
         }
         self.service.supervisor_alive.store(false, Ordering::Relaxed);
+        self.observer.end();
+        self.end_watchers.cancel();
+        for watcher in self.watchers {
+            if tokio::time::timeout(WATCHER_PATIENCE, watcher).await.is_err() {
+                tracing::warn!("what looks at tasks did not end in time");
+            }
+        }
         self.close_http.cancel();
         if !self.http.is_finished() && tokio::time::timeout(HTTP_PATIENCE, &mut self.http).await.is_err() {
             tracing::warn!("requests in flight were cut off");

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::check::Check;
+use crate::cli::decode::Decode;
 use crate::client::{Remote, TokenVerb};
 use crate::telemetry::LogFormat;
 
@@ -24,6 +26,13 @@ pub enum Verb {
     Serve(Config),
     /// Print the OpenAPI document
     Openapi,
+    /// Print Drainer messages in readable form: from files, text, or a topic
+    Decode(Box<Decode>),
+    /// See whether a spec, a connection or a data folder is sound
+    ///
+    /// One line per thing looked at: pass, warn or FAIL, with the cure. The exit code is 1 when one fails.
+    #[command(subcommand)]
+    Check(Check),
     /// Make, list and revoke the access tokens of a running server
     Token {
         #[command(flatten)]
@@ -97,5 +106,9 @@ mod tests {
         let line = CommandLine::parse_from(["tidegate", "serve", "--listen", "127.0.0.1:2"]);
         assert!(matches!(line.verb, Some(Verb::Serve(config)) if config.listen.port() == 2));
         assert!(matches!(CommandLine::parse_from(["tidegate", "openapi"]).verb, Some(Verb::Openapi)));
+        let line = CommandLine::parse_from(["tidegate", "decode", "-"]);
+        assert!(matches!(line.verb, Some(Verb::Decode(_))));
+        let line = CommandLine::parse_from(["tidegate", "check", "spec", "a.json"]);
+        assert!(matches!(line.verb, Some(Verb::Check(_))));
     }
 }

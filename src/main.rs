@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use tidegate::app::App;
+use tidegate::cli::{check, decode};
 use tidegate::client::{Remote, TokenVerb};
 use tidegate::config::{CommandLine, Config, Verb};
 use tidegate::engine::supervisor::worker_runner;
@@ -13,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     match run(CommandLine::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // For people: cause and cure, never a backtrace.
             eprintln!("tidegate: {error:#}");
@@ -22,16 +23,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(line: CommandLine) -> anyhow::Result<()> {
+fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
     match line.verb {
         Some(Verb::Openapi) => {
             println!("{}", serde_json::to_string_pretty(api::document())?);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
-        Some(Verb::Token { remote, verb }) => token(&remote, &verb),
-        Some(Verb::Serve(config)) => serve(&config),
-        None => serve(&line.serve),
+        Some(Verb::Decode(ask)) => look(async { decode::run(&ask, &mut std::io::stdout()).await }),
+        Some(Verb::Check(ask)) => look(async { check::run(&ask, &mut std::io::stdout()).await }),
+        Some(Verb::Token { remote, verb }) => token(&remote, &verb).map(|()| ExitCode::SUCCESS),
+        Some(Verb::Serve(config)) => serve(&config).map(|()| ExitCode::SUCCESS),
+        None => serve(&line.serve).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Runs a verb that looks at something; the exit code says whether all was well.
+fn look(verb: impl Future<Output = tidegate::error::Result<bool>>) -> anyhow::Result<ExitCode> {
+    install_crypto()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let good = runtime.block_on(verb).map_err(with_hint)?;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn install_crypto() -> anyhow::Result<()> {

@@ -4,6 +4,8 @@
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/alerts.rs"]
+mod alerts;
 #[path = "api/app.rs"]
 mod app;
 #[path = "api/batch.rs"]
@@ -24,6 +26,8 @@ mod progress;
 mod restart;
 #[path = "api/secrets.rs"]
 mod secrets;
+#[path = "api/series.rs"]
+mod series;
 #[path = "api/specs.rs"]
 mod specs;
 #[path = "api/still.rs"]
@@ -34,3 +38,5 @@ mod stream;
 mod thousand;
 #[path = "api/transitions.rs"]
 mod transitions;
+#[path = "api/watch.rs"]
+mod watch;

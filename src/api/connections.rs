@@ -212,7 +212,7 @@ async fn keep(
 ) -> Result<Response, Problem> {
     let verify = params.flag("verify", true);
     params.finish()?;
-    if !regex_name(name) {
+    if !is_name(name) {
         let error = ProblemError::parameter("name", "invalid", "must match ^[a-z0-9-]{1,63}$");
         return Err(Problem::faults(ProblemCode::InvalidParameter, vec![error]));
     }
@@ -223,7 +223,8 @@ async fn keep(
     Ok((status, version, Json(view(service, kept.row).await?)).into_response())
 }
 
-fn regex_name(name: &str) -> bool {
+/// Whether a name is one of ours.
+pub fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(plain)
 }

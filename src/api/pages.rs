@@ -1,9 +1,10 @@
-//! Pages for people: what this is, and what a problem means.
+//! Pages for people: the dashboard, and what a problem means.
 
 use std::fmt::Write;
 
 use axum::Router;
-use axum::response::Html;
+use axum::http::header;
+use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 
 use super::problem::{Problem, ProblemCode};
@@ -26,20 +27,15 @@ fn page(title: &str, body: &str) -> Html<String> {
     ))
 }
 
-async fn home() -> Html<String> {
-    let version = env!("CARGO_PKG_VERSION");
-    std::future::ready(page(
-        "Tidegate",
-        &format!(
-            "<p>Keeps AnalyticDB for MySQL, or any MySQL-protocol target, in step with a TiDB cluster. Version {version}.</p>\
-             <ul><li><a href=/docs/>API, to read and try</a>\
-             <li><a href=/api/v1/openapi.json>OpenAPI document</a>\
-             <li><a href=/api/v1/tasks>tasks</a>, <a href=/api/v1/connections>connections</a>, <a href=/api/v1/events>events</a>, <a href=/api/v1/system>system</a>\
-             <li><a href=/metrics>metrics</a>, <a href=/readyz>readiness</a>\
-             <li><a href=/problems>what problems mean</a></ul>"
-        ),
-    ))
-    .await
+/// Tasks, how they are and what their figures were: one file that asks the API for everything, with a token where one is needed.
+const DASHBOARD: &str = include_str!("dashboard.html");
+
+/// The page talks to this server alone, and nobody puts it into a frame.
+const POLICY: &str = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
+async fn home() -> impl IntoResponse {
+    std::future::ready(([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(DASHBOARD))).await
 }
 
 async fn problems() -> Html<String> {

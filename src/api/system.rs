@@ -14,8 +14,8 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::request::{BODY_BYTES_MAX, PAGE_MAX, Params, WAIT_MS_MAX};
-use super::task_view::lag_ms;
 use super::time::rfc3339;
+use crate::observe::measure::{lag_ms, retention_left_ms};
 use crate::service::Service;
 use crate::store::now_ms;
 use crate::task::status::Status;
@@ -125,18 +125,26 @@ async fn get_metrics(State(service): State<Service>) -> Result<Response, Problem
         let ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
         let checkpoints = service.store.checkpoint_views(&ids).await?;
         let mut lossy = service.store.lossy_totals(&ids).await?;
+        let mut aside = service.store.table_states(&ids).await?;
         for row in &rows {
             let seen = service.registry.seen(&row.id);
             let progress = seen.as_ref().map(|seen| &seen.progress);
+            let checkpoint = checkpoints.get(&row.id);
+            let lag_ms = lag_ms(row, progress.map(|progress| &**progress), checkpoint);
             figures.push(TaskFigures {
                 name: row.name().to_owned(),
                 status: row.status,
-                lag_ms: lag_ms(row, progress.map(|progress| &**progress), checkpoints.get(&row.id)),
+                lag_ms,
+                checkpoint_age_ms: checkpoint.map(|checkpoint| (now_ms() - checkpoint.updated_at).max(0)),
+                retention_left_ms: progress.and_then(|progress| retention_left_ms(progress, lag_ms)),
+                retrying: row.retry.is_some(),
+                aside: aside.remove(&row.id).unwrap_or_default(),
                 progress: progress.cloned(),
                 lossy: lossy.remove(&row.id).unwrap_or_default(),
             });
         }
     }
-    let text = telemetry::render(&figures, service.started.elapsed());
+    let firing = service.store.firing_counts().await?;
+    let text = telemetry::render(&figures, &firing, service.started.elapsed());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

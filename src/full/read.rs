@@ -1,10 +1,13 @@
 //! Reads chunks at the snapshot and turns their rows into statements.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use mysql_async::Row;
 use tokio::sync::mpsc;
 
+use crate::engine::progress::spent;
 use crate::error::{Error, ErrorKind, Policy, Result};
 use crate::full::attempt::{ChunkJob, Ticket};
 use crate::full::batch::{Batch, Batcher, Statement};
@@ -59,6 +62,7 @@ async fn read(
         row: Vec::new(),
         strict: Batcher::new(job.table.frame.clone()),
         relaxed: Batcher::new(job.table.frame.clone()),
+        reads: Instant::now(),
     };
     session.stream(&job.table.query(&job.handle, &job.chunk), &mut sink).await.map_err(changed)?;
     for statement in [sink.strict.take(), sink.relaxed.take()].into_iter().flatten() {
@@ -87,6 +91,8 @@ struct Sink<'a> {
     strict: Batcher,
     /// Rows that strict mode refuses.
     relaxed: Batcher,
+    /// Since when it waits for rows.
+    reads: Instant,
 }
 
 impl RowSink for Sink<'_> {
@@ -119,9 +125,13 @@ impl RowSink for Sink<'_> {
 impl Sink<'_> {
     /// Waits for memory and passes the statement on.
     async fn send(&mut self, statement: Statement) -> Result<()> {
+        let progress = &self.run.job.progress;
+        spent(&progress.time.reading_us, self.reads);
+        let waits = Instant::now();
         // Rows that are kept take about as much again, and half of it.
         let kept = if statement.cells.is_empty() { 0 } else { statement.bytes.len() / 2 * 3 };
         let memory = self.run.memory.take(statement.bytes.len() + kept).await?;
+        progress.buffered_bytes.store(self.run.memory.in_use(), Ordering::Relaxed);
         self.ticket.opened();
         let batch = Batch {
             statement: statement.bytes,
@@ -132,6 +142,8 @@ impl Sink<'_> {
             _memory: memory,
         };
         self.batches.send(batch).await.map_err(|_| Error::cancelled())?;
+        spent(&progress.time.blocked_us, waits);
+        self.reads = Instant::now();
         if let Some(buffer) = self.run.memory.buffer() {
             self.strict.reuse(buffer);
         }

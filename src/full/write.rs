@@ -1,9 +1,11 @@
 //! Writes statements to the target, each until it is acknowledged or policy says to stop.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
+use crate::engine::progress::spent;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::attempt::Ticket;
 use crate::full::batch::Batch;
@@ -23,10 +25,15 @@ pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
     let mut session = None;
     while let Some(batch) = batches.next(&run.stop).await {
         let attempt = Arc::clone(&batch.ticket.attempt);
-        let passed = tokio::select! {
+        let progress = &run.job.progress;
+        let waits = Instant::now();
+        let (begins, passed) = tokio::select! {
             biased;
             () = attempt.stop.cancelled() => continue,
-            () = run.limiter.pass(batch.rows, batch.statement.len() as u64) => write(&run, &mut session, &batch).await,
+            () = run.limiter.pass(batch.rows, batch.statement.len() as u64) => {
+                spent(&progress.time.throttled_us, waits);
+                (Instant::now(), write(&run, &mut session, &batch).await)
+            }
         };
         let passed = match passed {
             Err(error) if error.kind == ErrorKind::ValueRefused && !batch.cells.is_empty() => {
@@ -36,13 +43,16 @@ pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
         };
         match passed {
             Ok(rows) => {
+                progress.batch_acknowledged(begins);
                 batch.ticket.count(rows, batch.statement.len() as u64);
                 finish_statement(&run, &batch.ticket).await;
             }
             Err(error) => attempt.fail(error.object(batch.ticket.object())),
         }
         run.memory.give_back(batch.statement);
+        progress.buffered_bytes.store(run.memory.in_use(), Ordering::Relaxed);
     }
+    run.job.progress.buffered_bytes.store(run.memory.in_use(), Ordering::Relaxed);
     if let Some(session) = session {
         session.close().await;
     }

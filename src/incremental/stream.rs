@@ -28,6 +28,7 @@ use super::letters::{self, Letters, Refused};
 use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
 use crate::binlog::{ChangeSource, Incoming, Malformed, RawMessage, SeenSet, Topic};
+use crate::engine::progress::spent;
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
 use crate::model::{LossyCounts, Offset, Position, TableName, Tso, Zone};
@@ -46,6 +47,15 @@ type InFlight = JoinHandle<Landed>;
 
 /// A batch back from the target, and what it refused of it.
 type Landed = (Writer, Keyless, Batch, Result<Vec<Refused>>);
+
+/// What the loop waits for.
+#[expect(clippy::large_enum_variant, reason = "taken apart where it was made")]
+enum Event {
+    Tick,
+    Landed(Result<Landed>),
+    Look,
+    Incoming(Result<Incoming>),
+}
 
 /// How far a stream beside the main one may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,15 +195,26 @@ impl<S: ChangeSource> Stream<S> {
         loop {
             self.dispatch();
             let room = self.batch.bytes() < self.batch_bytes;
-            tokio::select! {
+            let waits = Instant::now();
+            let event = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
-                _ = tick.tick() => self.tick().await?,
-                landed = landing(&mut self.in_flight) => self.landed(landed).await?,
-                Ok(()) = self.looks.changed() => self.look(),
-                incoming = self.source.next(), if room => {
+                _ = tick.tick() => Event::Tick,
+                landed = landing(&mut self.in_flight) => Event::Landed(landed),
+                Ok(()) = self.looks.changed() => Event::Look,
+                incoming = self.source.next(), if room => Event::Incoming(incoming),
+            };
+            let time = &self.context.progress.time;
+            spent(if room { &time.reading_us } else { &time.blocked_us }, waits);
+            match event {
+                Event::Tick => self.tick().await?,
+                Event::Landed(landed) => self.landed(landed).await?,
+                Event::Look => self.look(),
+                Event::Incoming(incoming) => {
                     if let Incoming::Message(message) = incoming? {
+                        let begins = Instant::now();
                         self.message(message).await?;
+                        spent(&self.context.progress.time.decoding_us, begins);
                     }
                 }
             }
@@ -221,11 +242,17 @@ impl<S: ChangeSource> Stream<S> {
     fn send(&mut self, batch: Batch, position: Position) {
         let (limits, most) = (self.limits(), self.most_letters());
         let Some((mut writer, mut keyless)) = self.writer.take() else { return };
+        let progress = Arc::clone(&self.context.progress);
+        progress.buffered_bytes.store(batch.bytes() as u64, Relaxed);
         let handle = tokio::spawn(async move {
+            let begins = Instant::now();
             let batch = Arc::new(batch);
             let result = apply(&mut writer, &mut keyless, &batch, limits, most).await;
             // Every statement has let go of the batch by now.
             let batch = Arc::try_unwrap(batch).unwrap_or_default();
+            if result.is_ok() {
+                progress.batch_acknowledged(begins);
+            }
             (writer, keyless, batch, result)
         });
         self.in_flight = Some((handle, position));
@@ -405,6 +432,7 @@ impl<S: ChangeSource> Stream<S> {
     fn look(&mut self) {
         let look = *self.looks.borrow_and_update();
         self.context.progress.set_log_range(look.start.0, look.end.0);
+        self.context.progress.set_retention_ms(look.retention_ms);
         self.pending.push(look);
     }
 
@@ -413,6 +441,9 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     async fn tick(&mut self) -> Result<()> {
+        if self.in_flight.is_none() {
+            self.context.progress.buffered_bytes.store(self.batch.bytes() as u64, Relaxed);
+        }
         if let Some(reached) = self.pending.reached(self.applied.next_offset) {
             self.context.progress.advance_watermark(reached);
         }

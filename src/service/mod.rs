@@ -1,5 +1,6 @@
 //! Use cases: what an operator can do, each one store transaction and then a word to the supervisor. No HTTP, no SQL.
 
+pub mod alerts;
 pub mod checkpoint;
 pub mod commands;
 pub mod connections;
@@ -13,6 +14,7 @@ pub mod tables;
 pub mod tasks;
 pub mod tokens;
 pub mod transfer;
+pub mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -43,6 +45,8 @@ pub struct Service {
     pub access: Arc<tokens::Access>,
     pub events: Arc<events::EventTail>,
     pub started: Instant,
+    /// Calls who tells webhooks.
+    pub told: Arc<Notify>,
 }
 
 /// Why something was not done.

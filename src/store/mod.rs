@@ -3,14 +3,17 @@
 //! Every write is one transaction on the single writer connection; WAL with full sync, so what was acknowledged survives a
 //! power cut. Reads use their own connections and never wait for the writer.
 
+pub mod alerts;
 pub mod connections;
 mod copy;
 pub mod events;
 pub mod idempotency;
 mod letters;
+pub mod logs;
 mod lossy;
 mod rows;
 pub mod runs;
+mod series;
 mod still;
 mod stream;
 mod tables;
@@ -22,6 +25,7 @@ pub mod views;
 pub use copy::{CopyChunk, CopyState, CopyTable};
 pub use letters::{Letter, LetterColumn, LetterRow, OpenLetter, Which, over_limit};
 pub use lossy::LossyTotal;
+pub use series::SeriesRow;
 
 use std::path::Path;
 use std::time::Duration;
@@ -74,6 +78,45 @@ impl Store {
         Ok(Self { reader, writer })
     }
 
+    /// Opens the store at this file to look at it: it is neither made nor migrated, and another process may be using it.
+    pub async fn inspect(path: &Path) -> Result<Self, Error> {
+        let options =
+            SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(10));
+        let reader =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(|error| {
+                Error::new(ErrorKind::Configuration, format!("cannot be opened: {error}"))
+                    .object(path.display())
+                    .hint("is this the data folder, and may this user read it?")
+            })?;
+        Ok(Self { writer: reader.clone(), reader })
+    }
+
+    /// What SQLite finds wrong with the file; empty when it is whole.
+    pub async fn integrity(&self) -> Result<Vec<String>, Error> {
+        let rows: Vec<String> =
+            sqlx::query_scalar("pragma integrity_check(10)").fetch_all(&self.reader).await?;
+        let mut faults: Vec<String> = rows.into_iter().filter(|row| row != "ok").collect();
+        let orphans = sqlx::query("pragma foreign_key_check").fetch_all(&self.reader).await?;
+        if !orphans.is_empty() {
+            faults.push(format!("{} rows belong to something that is gone", orphans.len()));
+        }
+        Ok(faults)
+    }
+
+    /// Number of changes that this version would make to the store's form; negative when a newer version has written it.
+    pub async fn pending_migrations(&self) -> Result<i64, Error> {
+        let newest: Option<i64> =
+            sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(&self.reader).await?;
+        let done: i64 =
+            sqlx::query_scalar("select count(*) from _sqlx_migrations").fetch_one(&self.reader).await?;
+        let ours = sqlx::migrate!();
+        let known = ours.iter().map(|migration| migration.version).max();
+        if newest > known {
+            return Ok(-1);
+        }
+        Ok(ours.iter().count() as i64 - done)
+    }
+
     /// A value of the store about itself.
     pub async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let row = sqlx::query("select value from meta where key = ?")
@@ -105,6 +148,6 @@ impl Store {
 }
 
 /// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }

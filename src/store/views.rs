@@ -42,6 +42,16 @@ pub struct DdlRow {
     pub finished_at: Option<i64>,
 }
 
+/// A DDL that is not applied and that the stream waits at.
+#[derive(Debug, Clone)]
+pub struct StoppedDdl {
+    pub n: i64,
+    /// `schema.table`, or the schema.
+    pub object: String,
+    pub error: Option<Error>,
+    pub since_ms: i64,
+}
+
 fn read_ddl(row: &SqliteRow) -> Result<DdlRow> {
     Ok(DdlRow {
         n: row.try_get("n")?,
@@ -107,6 +117,31 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(read_ddl).collect()
+    }
+
+    /// The failed DDL of these tasks.
+    pub async fn stopped_ddl(&self, tasks: &[&TaskId]) -> Result<HashMap<TaskId, StoppedDdl>> {
+        let ids: Vec<_> = tasks.iter().map(|task| task.0.as_str()).collect();
+        let rows = sqlx::query(
+            "select task_id, n, schema_name, table_name, error, created_at from ddl
+             where state = 'failed' and task_id in (select value from json_each(?)) order by n",
+        )
+        .bind(to_json(&ids)?)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let (schema, table): (String, String) =
+                    (row.try_get("schema_name")?, row.try_get("table_name")?);
+                let ddl = StoppedDdl {
+                    n: row.try_get("n")?,
+                    object: if table.is_empty() { schema } else { format!("{schema}.{table}") },
+                    error: optional_json(row, "error")?,
+                    since_ms: row.try_get("created_at")?,
+                };
+                Ok((TaskId(row.try_get("task_id")?), ddl))
+            })
+            .collect()
     }
 
     pub async fn ddl_one(&self, task: &TaskId, n: i64) -> Result<Option<DdlRow>> {

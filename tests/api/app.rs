@@ -13,8 +13,13 @@ use tidegate::engine::progress::Progress;
 use tidegate::engine::supervisor::Runner;
 use tidegate::engine::worker::{Outcome, WorkerContext};
 use tidegate::error::Error;
+use tidegate::observe::lines::TaskLines;
 use tidegate::telemetry::LogFormat;
 use tokio::sync::Notify;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// What a run does.
 #[derive(Clone, Default)]
@@ -93,9 +98,10 @@ impl Logs {
         START.call_once(|| {
             let logs = Logs::default();
             let writer = logs.clone();
-            let _ = tracing_subscriber::fmt()
-                .with_max_level(tracing::Level::TRACE)
-                .with_writer(move || writer.clone())
+            let printed = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+            let _ = tracing_subscriber::registry()
+                .with(printed.with_filter(LevelFilter::TRACE))
+                .with(TaskLines.with_filter(LevelFilter::INFO))
                 .try_init();
             *LOGS.lock().unwrap() = Some(logs);
         });

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binlog::fingerprint::Fingerprint;
 use crate::binlog::kafka::settings;
+use crate::binlog::kafka::source::RawMessage;
 use crate::binlog::kafka::topic::{Inner, Topic};
 use crate::binlog::kafka::trouble::{Events, Trouble, lasting, position_lost, trouble};
 use crate::binlog::message::{Kind, Message};
@@ -156,6 +157,23 @@ impl Topic {
 }
 
 impl Inner {
+    /// Copies the first message at `from` or behind it, before `end`.
+    pub(super) fn one(
+        &self,
+        from: Offset,
+        end: Offset,
+        stop: &CancellationToken,
+    ) -> Result<Option<RawMessage>> {
+        let reader = RangeReader::new(self, 64 << 10)?;
+        let mut found = None;
+        reader.read(from, end, stop, |offset, payload| {
+            let payload = bytes::Bytes::copy_from_slice(payload.unwrap_or_default());
+            found = Some(RawMessage { offset, payload, kafka_timestamp_ms: None });
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
     fn find_after(&self, tso: Tso, stop: &CancellationToken) -> Result<Offset> {
         let range = self.log_range(stop, 0)?;
         let reader = RangeReader::new(self, 64 << 10)?;

@@ -1,12 +1,16 @@
 //! Takes the messages of the topic: each once, in its place, or late.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use super::{Stream, corrupt};
 use crate::binlog::{ChangeSource, Fingerprint, Incoming, Kind, Message, RawMessage, Seen, Shape, Verdict};
+use crate::engine::progress::spent;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Offset, Position, Tso};
+use crate::store::now_ms;
 
 impl<S: ChangeSource> Stream<S> {
     pub(super) async fn message(&mut self, raw: RawMessage) -> Result<()> {
@@ -84,7 +88,13 @@ impl<S: ChangeSource> Stream<S> {
                     self.save().await?;
                 }
                 let after = self.after(offset, message.commit_ts);
-                self.ddl(&ddl, offset, message.commit_ts, Some(after)).await?;
+                let progress = Arc::clone(&self.context.progress);
+                let begins = Instant::now();
+                progress.set_ddl_since(Some(now_ms()));
+                let applied = self.ddl(&ddl, offset, message.commit_ts, Some(after)).await;
+                progress.set_ddl_since(None);
+                spent(&progress.time.ddl_us, begins);
+                applied?;
                 self.read = after;
                 self.applied = after;
                 self.context.progress.set_next_offset(after.next_offset.0);
