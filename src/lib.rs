@@ -18,6 +18,7 @@ pub mod binlog;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod crash;
 pub mod crypto;
 pub mod engine;
 pub mod error;

@@ -8,12 +8,16 @@ mod access;
 mod alerts;
 #[path = "api/app.rs"]
 mod app;
+#[path = "api/backup.rs"]
+mod backup;
 #[path = "api/batch.rs"]
 mod batch;
 #[path = "api/connections.rs"]
 mod connections;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/hostile.rs"]
+mod hostile;
 #[path = "api/http.rs"]
 mod http;
 #[path = "api/idempotency.rs"]

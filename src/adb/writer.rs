@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use rand::Rng;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
+use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Dialect, Epoch, MysqlEndpoint, TaskId};
 use crate::mysql::{Done, Session};
@@ -102,8 +103,10 @@ impl Writer {
         for lane in self.lanes.iter_mut().take(count) {
             if lane.session.as_ref().is_none_or(Session::is_broken) {
                 let session = super::connect(&self.target, self.dialect).await?;
+                crash::point("session.opened");
                 // Known to the store before its first write: after a crash the next run can end it.
                 self.store.session_opened(&self.task, self.epoch, session.id(), self.sessions).await?;
+                crash::point("session.known");
                 lane.session = Some(session);
             }
         }

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::connections::{SecretView, is_name};
+use super::effects::Effects;
 use super::page::{Page, decode};
 use super::problem::{Problem, ProblemCode, ProblemError};
 use super::request::{JsonBody, Params, Segments, etag, if_match};
@@ -190,6 +191,7 @@ async fn list_rules(
     Ok(Json(Page::cut(rows, limit, "alert-rules", |row| row.name.clone()).map(AlertRule::from)))
 }
 
+/// An alert rule, with the last that was told by it.
 #[utoipa::path(get, path = "/alert-rules/{name}", tag = "alerts",
     params(("name" = String, Path)),
     responses((status = 200, body = AlertRuleAnswer, headers(("etag" = String)))))]
@@ -247,16 +249,24 @@ async fn put_rule(
 
 /// Deletes a rule; its alerts are resolved without a word.
 #[utoipa::path(delete, path = "/alert-rules/{name}", tag = "alerts",
-    params(("name" = String, Path)),
-    responses((status = 204)))]
+    params(
+        ("name" = String, Path),
+        ("dry_run" = Option<bool>, Query, description = "true tells what would be gone"),
+    ),
+    responses((status = 204), (status = 200, body = Effects, description = "with dry_run")))]
 async fn delete_rule(
     State(service): State<Service>,
     Segments(name): Segments<String>,
-    params: Params,
-) -> Result<StatusCode, Problem> {
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let dry_run = params.flag("dry_run", false);
     params.finish()?;
-    service.delete_alert_rule(&name).await?;
-    Ok(StatusCode::NO_CONTENT)
+    if dry_run {
+        service.alert_rule(&name).await?;
+    } else {
+        service.delete_alert_rule(&name).await?;
+    }
+    Ok(Effects::of_delete(dry_run, || format!("alert rule {name}, and what it has still to tell")))
 }
 
 /// Sends a test message to the rule's webhook; `deliveries` of the rule tells what became of it.

@@ -149,6 +149,8 @@ pub struct ErrorView {
     pub object: Option<String>,
     pub message: String,
     pub hint: Option<String>,
+    /// Where cause and cure are told at length: a path of this server.
+    pub help: String,
     /// The server's own error number.
     pub server_code: Option<u16>,
     #[schema(format = DateTime)]
@@ -166,6 +168,7 @@ impl ErrorView {
             object: error.object.clone(),
             message: error.message.clone(),
             hint: Some(error.cure()),
+            help: format!("/problems/{}", error.page()),
             server_code: error.code,
             at: at_ms.map(rfc3339),
         }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::registry::Registry;
 use super::worker::{self, Outcome, WorkerContext};
+use crate::crash;
 use crate::crypto::Keyring;
 use crate::engine::endpoints;
 use crate::error::{Error, ErrorKind, Result};
@@ -146,6 +147,7 @@ impl Supervisor {
 
     async fn start(&mut self, task: &TaskId) -> Result<()> {
         let Some(epoch) = self.store.begin_run(task).await? else { return Ok(()) };
+        crash::point("run.begun");
         // Read after the epoch was committed: this is the spec that `applied_spec_version` names.
         let context = match self.context(task, epoch).await {
             Ok(context) => context,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::adb::dialect::{empty_table, own_rows};
+use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::attempt::{Attempt, ChunkJob, Hold};
 use crate::full::chunk::{Chunk, Handle};
@@ -100,7 +101,12 @@ async fn begin(run: &Run, table: &TableJob, had_rows: bool) -> Result<()> {
         let (task, epoch) = (&run.job.task, run.job.epoch);
         run.job.store.letters_met_ddl(task, epoch, &[], std::slice::from_ref(name), &[]).await?;
     }
-    run.job.store.begin_copy(&run.job.task, run.job.epoch, name, run.job.snapshot, had_rows, estimate).await
+    run.job
+        .store
+        .begin_copy(&run.job.task, run.job.epoch, name, run.job.snapshot, had_rows, estimate)
+        .await?;
+    crash::point("copy.begun");
+    Ok(())
 }
 
 /// Plans chunks, or goes on with the plan of an earlier run, and waits until nothing of the attempt is under way.
@@ -183,6 +189,7 @@ async fn plan(lane: &Lane<'_>, standing: &Standing) -> Result<()> {
         if !lane.table.is_unit() {
             let text = serde_json::to_string(&chunk).map_err(Error::internal)?;
             job.store.add_copy_chunk(&job.task, job.epoch, name, (n, &text), planner.is_done()).await?;
+            crash::point("copy.planned");
         }
         lane.send(&handle, n, chunk, !standing.had_rows).await?;
         n += 1;
@@ -281,7 +288,9 @@ async fn finish(run: &Run, table: &TableJob, expected: u64) -> Result<()> {
             "a fault of ours: please report it with the table's definition; copying the table again may help",
         ));
     }
+    crash::point("copy.table.before");
     run.job.store.end_copy(&run.job.task, run.job.epoch, name, Ok((rows, bytes))).await?;
+    crash::point("copy.table.saved");
     tracing::info!(task.id = %run.job.task, phase = "full", table = %name, rows, left_out, bytes, "table copied");
     Ok(())
 }

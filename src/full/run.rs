@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::adb;
+use crate::crash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::full::FullSync;
 use crate::full::attempt::Ticket;
@@ -125,6 +126,7 @@ pub async fn finish_statement(run: &Run, ticket: &Ticket) {
     if let Err(error) = finished.await {
         ticket.attempt.fail(error);
     }
+    crash::point("copy.chunk.saved");
 }
 
 /// The receiving end of a channel, shared by several workers.

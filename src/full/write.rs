@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
+use crate::crash;
 use crate::engine::progress::spent;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::attempt::Ticket;
@@ -143,11 +144,13 @@ async fn try_write(run: &Run, session: &mut Option<Session>, batch: &Part<'_>) -
         batch.ticket.attempt.stop.cancelled().await;
         tokio::time::sleep(FINISH_GRACE).await;
     };
+    crash::point("copy.statement.before");
     let result = tokio::select! {
         biased;
         result = statement(open, batch) => result,
         () = late => Err(Error::cancelled()),
     };
+    crash::point("copy.statement.after");
     (result, true)
 }
 

@@ -138,6 +138,24 @@ impl Batch {
         sources.all(|other| other == first).then_some(first)
     }
 
+    /// Takes the changes of several sources of one target table out, each as a batch of its own, so that the one to blame can be told: rows of
+    /// different sources have different keys there. Empty when there is nothing to tell apart, or what must stay together.
+    pub fn split(&mut self, target: &str) -> Vec<Self> {
+        let is_part = |table: &TableBatch| table.layout.target.to_string() == target;
+        let parts = self.tables.iter().filter(|table| is_part(table));
+        if parts.clone().count() < 2 || parts.clone().any(|table| !table.keyless.is_empty()) {
+            return Vec::new();
+        }
+        let parts: Vec<_> = self.tables.extract_if(.., |table| is_part(table)).collect();
+        parts
+            .into_iter()
+            .map(|table| {
+                self.changes = self.changes.saturating_sub(table.changes);
+                Self { changes: table.changes, tables: vec![table], ..Self::default() }
+            })
+            .collect()
+    }
+
     /// Takes the changes of a table out.
     pub fn remove(&mut self, source: &TableName) {
         for table in self.tables.iter().filter(|table| table.layout.source == *source) {

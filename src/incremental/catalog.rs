@@ -566,6 +566,16 @@ impl Change {
         Self { schemas, entries }
     }
 
+    /// Tables of online DDLs that are under way, or were given up: as when their CREATE TABLE comes in the stream.
+    pub fn leave_shadows_out(&mut self, selection: &Selection) {
+        let known: HashSet<TableName> = self.entries.iter().map(|(name, _)| name.key()).collect();
+        for (name, entry) in &mut self.entries {
+            if let Entry::Table(entry) = entry {
+                entry.ignored |= selection.shadow_of(name).is_some_and(|real| known.contains(&real.key()));
+            }
+        }
+    }
+
     /// The same change as the store keeps it.
     pub fn stored(&self, commit_ts: Tso) -> Result<(Vec<CatalogSchema>, Vec<CatalogVersion>)> {
         let schemas = self

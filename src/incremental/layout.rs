@@ -191,14 +191,17 @@ impl Layout {
         }
         let target = table_name(&table.name);
         let into = [target.as_bytes(), b" (", &filled.join(&b","[..]), b") VALUES "].concat();
-        // AnalyticDB changes no column of a key, also to what it is.
-        let in_key = |name: &&Vec<u8>| {
-            let keys = identity.iter().filter_map(|key| table.columns.get(*key)).chain(constant);
-            table.dialect == Dialect::Adb && keys.map(|column| quoted(&column.name)).any(|key| key == **name)
-        };
+        let keys: Vec<Vec<u8>> = identity
+            .iter()
+            .filter_map(|key| table.columns.get(*key))
+            .chain(constant)
+            .map(|column| quoted(&column.name))
+            .collect();
+        // AnalyticDB compares keys by their bytes, so there they stay as they are; and it refuses to set them. Without anything to set, an
+        // INSERT does nothing to a row that is there.
         let sets: Vec<Vec<u8>> = names
             .iter()
-            .filter(|name| !in_key(name))
+            .filter(|name| table.dialect == Dialect::Mysql || !keys.contains(name))
             .map(|name| [&name[..], b"=VALUES(", &name[..], b")"].concat())
             .collect();
         let upsert_tail = if replace || sets.is_empty() {
@@ -206,17 +209,7 @@ impl Layout {
         } else {
             [b" ON DUPLICATE KEY UPDATE ".to_vec(), sets.join(&b","[..])].concat()
         };
-        let verb: &[u8] = match (replace, sets.is_empty()) {
-            (true, _) => b"REPLACE INTO ",
-            (false, true) => b"INSERT IGNORE INTO ",
-            (false, false) => b"INSERT INTO ",
-        };
-        let keys: Vec<Vec<u8>> = identity
-            .iter()
-            .filter_map(|key| table.columns.get(*key))
-            .chain(constant)
-            .map(|column| quoted(&column.name))
-            .collect();
+        let verb: &[u8] = if replace { b"REPLACE INTO " } else { b"INSERT INTO " };
         let key_list = keys.join(&b","[..]);
         let key_list = if keys.len() > 1 { [b"(", &key_list[..], b")"].concat() } else { key_list };
         let deletes_first = table.columns.iter().enumerate().any(|(place, column)| {

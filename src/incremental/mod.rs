@@ -11,6 +11,7 @@ pub mod keyless;
 pub mod lag;
 pub mod layout;
 mod letters;
+pub mod marker;
 pub mod plan;
 pub mod replay;
 pub mod resync;

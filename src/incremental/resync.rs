@@ -23,6 +23,7 @@ use crate::adb;
 use crate::adb::dialect::{TargetTable, drop_table, put_in_place};
 use crate::adb::writer::{Use, Writer, end_sessions};
 use crate::binlog::{SeenSet, Topic, seen};
+use crate::crash;
 use crate::engine::progress::{Progress, Stage};
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -109,6 +110,7 @@ impl Resync {
         let copied = self.copy(endpoint, snapshot).await;
         guards.release().await;
         let (entry, target) = copied?;
+        crash::point("resync.copied");
 
         self.stage(Some(Stage::CatchingUp));
         let checkpoint = Checkpoint {
@@ -122,6 +124,8 @@ impl Resync {
             full_done: true,
             // the catalog knows
             bytewise: false,
+            mark: 0,
+            anchor: None,
             updated_at_ms: 0,
         };
         let mut shadow = Shadow { name: target.name.clone(), snapshot, entry, lossy: LossyCounts::default() };
@@ -185,6 +189,7 @@ impl Resync {
         let shadow = shadow_name(&context.task.0, &place);
         let mut session = adb::connect(&context.target, context.dialect).await?;
         context.store.session_opened(&context.task, context.epoch, session.id(), Use::Resync).await?;
+        context.store.shadow_made(&context.task, context.epoch, &shadow).await?;
         session.execute(drop_table(&shadow).sql).await?;
         let wanted = Wanted {
             ours: true,
@@ -193,6 +198,7 @@ impl Resync {
         let policy = context.spec.existing_tables;
         let plan = schema_sync::create(&mut session, context.dialect, &[wanted], policy, |_| {}).await?;
         session.close().await;
+        crash::point("resync.shadow");
         let target = plan
             .tables
             .into_iter()
@@ -259,9 +265,12 @@ pub async fn swap(
         let is_there = schema_sync::has_table(session, table).await?;
         for statement in put_in_place(dialect, shadow, table, is_there.then_some(&old)) {
             session.execute(&statement).await.map_err(|error| error.object(table))?;
+            crash::point("swap.statement");
         }
     }
+    crash::point("swap.swapped");
     session.execute(drop_table(&old).sql).await?;
+    crash::point("swap.dropped");
     Ok(())
 }
 

@@ -4,12 +4,13 @@
 //! moves only over what is acknowledged. DDL is a barrier. Whatever fails ends the loop with an error: the worker starts again
 //! from the checkpoint, so there is one path for a crash, a lost connection and a retry.
 
+mod late;
 mod look_ahead;
 mod messages;
 mod standing;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -25,9 +26,11 @@ use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
 use super::letters::{self, Letters, Refused};
+use super::marker::Marker;
 use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
-use crate::binlog::{ChangeSource, Incoming, Malformed, RawMessage, SeenSet, Topic};
+use crate::binlog::{ChangeSource, Incoming, LogRange, Malformed, RawMessage, SeenSet, Topic, position_lost};
+use crate::crash;
 use crate::engine::progress::spent;
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
@@ -57,6 +60,30 @@ enum Event {
     Incoming(Result<Incoming>),
 }
 
+/// Tells a second Drainer from one that was restarted: a restart repeats one stretch, a second one repeats this and that between
+/// new transactions.
+#[derive(Default)]
+struct Twins {
+    after_new: bool,
+    stretches: u32,
+}
+
+impl Twins {
+    /// So many stretches in one run are no restarts.
+    const MANY: u32 = 8;
+
+    fn new_one(&mut self) {
+        self.after_new = true;
+    }
+
+    /// True once: when it is clear.
+    fn repeated(&mut self) -> bool {
+        let begins = std::mem::replace(&mut self.after_new, false);
+        self.stretches += u32::from(begins);
+        begins && self.stretches == Self::MANY
+    }
+}
+
 /// How far a stream beside the main one may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until {
@@ -76,7 +103,12 @@ pub struct Stream<S> {
     /// Transactions up to here are in the snapshot.
     snapshot: Tso,
     writer: Option<(Writer, Keyless)>,
+    marker: Option<Marker>,
+    /// The target has changed since the marker was set.
+    unmarked: bool,
     in_flight: Option<(InFlight, Position)>,
+    /// Of a batch that was refused: sent one by one before the position moves.
+    parts: VecDeque<Batch>,
     batch: Batch,
     /// Bytes of one batch.
     batch_bytes: usize,
@@ -85,7 +117,7 @@ pub struct Stream<S> {
     /// After the last message read.
     read: Position,
     /// After the last message whose changes are acknowledged.
-    applied: Position,
+    pub(super) applied: Position,
     /// As in the store.
     pub(super) saved: Position,
     saved_watermark: Tso,
@@ -94,6 +126,7 @@ pub struct Stream<S> {
     lossy: HashMap<TableName, LossyCounts>,
     pub(super) letters: Letters,
     recovered: bool,
+    twins: Twins,
     /// Catches one table up beside the main stream: it keeps no position, and DDL is not its business.
     side: bool,
     resyncs: Resyncs,
@@ -130,7 +163,10 @@ impl<S: ChangeSource> Stream<S> {
             seen,
             snapshot: checkpoint.snapshot,
             writer: Some((writer, keyless)),
+            marker: None,
+            unmarked: false,
             in_flight: None,
+            parts: VecDeque::new(),
             batch: Batch::default(),
             batch_bytes,
             layouts: HashMap::new(),
@@ -143,12 +179,18 @@ impl<S: ChangeSource> Stream<S> {
             lossy: HashMap::new(),
             letters: Letters::default(),
             recovered: false,
+            twins: Twins::default(),
             side: false,
             resyncs: Resyncs::default(),
             looks,
             pending: Pending::default(),
             context,
         }
+    }
+
+    /// Sets this marker on the target before the checkpoint moves.
+    pub fn marked(self, marker: Option<Marker>) -> Self {
+        Self { marker, ..self }
     }
 
     /// Follows the stream until cancelled (`Cancelled`, checkpoint saved) or failed.
@@ -158,9 +200,12 @@ impl<S: ChangeSource> Stream<S> {
         // Nothing may be in flight when this run is over; its outcome counts when it is a success.
         if let Some((mut handle, position)) = self.in_flight.take() {
             match tokio::time::timeout(LAST_BATCH, &mut handle).await {
-                Ok(Ok((writer, keyless, mut batch, Ok(refused)))) if refused.is_empty() => {
+                Ok(Ok((writer, keyless, mut batch, Ok(refused))))
+                    if refused.is_empty() && self.parts.is_empty() =>
+                {
                     self.writer = Some((writer, keyless));
-                    self.acknowledge(&mut batch, position);
+                    self.acknowledge_rows(&mut batch);
+                    self.acknowledge(position);
                 }
                 Ok(_) => {}
                 // The target holds it: the next run ends its sessions there before it writes.
@@ -183,6 +228,9 @@ impl<S: ChangeSource> Stream<S> {
         if let Some((writer, _)) = self.writer.take() {
             writer.close().await;
         }
+        if let Some(marker) = self.marker.take() {
+            marker.close().await;
+        }
         result
     }
 
@@ -192,6 +240,7 @@ impl<S: ChangeSource> Stream<S> {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.load_letters().await?;
         self.finish_swaps().await?;
+        self.tidy().await?;
         loop {
             self.dispatch();
             let room = self.batch.bytes() < self.batch_bytes;
@@ -209,7 +258,7 @@ impl<S: ChangeSource> Stream<S> {
             match event {
                 Event::Tick => self.tick().await?,
                 Event::Landed(landed) => self.landed(landed).await?,
-                Event::Look => self.look(),
+                Event::Look => self.look()?,
                 Event::Incoming(incoming) => {
                     if let Incoming::Message(message) = incoming? {
                         let begins = Instant::now();
@@ -294,10 +343,17 @@ impl<S: ChangeSource> Stream<S> {
             Ok(refused) => refused,
             // Nothing of the batch is under way any more, and all of it but the guilty table's can be sent again.
             Err(error) => {
-                let guilty = error.object.as_deref().and_then(|target| batch.source_of(target)).cloned();
-                let Some(guilty) = guilty else { return Err(error) };
-                self.table_failed(&guilty, error).await?;
-                batch.remove(&guilty);
+                let target = error.object.clone().unwrap_or_default();
+                if let Some(guilty) = batch.source_of(&target).cloned() {
+                    self.table_failed(&guilty, error).await?;
+                    batch.remove(&guilty);
+                } else {
+                    let parts = if self.stops_table(&error) { batch.split(&target) } else { Vec::new() };
+                    if parts.is_empty() {
+                        return Err(error);
+                    }
+                    self.parts.extend(parts);
+                }
                 self.writer = Some((writer, keyless));
                 self.send(batch, position);
                 return Ok(());
@@ -316,12 +372,27 @@ impl<S: ChangeSource> Stream<S> {
             }
             return Err(error);
         }
-        self.acknowledge(&mut batch, position);
-        if self.letters.is_saved() || self.side { Ok(()) } else { self.save().await }
+        self.acknowledge_rows(&mut batch);
+        match self.parts.pop_front() {
+            Some(part) => {
+                self.send(part, position);
+                Ok(())
+            }
+            None => {
+                self.acknowledge(position);
+                if self.letters.is_saved() || self.side { Ok(()) } else { self.save().await }
+            }
+        }
     }
 
-    fn acknowledge(&mut self, batch: &mut Batch, position: Position) {
+    fn acknowledge(&mut self, position: Position) {
+        self.applied = position;
+        self.context.progress.set_next_offset(position.next_offset.0);
+    }
+
+    fn acknowledge_rows(&mut self, batch: &mut Batch) {
         let progress = &self.context.progress;
+        self.unmarked |= batch.changes > 0;
         progress.changes_applied.fetch_add(batch.changes, Relaxed);
         progress.transactions_applied.fetch_add(batch.transactions, Relaxed);
         progress.bytes_applied.fetch_add(batch.message_bytes, Relaxed);
@@ -335,8 +406,6 @@ impl<S: ChangeSource> Stream<S> {
                 self.lossy.entry(table.layout.source.clone()).or_default().merge(&table.lossy);
             }
         }
-        self.applied = position;
-        progress.set_next_offset(position.next_offset.0);
     }
 
     /// Follows beside the main stream, never past it, until that waits and both stand at one offset. `reached` hears of every
@@ -429,11 +498,20 @@ impl<S: ChangeSource> Stream<S> {
             .ok_or_else(|| Error::internal("DDL while a batch is being written"))
     }
 
-    fn look(&mut self) {
+    /// # Errors
+    /// `PositionLost` when the log ends before what was read of it: the topic was made again, or lost data.
+    fn look(&mut self) -> Result<()> {
         let look = *self.looks.borrow_and_update();
+        // A look is a moment old: what was read since is none of its business.
+        let went_back = self.context.progress.end_offset().is_some_and(|before| look.end.0 < before);
+        if went_back && look.end < self.applied.next_offset {
+            let range = LogRange { start: look.start, end: look.end };
+            return Err(position_lost(self.topic.name(), self.applied.next_offset, Some(range)));
+        }
         self.context.progress.set_log_range(look.start.0, look.end.0);
         self.context.progress.set_retention_ms(look.retention_ms);
         self.pending.push(look);
+        Ok(())
     }
 
     pub(super) fn watermark(&self) -> Tso {
@@ -473,10 +551,13 @@ impl<S: ChangeSource> Stream<S> {
         {
             return Ok(());
         }
+        let mark = if self.unmarked { self.mark(self.applied).await? } else { None };
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
         let letters = (self.letters.new.as_slice(), self.letters.superseded.as_slice());
+        crash::point("checkpoint.before");
         let moved = (self.saved, self.applied, watermark);
-        store.advance_with(task, epoch, moved, &self.lossy, letters).await?;
+        store.advance_with(task, epoch, moved, &self.lossy, letters, mark).await?;
+        crash::point("checkpoint.saved");
         self.lossy.clear();
         self.letters.superseded.clear();
         if !std::mem::take(&mut self.letters.new).is_empty() {
@@ -484,6 +565,22 @@ impl<S: ChangeSource> Stream<S> {
         }
         self.moved(self.applied, watermark);
         self.recovered().await
+    }
+
+    /// Sets the marker: everything before the position is in the target. Gives its number.
+    async fn mark(&mut self, position: Position) -> Result<Option<u64>> {
+        let Some(marker) = &mut self.marker else { return Ok(None) };
+        let number = marker.set(position).await?;
+        self.unmarked = false;
+        Ok(Some(number))
+    }
+
+    /// What a DDL or a swap has done to the target is marked before the store knows of it.
+    pub(super) async fn mark_change(&mut self, position: Position) -> Result<()> {
+        match self.mark(position).await? {
+            Some(number) => self.context.store.set_mark(&self.context.task, self.context.epoch, number).await,
+            None => Ok(()),
+        }
     }
 
     /// Retries are over once there is progress, or nothing to do; not with a mere login.
@@ -526,8 +623,11 @@ async fn apply(
     most: usize,
 ) -> Result<Vec<Refused>> {
     let [first, second] = pieces(batch, limits);
+    crash::point("batch.before");
     let mut refused = letters::send(writer, batch, first, most).await?;
+    crash::point("batch.deleted");
     refused.extend(letters::send(writer, batch, second, most).await?);
+    crash::point("batch.written");
     if batch.has_keyless() {
         keyless.apply(writer, batch, (limits.rows, limits.bytes)).await?;
     }
@@ -540,7 +640,7 @@ fn corrupt(fault: Malformed) -> Error {
         .hint("look at the message in the topic: only one Drainer may write to it, and nothing else")
 }
 
-fn text(bytes: &[u8]) -> Result<&str> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes)
         .map_err(|_| Error::new(ErrorKind::CorruptMessage, "a table's name is not UTF-8"))
 }

@@ -212,6 +212,7 @@ pub async fn done(session: &mut Session, done: &Done) -> Result<bool> {
         Done::TableExists { table } => has_table(session, table).await?,
         Done::TableAbsent { table } => !has_table(session, table).await?,
         Done::TableRenamed { from, to } => !has_table(session, from).await? && has_table(session, to).await?,
+        Done::TableMoved { from, to } => !has_table(session, from).await? || has_table(session, to).await?,
         Done::ColumnExists { table, column } => {
             columns(session, table).await?.iter().any(|name| same(name, column, false))
         }

@@ -1,11 +1,13 @@
 //! Connections: settings in clear, the secret sealed.
 
+use secrecy::ExposeSecret;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::rows::{json, to_json};
 use super::{Store, now_ms};
-use crate::error::Result;
+use crate::crypto::Keyring;
+use crate::error::{Error, Result};
 use crate::task::connection::ConnectionSettings;
 
 #[derive(Debug, Clone)]
@@ -22,6 +24,11 @@ pub struct ConnectionRow {
 /// What a connection's sealed secret is bound to.
 pub fn secret_place(name: &str) -> String {
     format!("connection/{name}/secret")
+}
+
+/// What a kept answer and its request's fingerprint are bound to.
+pub fn answer_place(caller: &str, key: &str) -> String {
+    format!("idempotency/{caller}/{key}")
 }
 
 fn read(row: &SqliteRow) -> Result<ConnectionRow> {
@@ -119,6 +126,50 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(true)
+    }
+
+    /// Seals all secrets under another key, in one transaction with the value that tells which key it is; gives their number.
+    pub async fn reseal(&self, old: &Keyring, new: &Keyring, (key, check): (&str, &[u8])) -> Result<u64> {
+        let mut transaction = self.writer.begin().await?;
+        let rows = sqlx::query("select name, secret from connections where secret is not null")
+            .fetch_all(&mut *transaction)
+            .await?;
+        for row in &rows {
+            let name: String = row.try_get("name")?;
+            let place = secret_place(&name);
+            let secret = old
+                .open(&place, &row.try_get::<Vec<u8>, _>("secret")?)
+                .map_err(|error| Error { object: Some(format!("connection {name}")), ..error })?;
+            sqlx::query("update connections set secret = ? where name = ?")
+                .bind(new.seal(&place, secret.expose_secret().as_bytes())?)
+                .bind(name)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let kept =
+            sqlx::query("select n, caller, key, request, answer from idempotency where answer is not null")
+                .fetch_all(&mut *transaction)
+                .await?;
+        for row in &kept {
+            let place = answer_place(&row.try_get::<String, _>("caller")?, &row.try_get::<String, _>("key")?);
+            let again = |column: &str| -> Result<Vec<u8>> {
+                let plain = old.open(&place, &row.try_get::<Vec<u8>, _>(column)?)?;
+                new.seal(&place, plain.expose_secret().as_bytes())
+            };
+            sqlx::query("update idempotency set request = ?, answer = ? where n = ?")
+                .bind(again("request")?)
+                .bind(again("answer")?)
+                .bind(row.try_get::<i64, _>("n")?)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query("update meta set value = ? where key = ?")
+            .bind(check)
+            .bind(key)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(rows.len() as u64)
     }
 
     /// Names of the tasks that use a connection.

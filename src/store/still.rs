@@ -87,13 +87,14 @@ impl Store {
         let Some(mut transaction) = self.still(task).await? else { return Ok(false) };
         let done = sqlx::query(
             "update checkpoints set next_offset = ?, commit_ts = ?, snapshot_tso = ?, start_offset = ?, watermark_tso = ?,
-             updated_at = ? where task_id = ? and next_offset = ? and commit_ts = ?",
+             anchor = case when start_offset = ? then anchor else null end, updated_at = ? where task_id = ? and next_offset = ? and commit_ts = ?",
         )
         .bind(to.position.next_offset.0)
         .bind(to.position.commit_ts.0.cast_signed())
         .bind(to.snapshot.0.cast_signed())
         .bind(to.start_offset.0)
         .bind(to.watermark.0.cast_signed())
+        .bind(to.start_offset.0)
         .bind(now_ms())
         .bind(&task.id.0)
         .bind(from.next_offset.0)

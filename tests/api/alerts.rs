@@ -355,6 +355,8 @@ async fn rules_are_written_like_everything_else() {
     let cursor = first["next_cursor"].as_str().unwrap();
     let second = app.get(&format!("/alert-rules?limit=1&cursor={cursor}")).await.expect(200);
     assert_eq!((&second["items"][0]["name"], &second["next_cursor"]), (&json!("quiet"), &Value::Null));
+    let gone = app.delete("/alert-rules/quiet?dry_run=true").await.expect(200);
+    assert_eq!(gone["effects"].as_array().unwrap().len(), 1);
     app.delete("/alert-rules/quiet").await.expect(204);
     app.delete("/alert-rules/quiet").await.problem(404, "not-found");
     app.get("/alerts/5").await.problem(404, "not-found");

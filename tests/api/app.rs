@@ -219,8 +219,14 @@ impl TestApp {
 
     /// Ends the server in order and starts another one on the same folder.
     pub async fn restart(self) -> Self {
+        self.restart_after(async || ()).await
+    }
+
+    /// Does something to the folder while no server runs on it.
+    pub async fn restart_after(self, meanwhile: impl AsyncFnOnce()) -> Self {
         let Self { app, stage, folder, .. } = self;
         app.stop().await;
+        meanwhile().await;
         Self::start_in(folder, stage).await
     }
 

@@ -14,11 +14,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset as RdOffset, TopicPartitionList};
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::binlog::fingerprint::Fingerprint;
 use crate::binlog::kafka::settings;
 use crate::binlog::kafka::source::RawMessage;
+use crate::binlog::kafka::source::{STALLED, STALLED_MOST};
 use crate::binlog::kafka::topic::{Inner, Topic};
 use crate::binlog::kafka::trouble::{Events, Trouble, lasting, position_lost, trouble};
 use crate::binlog::message::{Kind, Message};
@@ -65,6 +67,11 @@ impl Topic {
             Start::At(offset) => Ok(offset),
             Start::After(tso) => self.blocking(move |topic, stop| topic.find_after(tso, stop)).await,
         }
+    }
+
+    /// Hash of the message before this offset; None when the log holds none there.
+    pub async fn anchor(&self, before: Offset) -> Result<Option<String>> {
+        self.blocking(move |topic, stop| topic.anchor(before, stop)).await
     }
 
     /// Reads back from `before` (not included) until `limits` are filled, but not beyond `not_before`: the offset that the task
@@ -176,7 +183,7 @@ impl Inner {
 
     fn find_after(&self, tso: Tso, stop: &CancellationToken) -> Result<Offset> {
         let range = self.log_range(stop, 0)?;
-        let reader = RangeReader::new(self, 64 << 10)?;
+        let mut reader = RangeReader::new(self, 64 << 10)?;
         let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = Offset(low.0 + (high.0 - low.0) / 2);
@@ -211,6 +218,23 @@ impl Inner {
             return Err(error);
         }
         self.walk_back(low, range.start, MARGIN, stop, |_| ControlFlow::Continue(()))
+    }
+
+    fn anchor(&self, before: Offset, stop: &CancellationToken) -> Result<Option<String>> {
+        let wanted = Offset(before.0 - 1);
+        let range = self.log_range(stop, 0)?;
+        if wanted < range.start || before > range.end {
+            return Ok(None);
+        }
+        let mut hash = None;
+        RangeReader::new(self, 64 << 10)?.read(wanted, before, stop, |offset, payload| {
+            if offset == wanted {
+                let digest = Sha256::digest(payload.unwrap_or_default());
+                hash = Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(hash)
     }
 
     fn read_back(
@@ -252,7 +276,7 @@ impl Inner {
         stop: &CancellationToken,
         mut visit: impl FnMut((Offset, Option<&[u8]>)) -> ControlFlow<()>,
     ) -> Result<Offset> {
-        let reader = RangeReader::new(self, 2 << 20)?;
+        let mut reader = RangeReader::new(self, 2 << 20)?;
         let (mut from, mut count, mut bytes, mut step) = (before, 0u64, 0u64, 4u64);
         while from > floor && count < limits.entries as u64 && bytes < limits.payload_bytes {
             let until = from;
@@ -274,21 +298,32 @@ impl Inner {
 /// Reads ranges of partition 0 on the calling thread, without copying payloads.
 struct RangeReader<'t> {
     topic: &'t Inner,
+    fetch_bytes: usize,
     consumer: BaseConsumer<Events>,
 }
 
 impl<'t> RangeReader<'t> {
     fn new(topic: &'t Inner, fetch_bytes: usize) -> Result<Self> {
-        let consumer = settings::jumping(&topic.endpoint, fetch_bytes)
+        Ok(Self { topic, fetch_bytes, consumer: Self::client(topic, fetch_bytes)? })
+    }
+
+    fn client(topic: &Inner, fetch_bytes: usize) -> Result<BaseConsumer<Events>> {
+        settings::jumping(&topic.endpoint, fetch_bytes)
             .create_with_context(Events::default())
-            .map_err(|error| lasting(Trouble::Setting, &topic.name, &error.to_string()))?;
-        Ok(Self { topic, consumer })
+            .map_err(|error| lasting(Trouble::Setting, &topic.name, &error.to_string()))
+    }
+
+    fn assign(&self, from: Offset) -> Result<()> {
+        let setting = |error: KafkaError| lasting(Trouble::Setting, &self.topic.name, &error.to_string());
+        let mut assignment = TopicPartitionList::with_capacity(1);
+        assignment.add_partition_offset(&self.topic.name, 0, RdOffset::Offset(from.0)).map_err(setting)?;
+        self.consumer.assign(&assignment).map_err(setting)
     }
 
     /// Visits the messages from `from` up to `until`, not included, or until `visit` breaks.
     fn read(
-        &self,
-        from: Offset,
+        &mut self,
+        mut from: Offset,
         until: Offset,
         stop: &CancellationToken,
         mut visit: impl FnMut(Offset, Option<&[u8]>) -> ControlFlow<()>,
@@ -297,11 +332,8 @@ impl<'t> RangeReader<'t> {
             return Ok(());
         }
         let topic = self.topic;
-        let setting = |error: KafkaError| lasting(Trouble::Setting, &topic.name, &error.to_string());
-        let mut assignment = TopicPartitionList::with_capacity(1);
-        assignment.add_partition_offset(&topic.name, 0, RdOffset::Offset(from.0)).map_err(setting)?;
-        self.consumer.assign(&assignment).map_err(setting)?;
-        let mut quiet_since = Instant::now();
+        self.assign(from)?;
+        let (mut quiet_since, mut asked_at, mut patience) = (Instant::now(), Instant::now(), STALLED);
         loop {
             if stop.is_cancelled() {
                 return Err(Error::cancelled());
@@ -315,11 +347,12 @@ impl<'t> RangeReader<'t> {
                     {
                         return Ok(());
                     }
-                    quiet_since = Instant::now();
+                    from = Offset(offset.0 + 1);
+                    (quiet_since, asked_at, patience) = (Instant::now(), Instant::now(), STALLED);
                     continue;
                 }
                 Some(Err(error)) => Some(error),
-                None if quiet_since.elapsed() < QUIET => continue,
+                None if asked_at.elapsed() < QUIET => continue,
                 None => None,
             };
             if let Some(error) = &error {
@@ -336,9 +369,18 @@ impl<'t> RangeReader<'t> {
             if refused || !range.holds(from) {
                 return Err(position_lost(&topic.name, from, Some(range)));
             }
-            if quiet_since.elapsed() > settings::REQUEST_TIMEOUT {
+            asked_at = Instant::now();
+            if quiet_since.elapsed() < patience {
+                continue;
+            }
+            if patience >= STALLED_MOST {
                 return Err(lasting(Trouble::Passing, &topic.name, "it answers, but hands out no messages"));
             }
+            // As the stream does: its connection may be one that a network swallowed.
+            patience = (patience * 2).min(STALLED_MOST);
+            quiet_since = Instant::now();
+            self.consumer = Self::client(topic, self.fetch_bytes)?;
+            self.assign(from)?;
         }
     }
 }

@@ -15,3 +15,4 @@ mod trouble;
 pub use locate::{PassedDdl, ReadBack, Start};
 pub use source::{ChangeSource, Incoming, KafkaSource, RawMessage};
 pub use topic::{LogRange, Topic};
+pub use trouble::position_lost;
