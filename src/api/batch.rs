@@ -14,9 +14,10 @@ use super::problem::{Problem, ProblemCode};
 use super::request::{JsonBody, Params};
 use super::shape::check;
 use super::task_filter::{Filter, Select};
-use super::task_view::{Task, lag_ms};
+use super::task_view::Task;
 use crate::engine::progress::Phase;
 use crate::model::TaskId;
+use crate::observe::measure::lag_ms;
 use crate::service::{Refusal, Service};
 use crate::task::status::{Command, Status};
 
