@@ -188,7 +188,7 @@ impl Error {
             ErrorKind::Contention => "contention",
             ErrorKind::TargetLocked => "target-locked",
             ErrorKind::ValueRefused => "value-refused",
-            ErrorKind::StatementRefused => "statement-refused",
+            ErrorKind::StatementRefused | ErrorKind::StoppedByPolicy => "statement-refused",
             ErrorKind::PositionLost => "position-lost",
             ErrorKind::SnapshotLost => "snapshot-lost",
             ErrorKind::CorruptMessage => "corrupt-message",

@@ -171,7 +171,7 @@ impl Inner {
         end: Offset,
         stop: &CancellationToken,
     ) -> Result<Option<RawMessage>> {
-        let reader = RangeReader::new(self, 64 << 10)?;
+        let mut reader = RangeReader::new(self, 64 << 10)?;
         let mut found = None;
         reader.read(from, end, stop, |offset, payload| {
             let payload = bytes::Bytes::copy_from_slice(payload.unwrap_or_default());
