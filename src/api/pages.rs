@@ -20,6 +20,7 @@ const ERRORS: &[(&str, &str)] = &[
     ("target-locked", include_str!("../../docs/problems/target-locked.md")),
     ("value-refused", include_str!("../../docs/problems/value-refused.md")),
     ("statement-refused", include_str!("../../docs/problems/statement-refused.md")),
+    ("stopped-by-policy", include_str!("../../docs/problems/stopped-by-policy.md")),
     ("position-lost", include_str!("../../docs/problems/position-lost.md")),
     ("snapshot-lost", include_str!("../../docs/problems/snapshot-lost.md")),
     ("corrupt-message", include_str!("../../docs/problems/corrupt-message.md")),

@@ -223,7 +223,13 @@ impl<S: ChangeSource> Stream<S> {
         }
         match &result {
             Err(error) if error.kind == ErrorKind::Fenced => {}
-            _ => self.save().await?,
+            // What failed first is the cause.
+            Err(_) => {
+                if let Err(also) = self.save().await {
+                    tracing::warn!(task.id = %self.context.task, error = %also, "the checkpoint was not saved at the end");
+                }
+            }
+            Ok(()) => self.save().await?,
         }
         if let Some((writer, _)) = self.writer.take() {
             writer.close().await;
