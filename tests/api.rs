@@ -34,6 +34,8 @@ mod secrets;
 mod series;
 #[path = "api/specs.rs"]
 mod specs;
+#[path = "api/still.rs"]
+mod still;
 #[path = "api/stream.rs"]
 mod stream;
 #[path = "api/thousand.rs"]

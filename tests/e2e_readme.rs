@@ -85,6 +85,28 @@ async fn the_page_on_rules_for_tables_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_on_tasks_that_stand_works() {
+    let Some(stack) = Stack::utc("the_page_on_tasks_that_stand_works") else { return };
+    sql::drop_schemas(&stack, &["standing", "standing_copy"]).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(
+        &mut source,
+        &[
+            "CREATE DATABASE standing",
+            "CREATE TABLE standing.t (id INT PRIMARY KEY)",
+            "INSERT INTO standing.t VALUES (1)",
+        ],
+    )
+    .await;
+    let server = Server::start().await;
+    let connections = blocks("README.md").swap_remove(0);
+    walk(&stack, &server, &[&[connections][..], &blocks("docs/standing.md")].concat()).await;
+    let mut target = sql::mariadb(&stack).await;
+    assert!(sql::tables(&mut target, "standing_copy").await.is_empty(), "its own tables are dropped");
+    sql::drop_schemas(&stack, &["standing", "standing_copy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_what_can_be_seen_works() {
     let Some(stack) = Stack::utc("the_page_on_what_can_be_seen_works") else { return };
     sql::drop_schemas(&stack, &["look", "look_copy"]).await;

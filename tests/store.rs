@@ -63,6 +63,7 @@ fn record(statements: &[&str], state: DdlState) -> DdlRecord {
         statements: statements.iter().map(|text| (*text).to_owned()).collect(),
         steps_done: 0,
         state,
+        decision: None,
         error: None,
         created_at_ms: 0,
         finished_at_ms: None,

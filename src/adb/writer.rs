@@ -72,14 +72,15 @@ impl Writer {
     }
 
     /// Runs all jobs in any order; returns after the last acknowledgement or with the first error, when no statement is
-    /// in flight any more.
-    pub async fn run<J: Job>(&mut self, jobs: Vec<J>) -> Result<()> {
+    /// in flight any more. Jobs that hold a value which the target refuses are given back with its word, and the others go on.
+    pub async fn run<J: Job>(&mut self, jobs: Vec<J>) -> Result<Vec<(J, Error)>> {
         let needed = self.lanes.len().min(jobs.len());
         self.open(needed).await?;
-        let queue = Mutex::new(Queue { jobs: jobs.into_iter(), failed: None });
+        let queue = Mutex::new(Queue { jobs: jobs.into_iter(), refused: Vec::new(), failed: None });
         join_all(self.lanes.iter_mut().take(needed).map(|lane| lane.work(&queue))).await;
-        match queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).failed {
-            None => Ok(()),
+        let queue = queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match queue.failed {
+            None => Ok(queue.refused),
             Some(error) => Err(error),
         }
     }
@@ -129,6 +130,7 @@ impl Writer {
 
 struct Queue<J> {
     jobs: std::vec::IntoIter<J>,
+    refused: Vec<(J, Error)>,
     failed: Option<Error>,
 }
 
@@ -146,8 +148,14 @@ impl Lane {
                 }
             };
             if let Err(error) = self.statement(&job).await {
+                let error = error.object(job.object());
+                let broken = self.session.as_ref().is_none_or(Session::is_broken);
                 let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                queue.failed.get_or_insert(error.object(job.object()));
+                if error.kind == ErrorKind::ValueRefused && !broken {
+                    queue.refused.push((job, error));
+                    continue;
+                }
+                queue.failed.get_or_insert(error);
                 return;
             }
         }

@@ -52,8 +52,8 @@ impl Health {
 /// Something that keeps a task from being well.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Condition {
-    /// retrying, target_locked, table_stopped, table_retrying, ddl_stopped, schema_drift, retention_short, source_idle_unknown,
-    /// late_transactions, lossy_values; more may come.
+    /// retrying, target_locked, table_stopped, table_retrying, dead_letters, ddl_stopped, schema_drift, retention_short,
+    /// source_idle_unknown, late_transactions, lossy_values; more may come.
     pub r#type: &'static str,
     #[schema(format = DateTime)]
     pub since: Option<String>,
@@ -89,6 +89,20 @@ pub fn lossy_condition(totals: &[LossyTotal]) -> Option<Condition> {
                 .to_owned(),
         ),
     })
+}
+
+/// Says that row changes wait for a person.
+pub fn letters_condition(open: i64, since: i64) -> Condition {
+    let rows = if open == 1 { "row change" } else { "row changes" };
+    Condition {
+        r#type: "dead_letters",
+        since: Some(rfc3339(since)),
+        object: None,
+        attempt: None,
+        retry_at: None,
+        detail: format!("{open} {rows} that the target refused are set aside"),
+        hint: Some("see /dead-letters of the task: cure the cause, then retry or discard them".to_owned()),
+    }
 }
 
 /// A DDL that the target refused, or that nobody may carry out: the stream waits at it.
@@ -264,7 +278,10 @@ pub fn health(row: &TaskRow, progress: Option<&Progress>, conditions: &[Conditio
         Health::Failed
     } else if has("target_locked") || is_lost(progress) {
         Health::Blocked
-    } else if has("retention_short") || has("retrying") || has("table_stopped") || has("table_retrying") {
+    } else if ["retention_short", "retrying", "table_stopped", "table_retrying", "dead_letters"]
+        .into_iter()
+        .any(has)
+    {
         Health::Degraded
     } else {
         Health::Ok

@@ -17,7 +17,10 @@
 mod access;
 mod alerts;
 mod batch;
+mod checkpoint;
 mod connections;
+mod ddl;
+mod dead_letters;
 mod document;
 mod effects;
 mod events;
@@ -29,10 +32,10 @@ mod page;
 mod pages;
 mod problem;
 mod request;
+mod reset;
 mod series;
 mod shape;
 mod specs;
-mod stream;
 mod system;
 mod table_commands;
 mod tables;
@@ -41,6 +44,7 @@ mod task_view;
 mod tasks;
 mod time;
 mod tokens;
+mod transfer;
 mod watch;
 
 use std::sync::{Arc, LazyLock};
@@ -75,7 +79,11 @@ fn parts() -> OpenApiRouter<Service> {
         .merge(specs::routes())
         .merge(tables::routes())
         .merge(table_commands::routes())
-        .merge(stream::routes())
+        .merge(checkpoint::routes())
+        .merge(ddl::routes())
+        .merge(dead_letters::routes())
+        .merge(reset::routes())
+        .merge(transfer::routes())
         .merge(events::routes())
         .merge(series::routes())
         .merge(logs::routes())

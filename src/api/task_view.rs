@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::health::{Condition, Health, conditions, ddl_condition, health, lossy_condition};
+use super::health::{
+    Condition, Health, conditions, ddl_condition, health, letters_condition, lossy_condition,
+};
 use super::problem::Problem;
 use super::time::{of_tso, rfc3339, tso};
 use crate::engine::progress::{Phase, Progress, TableCounters};
@@ -182,6 +184,7 @@ pub struct Links {
     pub checkpoint: String,
     pub events: String,
     pub ddl: String,
+    pub dead_letters: String,
     pub series: String,
     pub logs: String,
     pub watermark: String,
@@ -283,11 +286,13 @@ impl Task {
         aside: &[TableState],
         lossy: &[LossyTotal],
         ddl: Option<&StoppedDdl>,
+        letters: Option<(i64, i64)>,
     ) -> Self {
         let progress = seen.map(|seen| &*seen.progress);
         let window = seen.and_then(|seen| seen.window.as_ref());
         let mut conditions = conditions(&row, progress, window, aside);
         conditions.extend(ddl.and_then(|ddl| ddl_condition(&row, ddl)));
+        conditions.extend(letters.map(|(open, since)| letters_condition(open, since)));
         conditions.extend(lossy_condition(lossy));
         let link = |part: &str| format!("{}/tasks/{}{part}", super::BASE, row.id);
         Self {
@@ -308,6 +313,7 @@ impl Task {
                 checkpoint: link("/checkpoint"),
                 events: link("/events"),
                 ddl: link("/ddl"),
+                dead_letters: link("/dead-letters"),
                 series: link("/series"),
                 logs: link("/logs"),
                 watermark: link("/watermark"),
@@ -338,11 +344,18 @@ impl Task {
     }
 
     /// Health of a task without the rest of its page.
-    pub fn health_of(service: &Service, row: &TaskRow, aside: &[TableState]) -> Health {
+    pub fn health_of(
+        service: &Service,
+        row: &TaskRow,
+        aside: &[TableState],
+        letters: Option<(i64, i64)>,
+    ) -> Health {
         let seen = service.registry.seen(&row.id);
         let progress = seen.as_ref().map(|seen| &*seen.progress);
         let window = seen.as_ref().and_then(|seen| seen.window.as_ref());
-        health(row, progress, &conditions(row, progress, window, aside))
+        let mut found = conditions(row, progress, window, aside);
+        found.extend(letters.map(|(open, since)| letters_condition(open, since)));
+        health(row, progress, &found)
     }
 
     pub async fn view(service: &Service, row: TaskRow) -> Result<Self, Problem> {
@@ -355,6 +368,7 @@ impl Task {
         let checkpoints = service.store.checkpoint_views(&ids).await?;
         let aside = service.store.table_states(&ids).await?;
         let lossy = service.store.lossy_totals(&ids).await?;
+        let letters = service.store.letter_counts(&ids).await?;
         let ddl = service.store.stopped_ddl(&ids).await?;
         Ok(rows
             .into_iter()
@@ -362,8 +376,8 @@ impl Task {
                 let (checkpoint, seen) = (checkpoints.get(&row.id), service.registry.seen(&row.id));
                 let aside = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
                 let lossy = lossy.get(&row.id).map(Vec::as_slice).unwrap_or_default();
-                let ddl = ddl.get(&row.id);
-                Self::new(row, checkpoint, seen.as_ref(), aside, lossy, ddl)
+                let (ddl, letters) = (ddl.get(&row.id), letters.get(&row.id).copied());
+                Self::new(row, checkpoint, seen.as_ref(), aside, lossy, ddl, letters)
             })
             .collect())
     }

@@ -3,5 +3,6 @@
 pub mod endpoints;
 pub mod progress;
 pub mod registry;
+pub mod reset;
 pub mod supervisor;
 pub mod worker;

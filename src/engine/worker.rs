@@ -4,6 +4,7 @@
 //! Every attempt begins at what is durable: phases that are through are skipped, the snapshot is taken again only when it is lost.
 //! So a retry, a resume and a restart after a crash are the same thing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -17,15 +18,18 @@ use crate::binlog::{
     ChangeSource, Incoming, Kind, Message, ReadBack, SeenSet, Shape, Start, Topic, position_lost, seen,
 };
 use crate::engine::progress::{Phase, Progress};
+use crate::engine::reset;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result, RetryClock};
 use crate::full::{self, FullSync};
 use crate::incremental::catalog::{Catalog, Change};
 use crate::incremental::lag;
 use crate::incremental::marker::{self, Marker};
 use crate::incremental::stream::Stream;
-use crate::model::{Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TaskId, Tso, Zone};
+use crate::model::{
+    Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TableName, TaskId, Tso, Zone,
+};
 use crate::schema_sync::{self, Wanted};
-use crate::store::{Checkpoint, Store, now_ms};
+use crate::store::{Checkpoint, OwnState, Store, now_ms};
 use crate::task::selection::Selection;
 use crate::task::spec::{OnlineDdlMode, Spec, StartAt};
 use crate::task::standing::{Standing, TableDecision, decide_table};
@@ -164,6 +168,8 @@ impl Attempt<'_> {
         })?);
         let known = context.store.checkpoint(&context.task).await?;
         if known.is_none() {
+            reset::finish(&context.target, context.dialect, &context.store, &context.task, context.epoch)
+                .await?;
             self.precheck().await?;
         }
         end_sessions(&context.target, context.dialect, &context.store, &context.task, context.epoch, None)
@@ -248,6 +254,8 @@ impl Attempt<'_> {
     async fn precheck(&self) -> Result<()> {
         self.phase(Phase::Precheck).await?;
         let context = self.context;
+        let own: HashSet<TableName> =
+            context.store.own_tables(&context.task).await?.into_iter().map(|own| own.name).collect();
         let run = || {
             precheck::run(precheck::PrecheckInput {
                 spec: Arc::clone(&context.spec),
@@ -255,6 +263,7 @@ impl Attempt<'_> {
                 kafka: context.kafka.clone(),
                 target: context.target.clone(),
                 dialect: context.dialect,
+                own: own.clone(),
             })
         };
         let mut items = run().await;
@@ -452,19 +461,60 @@ impl Attempt<'_> {
         }
         catalog.apply(&change);
         if context.spec.phases.schema {
-            // Precheck has seen to it that nothing was there: what is there now is of an earlier try.
-            let wanted: Vec<Wanted> =
-                catalog.wanted().into_iter().map(|wanted| Wanted { ours: true, ..wanted }).collect();
-            let mut session = adb::connect(&context.target, context.dialect).await?;
-            let policy = context.spec.existing_tables;
-            schema_sync::create(&mut session, context.dialect, &wanted, policy, |_| {}).await?;
-            session.close().await;
+            let made = self.make_tables(catalog).await?;
+            change.made(&made, selection);
+            catalog.apply(&change);
         }
         crash::point("schema.made");
         let (schemas, tables) = change.stored(checkpoint.snapshot)?;
         context.store.schema_done(&context.task, context.epoch, &schemas, &tables).await?;
         crash::point("schema.saved");
         Ok(())
+    }
+
+    /// Makes the tables that the target lacks; gives those that are the task's own making, also of earlier tries.
+    async fn make_tables(&self, catalog: &Catalog) -> Result<HashSet<TableName>> {
+        let context = self.context;
+        let (store, task, epoch) = (&context.store, &context.task, context.epoch);
+        // Precheck has seen to it that nothing was there: what is there now is of an earlier try.
+        let wanted: Vec<Wanted> =
+            catalog.wanted().into_iter().map(|wanted| Wanted { ours: true, ..wanted }).collect();
+        let mut session = adb::connect(&context.target, context.dialect).await?;
+        let names: Vec<TableName> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
+        let state = schema_sync::introspect(&mut session, context.dialect, &names).await?;
+        let plan = schema_sync::plan(context.dialect, &wanted, &state, context.spec.existing_tables);
+        let absent: Vec<TableName> = plan
+            .tables
+            .iter()
+            .filter(|table| table.action == schema_sync::Action::Create)
+            .map(|table| table.target.clone())
+            .collect();
+        let mut made: HashSet<TableName> = absent.iter().cloned().collect();
+        for own in store.own_tables(task).await? {
+            // The CREATE TABLE of a try that was cut off: ours, if nobody has written to it.
+            let there = state.table(&own.name).is_some();
+            let ours = own.state == OwnState::Made
+                || (there && !schema_sync::has_rows(&mut session, &own.name).await?);
+            if ours {
+                made.insert(own.name);
+            }
+        }
+        store.making_tables(task, epoch, &absent).await?;
+        let mut created = HashSet::new();
+        let applied = schema_sync::apply(&mut session, &plan, |name| {
+            created.insert(name.clone());
+        })
+        .await;
+        session.close().await;
+        if let Err(error) = applied {
+            // What was not made now may be made by somebody else before the next try.
+            for name in absent.iter().filter(|name| !created.contains(*name)) {
+                store.own_table_gone(task, epoch, name).await?;
+            }
+            return Err(error);
+        }
+        store.made_tables(task, epoch, &made.iter().cloned().collect::<Vec<_>>()).await?;
+        Ok(made)
     }
 
     async fn full(&mut self, catalog: &mut Catalog, checkpoint: &Checkpoint) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::full::table::TableJob;
 use crate::model::TableName;
 use crate::mysql::Session;
 use crate::sql::literal;
-use crate::store::{CopyState, CopyTable};
+use crate::store::{CopyState, CopyTable, Use};
 
 /// Where the copy of a table stands when a run takes it up.
 struct Standing {
@@ -96,6 +96,11 @@ async fn begin(run: &Run, table: &TableJob, had_rows: bool) -> Result<()> {
     let name = &table.table.name;
     let estimate = run.estimated(name);
     run.job.progress.table(name, |counters| counters.rows_estimated = estimate);
+    if run.job.sessions == Use::Task {
+        // What was refused of an earlier copy comes again.
+        let (task, epoch) = (&run.job.task, run.job.epoch);
+        run.job.store.letters_met_ddl(task, epoch, &[], std::slice::from_ref(name), &[]).await?;
+    }
     run.job
         .store
         .begin_copy(&run.job.task, run.job.epoch, name, run.job.snapshot, had_rows, estimate)
@@ -267,11 +272,13 @@ async fn finish(run: &Run, table: &TableJob, expected: u64) -> Result<()> {
     let name = &table.table.name;
     let (rows, bytes) = table.counted();
     let left_out = table.left_out();
-    if rows + left_out != expected {
+    let set_aside = run.job.store.copy_letters(&run.job.task, name, run.job.snapshot).await?;
+    let set_aside = if run.most_letters(table) > 0 { set_aside } else { 0 };
+    if rows + left_out + set_aside != expected {
         return Err(Error::new(
             ErrorKind::Internal,
             format!(
-                "{rows} rows were copied and {left_out} left out by the filter, where the source has {expected} at snapshot {}",
+                "{rows} rows were copied, {left_out} left out by the filter and {set_aside} set aside, where the source has {expected} at snapshot {}",
                 run.job.snapshot
             ),
         )

@@ -22,7 +22,7 @@ pub async fn reader(run: Arc<Run>, chunks: Queue<ChunkJob>, batches: mpsc::Sende
         let mut clock = run.retry.clock();
         let mut first = true;
         loop {
-            let ticket = Arc::new(Ticket::new(&job, first, &run.job.progress));
+            let ticket = Arc::new(Ticket::new(&job, first, &run.job.progress, run.most_letters(&job.table)));
             first = false;
             let result = tokio::select! {
                 biased;
@@ -98,12 +98,23 @@ struct Sink<'a> {
 impl RowSink for Sink<'_> {
     async fn take(&mut self, row: Row) -> Result<()> {
         self.row.clear();
-        let Some(relaxed) = self.encoder.push(row, &mut self.row)? else {
+        let cells = row.unwrap();
+        let pushed = match self.encoder.push(&cells, &mut self.row) {
+            Err(error) if self.ticket.keeps_rows() && error.kind == ErrorKind::ValueRefused => {
+                return self.ticket.set_aside(&cells, self.run.job.snapshot, error);
+            }
+            pushed => pushed?,
+        };
+        let Some(relaxed) = pushed else {
             self.ticket.leave_out();
             return Ok(());
         };
-        let full =
-            if relaxed == 0 { self.strict.push(&self.row, 0) } else { self.relaxed.push(&self.row, relaxed) };
+        let cells = self.ticket.keeps_rows().then_some(cells);
+        let full = if relaxed == 0 {
+            self.strict.push(&self.row, 0, cells)
+        } else {
+            self.relaxed.push(&self.row, relaxed, cells)
+        };
         match full {
             Some(statement) => self.send(statement).await,
             None => Ok(()),
@@ -117,13 +128,16 @@ impl Sink<'_> {
         let progress = &self.run.job.progress;
         spent(&progress.time.reading_us, self.reads);
         let waits = Instant::now();
-        let memory = self.run.memory.take(statement.bytes.len()).await?;
+        // Rows that are kept take about as much again, and half of it.
+        let kept = if statement.cells.is_empty() { 0 } else { statement.bytes.len() / 2 * 3 };
+        let memory = self.run.memory.take(statement.bytes.len() + kept).await?;
         progress.buffered_bytes.store(self.run.memory.in_use(), Ordering::Relaxed);
         self.ticket.opened();
         let batch = Batch {
             statement: statement.bytes,
             rows: statement.rows,
             relaxed: statement.relaxed,
+            cells: statement.cells,
             ticket: Arc::clone(self.ticket),
             _memory: memory,
         };

@@ -8,7 +8,9 @@ use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
 use crate::crash;
 use crate::engine::progress::spent;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::full::attempt::Ticket;
 use crate::full::batch::Batch;
+use crate::full::rows::RowEncoder;
 use crate::full::run::{Queue, Run, finish_statement};
 use crate::full::table::Mode;
 use crate::mysql::{Done, Session};
@@ -26,19 +28,24 @@ pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
         let attempt = Arc::clone(&batch.ticket.attempt);
         let progress = &run.job.progress;
         let waits = Instant::now();
-        let passed = tokio::select! {
+        let (begins, passed) = tokio::select! {
             biased;
             () = attempt.stop.cancelled() => continue,
             () = run.limiter.pass(batch.rows, batch.statement.len() as u64) => {
                 spent(&progress.time.throttled_us, waits);
-                let begins = Instant::now();
-                write(&run, &mut session, &batch).await.map(|()| begins)
+                (Instant::now(), write(&run, &mut session, &batch).await)
             }
         };
+        let passed = match passed {
+            Err(error) if error.kind == ErrorKind::ValueRefused && !batch.cells.is_empty() => {
+                isolate(&run, &mut session, &batch, error).await
+            }
+            passed => passed.map(|()| batch.rows),
+        };
         match passed {
-            Ok(begins) => {
+            Ok(rows) => {
                 progress.batch_acknowledged(begins);
-                batch.ticket.count(batch.rows, batch.statement.len() as u64);
+                batch.ticket.count(rows, batch.statement.len() as u64);
                 finish_statement(&run, &batch.ticket).await;
             }
             Err(error) => attempt.fail(error.object(batch.ticket.object())),
@@ -52,10 +59,60 @@ pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
     }
 }
 
-/// Writes one statement, again and again where that is allowed.
+/// Finds the rows that the target refuses by halving their statement, and sets them aside. Gives the number of those that are in.
+async fn isolate(run: &Run, session: &mut Option<Session>, batch: &Batch, error: Error) -> Result<u64> {
+    let table = &batch.ticket.table;
+    let mut encoder = RowEncoder::new(&table.table, &table.target)?;
+    let mut waiting = vec![(batch.cells.as_slice(), error)];
+    let mut passed = 0;
+    while let Some((cells, error)) = waiting.pop() {
+        if let [only] = cells {
+            batch.ticket.set_aside(only, run.job.snapshot, error)?;
+            continue;
+        }
+        let (left, right) = cells.split_at(cells.len() / 2);
+        for half in [left, right] {
+            let (mut statement, mut relaxed) = (table.frame.head.to_vec(), 0);
+            for (at, cells) in half.iter().enumerate() {
+                if at > 0 {
+                    statement.push(b',');
+                }
+                relaxed += encoder.push(cells, &mut statement)?.unwrap_or(0);
+            }
+            statement.extend_from_slice(&table.frame.tail);
+            let part =
+                Part { statement: &statement, rows: half.len() as u64, relaxed, ticket: &batch.ticket };
+            match write_part(run, session, &part, false).await {
+                Ok(()) => passed += part.rows,
+                Err(error) if error.kind == ErrorKind::ValueRefused => waiting.push((half, error)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(passed)
+}
+
+/// A statement, or a part of one.
+struct Part<'a> {
+    statement: &'a [u8],
+    rows: u64,
+    relaxed: u64,
+    ticket: &'a Ticket,
+}
+
 async fn write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> Result<()> {
+    let Batch { statement, rows, relaxed, ticket, .. } = batch;
+    write_part(run, session, &Part { statement, rows: *rows, relaxed: *relaxed, ticket }, true).await
+}
+
+/// Writes one statement, again and again where that is allowed.
+async fn write_part(
+    run: &Run,
+    session: &mut Option<Session>,
+    batch: &Part<'_>,
+    mut first: bool,
+) -> Result<()> {
     let mut clock = run.retry.clock();
-    let mut first = true;
     loop {
         let (result, sent) = try_write(run, session, batch).await;
         let error = match result {
@@ -75,7 +132,7 @@ async fn write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> Resul
 }
 
 /// One try; also says whether the statement may have reached the server.
-async fn try_write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> (Result<Done>, bool) {
+async fn try_write(run: &Run, session: &mut Option<Session>, batch: &Part<'_>) -> (Result<Done>, bool) {
     let open = match session {
         Some(open) => open,
         None => match run.target_session().await {
@@ -97,11 +154,11 @@ async fn try_write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> (
     (result, true)
 }
 
-async fn statement(session: &mut Session, batch: &Batch) -> Result<Done> {
+async fn statement(session: &mut Session, batch: &Part<'_>) -> Result<Done> {
     if batch.relaxed > 0 {
         session.execute(RELAXED_MODE).await?;
     }
-    let mut done = session.execute(&batch.statement).await;
+    let mut done = session.execute(batch.statement).await;
     if let Ok(done) = &mut done
         && done.warnings > 0
     {
@@ -114,7 +171,7 @@ async fn statement(session: &mut Session, batch: &Batch) -> Result<Done> {
 }
 
 /// Number of warnings that mean a changed value.
-async fn warnings(session: &mut Session, batch: &Batch, done: Done) -> Result<u16> {
+async fn warnings(session: &mut Session, batch: &Part<'_>, done: Done) -> Result<u16> {
     let listed: Vec<(String, u16, String)> = session.query("SHOW WARNINGS").await?;
     let harmless = |level: &str, code: u16| {
         level.eq_ignore_ascii_case("note") || (batch.ticket.table.mode == Mode::Keep && code == DUPLICATE)
@@ -129,7 +186,7 @@ async fn warnings(session: &mut Session, batch: &Batch, done: Done) -> Result<u1
 }
 
 /// What an acknowledged statement must have done.
-fn check(batch: &Batch, done: Done, first: bool) -> Result<()> {
+fn check(batch: &Part<'_>, done: Done, first: bool) -> Result<()> {
     let table = &batch.ticket.table;
     if done.warnings > 0 {
         return Err(Error::new(

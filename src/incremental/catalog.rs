@@ -14,7 +14,7 @@ use crate::model::{Dialect, Table, TableName, Tso};
 use crate::schema_sync::Wanted;
 use crate::store::{CatalogSchema, CatalogVersion};
 use crate::task::selection::Selection;
-use crate::task::spec::{DdlPolicies, Spec, TablesWithoutKey};
+use crate::task::spec::{DdlPolicies, DdlPolicy, OnlineDdlMode, Spec, TableDdl, TablesWithoutKey};
 use crate::task::standing::Standing;
 use crate::tidb::SourceCatalog;
 
@@ -43,6 +43,9 @@ pub struct TableEntry {
     /// Passed over by DDL policy: the target does not get this table.
     #[serde(default)]
     pub ignored: bool,
+    /// The task itself made the table on the target: a reset may empty or drop it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made: bool,
     #[serde(default, skip_serializing_if = "Standing::is_following")]
     pub standing: Standing,
     /// Rows up to here are in the table's copy: its own T' after a resync, else 0.
@@ -69,6 +72,7 @@ impl TableEntry {
             hidden: Vec::new(),
             keep_other_columns: false,
             ignored: false,
+            made: false,
             sent_as: None,
             standing: Standing::Following,
             snapshot: Tso(0),
@@ -185,6 +189,22 @@ impl Catalog {
     /// Whether the source compares text by its bytes, whatever its collations say.
     pub fn bytewise(self, bytewise: bool) -> Self {
         Self { bytewise, ..self }
+    }
+
+    /// The same catalog where every DDL is applied, or passed over, whatever the task's policies say.
+    pub fn with_policy(&self, policy: DdlPolicy) -> Self {
+        let mut spec = (*self.spec).clone();
+        spec.ddl = DdlPolicies::all(policy);
+        spec.online_ddl.mode = OnlineDdlMode::Follow;
+        for rule in spec.objects.tables.values_mut() {
+            rule.ddl = TableDdl::default();
+        }
+        let mut catalog = self.clone();
+        if let Ok(selection) = Selection::new(&spec) {
+            catalog.selection = Arc::new(selection);
+        }
+        catalog.spec = Arc::new(spec);
+        catalog
     }
 
     /// Fills the catalog from the store.
@@ -511,6 +531,17 @@ impl Change {
     pub fn of(entry: TableEntry) -> Self {
         let name = entry.table.name.clone();
         Self { schemas: Vec::new(), entries: vec![(name, Entry::Table(Box::new(entry)))] }
+    }
+
+    /// Marks the entries whose table of the target is among these: the task made it.
+    pub fn made(&mut self, targets: &HashSet<TableName>, selection: &Selection) {
+        for (name, entry) in &mut self.entries {
+            if let Entry::Table(entry) = entry
+                && selection.selects(name)
+            {
+                entry.made = targets.contains(&selection.target(name));
+            }
+        }
     }
 
     /// Everything that the source shows of a task's schemas and tables.

@@ -17,7 +17,7 @@ use crate::schema_sync;
 use crate::sql::ddl::apply::create_like;
 use crate::sql::ddl::ast::{AlterClause, Statement};
 use crate::sql::{ddl, literal};
-use crate::store::{DdlRecord, DdlState};
+use crate::store::{DdlDecision, DdlRecord, DdlState};
 use crate::task::spec::{DdlPolicy, ExistingTables};
 use crate::task::standing::Standing;
 use crate::tidb;
@@ -34,9 +34,9 @@ impl<S: ChangeSource> Stream<S> {
         let (store, task, epoch) =
             (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
         let watermark = self.watermark();
-        if let Some(known) = store.ddl_by_commit_ts(&task, commit_ts).await?
-            && matches!(known.state, DdlState::Done | DdlState::Ignored)
-        {
+        let known = store.ddl_by_commit_ts(&task, commit_ts).await?;
+        let decision = known.as_ref().and_then(|known| known.decision.clone());
+        if known.is_some_and(|known| matches!(known.state, DdlState::Done | DdlState::Ignored)) {
             if let Some(to) = after {
                 store.advance(&task, epoch, self.saved, to, watermark).await?;
                 self.moved(to, watermark);
@@ -54,10 +54,15 @@ impl<S: ChangeSource> Stream<S> {
             notes: Vec::new(),
             steps_done: 0,
             state: DdlState::Pending,
+            decision: None,
             error: None,
             created_at_ms: 0,
             finished_at_ms: None,
         };
+        // As it was right before.
+        let name = TableName::new(&record.schema_name, &record.table_name);
+        self.adopt(&name, Tso(commit_ts.0.saturating_sub(1)), None).await?;
+        record.decision = decision;
         match self.plan_and_run(event, &mut record).await {
             Ok(mut steps) => {
                 self.resync_after(&mut steps.change, &steps.resync, commit_ts).await?;
@@ -66,6 +71,7 @@ impl<S: ChangeSource> Stream<S> {
                 record.notes.clone_from(&steps.notes);
                 record.state = if record.statements.is_empty() { DdlState::Ignored } else { DdlState::Done };
                 let (schemas, tables) = steps.change.stored(commit_ts)?;
+                self.letters_meet(event, &steps).await?;
                 crash::point("ddl.before");
                 if !record.statements.is_empty() {
                     self.mark_change(after.unwrap_or(self.applied)).await?;
@@ -186,7 +192,10 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     async fn plan_and_run(&mut self, event: &Ddl<'_>, record: &mut DdlRecord) -> Result<Steps> {
-        let steps = self.plan(event, record).await?;
+        let steps = match &record.decision {
+            None => self.plan(event, record).await?,
+            Some(decision) => self.decided(event, record, decision).await?,
+        };
         self.places_are_free(&steps).await?;
         record.statements = plan::texts(&steps.statements);
         if steps.statements.is_empty() {
@@ -219,6 +228,9 @@ impl<S: ChangeSource> Stream<S> {
             store.ddl_step(&task, epoch, n, at + 1).await?;
             crash::point("ddl.step");
         }
+        if matches!(record.decision, Some(DdlDecision::Replace { .. })) {
+            self.takes_rows(&steps).await?;
+        }
         Ok(steps)
     }
 
@@ -248,7 +260,7 @@ impl<S: ChangeSource> Stream<S> {
         Ok(())
     }
 
-    async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
+    pub(super) async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
         let statements = ddl::parse(event.query).map_err(|fault| {
             Error::new(ErrorKind::StatementRefused, format!("DDL that we do not understand: {fault}"))
                 .hint("apply it to the target by hand, set ddl.other to ignore and resume, and set it back once it is passed; please report the text")
@@ -338,9 +350,7 @@ async fn took_effect(session: &mut Session, done: &Done) -> Result<bool> {
         return Ok(false);
     }
     let Done::TableExists { table } = done else { return Ok(true) };
-    let row: Option<u8> =
-        session.first(&format!("SELECT 1 FROM {} LIMIT 1", literal::table_name(table))).await?;
-    Ok(row.is_none())
+    Ok(!schema_sync::has_rows(session, table).await?)
 }
 
 /// True for the DROP of a database that holds tables which are not the task's: it stays, and so do they.

@@ -102,6 +102,8 @@ pub struct Layout {
     pub constant: Option<Vec<u8>>,
     /// Key columns of the message.
     pub key_width: usize,
+    /// Their names at the source.
+    pub key_columns: Vec<String>,
     /// No usable key: rows are matched by all their columns.
     pub keyless: bool,
     /// The key holds text: bytes that differ may be one key for the target.
@@ -225,6 +227,11 @@ impl Layout {
                 literal
             }),
             key_width: identity.len(),
+            key_columns: identity
+                .iter()
+                .filter_map(|key| table.columns.get(*key).and_then(source_column))
+                .map(|column| column.name.clone())
+                .collect(),
             keyless: identity.is_empty(),
             deletes_first,
             upsert_head: [verb, &into].concat(),

@@ -32,7 +32,7 @@ use crate::model::{Dialect, LossyCounts, MysqlEndpoint, Position, TableName, Tso
 use crate::mysql::Session;
 use crate::schema_sync::{self, Wanted};
 use crate::store::Checkpoint;
-use crate::task::spec::Spec;
+use crate::task::spec::{RowErrorPolicy, Spec};
 use crate::tidb::{self, KeptGuards, Source};
 
 /// A resync to be run.
@@ -235,6 +235,8 @@ fn smaller(spec: &Spec) -> Spec {
     let mut spec = spec.clone();
     spec.tuning.connections = (spec.tuning.connections / 2).max(1);
     spec.tuning.memory_bytes /= 2;
+    // A copy in the making sets nothing aside: it takes every row, or the table stops.
+    spec.errors.row = RowErrorPolicy::Stop;
     spec
 }
 

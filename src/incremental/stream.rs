@@ -25,6 +25,7 @@ use super::batch::{Batch, Limits, pieces};
 use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
+use super::letters::{self, Letters, Refused};
 use super::marker::Marker;
 use crate::adb::LARGEST_BATCH;
 use crate::adb::writer::Writer;
@@ -45,15 +46,16 @@ const IN_LIST: usize = 2000;
 /// How long the last batch may take once the run is over.
 const LAST_BATCH: Duration = Duration::from_secs(10);
 
-type Landed = Result<(Writer, Keyless, Batch, Result<()>)>;
+type InFlight = JoinHandle<Landed>;
 
-type InFlight = JoinHandle<(Writer, Keyless, Batch, Result<()>)>;
+/// A batch back from the target, and what it refused of it.
+type Landed = (Writer, Keyless, Batch, Result<Vec<Refused>>);
 
 /// What the loop waits for.
 #[expect(clippy::large_enum_variant, reason = "taken apart where it was made")]
 enum Event {
     Tick,
-    Landed(Landed),
+    Landed(Result<Landed>),
     Look,
     Incoming(Result<Incoming>),
 }
@@ -122,6 +124,7 @@ pub struct Stream<S> {
     saved_at: Instant,
     /// What applied rows have lost since the checkpoint was saved.
     lossy: HashMap<TableName, LossyCounts>,
+    pub(super) letters: Letters,
     recovered: bool,
     twins: Twins,
     /// Catches one table up beside the main stream: it keeps no position, and DDL is not its business.
@@ -174,6 +177,7 @@ impl<S: ChangeSource> Stream<S> {
             saved_watermark: checkpoint.watermark,
             saved_at: Instant::now(),
             lossy: HashMap::new(),
+            letters: Letters::default(),
             recovered: false,
             twins: Twins::default(),
             side: false,
@@ -196,9 +200,11 @@ impl<S: ChangeSource> Stream<S> {
         // Nothing may be in flight when this run is over; its outcome counts when it is a success.
         if let Some((mut handle, position)) = self.in_flight.take() {
             match tokio::time::timeout(LAST_BATCH, &mut handle).await {
-                Ok(Ok((writer, keyless, batch, Ok(())))) if self.parts.is_empty() => {
+                Ok(Ok((writer, keyless, mut batch, Ok(refused))))
+                    if refused.is_empty() && self.parts.is_empty() =>
+                {
                     self.writer = Some((writer, keyless));
-                    self.acknowledge_rows(&batch);
+                    self.acknowledge_rows(&mut batch);
                     self.acknowledge(position);
                 }
                 Ok(_) => {}
@@ -238,6 +244,7 @@ impl<S: ChangeSource> Stream<S> {
         let cancel = self.context.cancel.clone();
         let mut tick = tokio::time::interval(CHECKPOINT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.load_letters().await?;
         self.finish_swaps().await?;
         self.tidy().await?;
         loop {
@@ -288,20 +295,14 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     fn send(&mut self, batch: Batch, position: Position) {
+        let (limits, most) = (self.limits(), self.most_letters());
         let Some((mut writer, mut keyless)) = self.writer.take() else { return };
-        let tuning = self.context.spec.tuning;
-        let limits = Limits {
-            rows: tuning.batch_rows.max(1) as usize,
-            bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
-            keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
-            connections: writer.connections(),
-        };
         let progress = Arc::clone(&self.context.progress);
         progress.buffered_bytes.store(batch.bytes() as u64, Relaxed);
         let handle = tokio::spawn(async move {
             let begins = Instant::now();
             let batch = Arc::new(batch);
-            let result = apply(&mut writer, &mut keyless, &batch, limits).await;
+            let result = apply(&mut writer, &mut keyless, &batch, limits, most).await;
             // Every statement has let go of the batch by now.
             let batch = Arc::try_unwrap(batch).unwrap_or_default();
             if result.is_ok() {
@@ -312,39 +313,82 @@ impl<S: ChangeSource> Stream<S> {
         self.in_flight = Some((handle, position));
     }
 
+    /// Bounds of one statement.
+    pub(super) fn limits(&self) -> Limits {
+        let tuning = self.context.spec.tuning;
+        Limits {
+            rows: tuning.batch_rows.max(1) as usize,
+            bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
+            keys: (tuning.batch_rows.max(1) as usize).min(IN_LIST),
+            connections: self.writer.as_ref().map_or(1, |(writer, _)| writer.connections()),
+        }
+    }
+
+    pub(super) fn is_side(&self) -> bool {
+        self.side
+    }
+
+    pub(super) fn zone(&self) -> Arc<Zone> {
+        Arc::clone(&self.zone)
+    }
+
+    pub(super) fn count_lossy(&mut self, table: &TableName, counts: &LossyCounts) {
+        self.lossy.entry(table.clone()).or_default().merge(counts);
+    }
+
     fn count_messages(&mut self) {
         let progress = &self.context.progress;
         progress.transactions_applied.fetch_add(std::mem::take(&mut self.batch.transactions), Relaxed);
         progress.bytes_applied.fetch_add(std::mem::take(&mut self.batch.message_bytes), Relaxed);
     }
 
-    async fn landed(&mut self, landed: Result<(Writer, Keyless, Batch, Result<()>)>) -> Result<()> {
+    async fn landed(&mut self, landed: Result<Landed>) -> Result<()> {
         let Some((_, position)) = self.in_flight.take() else { return Ok(()) };
         let (writer, keyless, mut batch, result) = landed?;
-        if let Err(error) = result {
+        let refused = match result {
+            Ok(refused) => refused,
             // Nothing of the batch is under way any more, and all of it but the guilty table's can be sent again.
-            let target = error.object.clone().unwrap_or_default();
-            if let Some(guilty) = batch.source_of(&target).cloned() {
-                self.table_failed(&guilty, error).await?;
-                batch.remove(&guilty);
-            } else {
-                let parts = if self.stops_table(&error) { batch.split(&target) } else { Vec::new() };
-                if parts.is_empty() {
-                    return Err(error);
+            Err(error) => {
+                let target = error.object.clone().unwrap_or_default();
+                if let Some(guilty) = batch.source_of(&target).cloned() {
+                    self.table_failed(&guilty, error).await?;
+                    batch.remove(&guilty);
+                } else {
+                    let parts = if self.stops_table(&error) { batch.split(&target) } else { Vec::new() };
+                    if parts.is_empty() {
+                        return Err(error);
+                    }
+                    self.parts.extend(parts);
                 }
-                self.parts.extend(parts);
+                self.writer = Some((writer, keyless));
+                self.send(batch, position);
+                return Ok(());
             }
-            self.writer = Some((writer, keyless));
-            self.send(batch, position);
-            return Ok(());
-        }
+        };
         self.writer = Some((writer, keyless));
-        self.acknowledge_rows(&batch);
-        match self.parts.pop_front() {
-            Some(part) => self.send(part, position),
-            None => self.acknowledge(position),
+        let room = if refused.is_empty() {
+            self.room_for_letters(&batch).await
+        } else {
+            self.set_aside(&mut batch, refused).await
+        };
+        if let Err(error) = room {
+            // Nothing may go out behind rows that are neither in the target nor set aside.
+            if let Some((writer, _)) = self.writer.take() {
+                writer.close().await;
+            }
+            return Err(error);
         }
-        Ok(())
+        self.acknowledge_rows(&mut batch);
+        match self.parts.pop_front() {
+            Some(part) => {
+                self.send(part, position);
+                Ok(())
+            }
+            None => {
+                self.acknowledge(position);
+                if self.letters.is_saved() || self.side { Ok(()) } else { self.save().await }
+            }
+        }
     }
 
     fn acknowledge(&mut self, position: Position) {
@@ -352,12 +396,13 @@ impl<S: ChangeSource> Stream<S> {
         self.context.progress.set_next_offset(position.next_offset.0);
     }
 
-    fn acknowledge_rows(&mut self, batch: &Batch) {
+    fn acknowledge_rows(&mut self, batch: &mut Batch) {
         let progress = &self.context.progress;
         self.unmarked |= batch.changes > 0;
         progress.changes_applied.fetch_add(batch.changes, Relaxed);
         progress.transactions_applied.fetch_add(batch.transactions, Relaxed);
         progress.bytes_applied.fetch_add(batch.message_bytes, Relaxed);
+        self.letters.acknowledged(batch);
         for table in &batch.tables {
             progress.table(&table.layout.source, |counters| {
                 counters.changes_applied += table.changes;
@@ -507,17 +552,23 @@ impl<S: ChangeSource> Stream<S> {
         let idle = self.applied.next_offset == self.saved.next_offset;
         if idle
             && self.lossy.is_empty()
+            && self.letters.is_saved()
             && watermark.physical_ms() - self.saved_watermark.physical_ms() < 60_000
         {
             return Ok(());
         }
         let mark = if self.unmarked { self.mark(self.applied).await? } else { None };
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
+        let letters = (self.letters.new.as_slice(), self.letters.superseded.as_slice());
         crash::point("checkpoint.before");
         let moved = (self.saved, self.applied, watermark);
-        store.advance_with(task, epoch, moved, &self.lossy, mark).await?;
+        store.advance_with(task, epoch, moved, &self.lossy, letters, mark).await?;
         crash::point("checkpoint.saved");
         self.lossy.clear();
+        self.letters.superseded.clear();
+        if !std::mem::take(&mut self.letters.new).is_empty() {
+            self.load_letters().await?;
+        }
         self.moved(self.applied, watermark);
         self.recovered().await
     }
@@ -561,9 +612,7 @@ async fn held(cancel: &CancellationToken) {
 }
 
 /// The batch in flight, or never.
-async fn landing(
-    in_flight: &mut Option<(InFlight, Position)>,
-) -> Result<(Writer, Keyless, Batch, Result<()>)> {
+async fn landing(in_flight: &mut Option<(InFlight, Position)>) -> Result<Landed> {
     match in_flight {
         Some((handle, _)) => {
             handle.await.map_err(|error| Error::internal(format!("the writer ended: {error}")))
@@ -572,17 +621,23 @@ async fn landing(
     }
 }
 
-async fn apply(writer: &mut Writer, keyless: &mut Keyless, batch: &Arc<Batch>, limits: Limits) -> Result<()> {
+async fn apply(
+    writer: &mut Writer,
+    keyless: &mut Keyless,
+    batch: &Arc<Batch>,
+    limits: Limits,
+    most: usize,
+) -> Result<Vec<Refused>> {
     let [first, second] = pieces(batch, limits);
     crash::point("batch.before");
-    writer.run(first).await?;
+    let mut refused = letters::send(writer, batch, first, most).await?;
     crash::point("batch.deleted");
-    writer.run(second).await?;
+    refused.extend(letters::send(writer, batch, second, most).await?);
     crash::point("batch.written");
     if batch.has_keyless() {
         keyless.apply(writer, batch, (limits.rows, limits.bytes)).await?;
     }
-    Ok(())
+    Ok(refused)
 }
 
 fn corrupt(fault: Malformed) -> Error {

@@ -250,6 +250,12 @@ pub async fn has_table(session: &mut Session, table: &TableName) -> Result<bool>
     Ok(found.iter().any(|other| same(other, &table.table, case_sensitive)))
 }
 
+pub async fn has_rows(session: &mut Session, table: &TableName) -> Result<bool> {
+    let row: Option<u8> =
+        session.first(&format!("SELECT 1 FROM {} LIMIT 1", literal::table_name(table))).await?;
+    Ok(row.is_some())
+}
+
 async fn columns(session: &mut Session, table: &TableName) -> Result<Vec<String>> {
     session.query(&of_table("COLUMN_NAME", "COLUMNS", table)).await
 }

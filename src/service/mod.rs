@@ -1,13 +1,19 @@
 //! Use cases: what an operator can do, each one store transaction and then a word to the supervisor. No HTTP, no SQL.
 
 pub mod alerts;
+pub mod checkpoint;
 pub mod commands;
 pub mod connections;
+pub mod ddl;
 pub mod events;
+pub mod letters;
+pub mod reset;
 pub mod specs;
+mod still;
 pub mod tables;
 pub mod tasks;
 pub mod tokens;
+pub mod transfer;
 pub mod watch;
 
 use std::sync::Arc;
@@ -60,6 +66,16 @@ pub enum Refusal {
         status: Status,
         allowed_from: &'static [Status],
     },
+    /// The task's state forbids what is asked of it while it stands.
+    State {
+        what: String,
+        status: Status,
+        allowed_from: &'static [Status],
+    },
+    /// The topic does not hold the position that is asked for.
+    OutsideRetention(Fault),
+    /// The task would lose its tables' layouts on the way to that position.
+    PositionBlocked(String),
     /// The state of the task, or of a table, forbids a command for single tables.
     Tables {
         detail: String,

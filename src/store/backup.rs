@@ -60,7 +60,8 @@ impl Store {
 pub async fn inspect(file: &Path, key: &str) -> Result<Option<Vec<u8>>> {
     let unreadable = |error: Error| refused(file, format!("is no copy of a store: {}", error.message));
     let store = Store::inspect(file).await.map_err(unreadable)?;
-    let found = async { Ok((store.integrity().await?, store.pending_migrations().await?, store.meta(key).await?)) };
+    let found =
+        async { Ok((store.integrity().await?, store.pending_migrations().await?, store.meta(key).await?)) };
     let found = found.await.map_err(unreadable);
     store.close().await;
     let (faults, pending, value) = found?;
@@ -68,7 +69,9 @@ pub async fn inspect(file: &Path, key: &str) -> Result<Option<Vec<u8>>> {
         return Err(refused(file, format!("is damaged: {fault}")));
     }
     if pending < 0 {
-        return Err(refused(file, "was made by a newer version of tidegate").hint("put it back with that version"));
+        return Err(
+            refused(file, "was made by a newer version of tidegate").hint("put it back with that version")
+        );
     }
     Ok(value)
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::Store;
+use super::letters::{Letter, put_letters, supersede};
 use super::rows::to_json;
 use super::stream::{advance, write_mark};
 use crate::error::Result;
@@ -44,17 +45,21 @@ pub(super) async fn add_lossy(
 }
 
 impl Store {
-    /// [`Store::advance`], with what the rows on the way have lost and the number of the marker that was set for them.
+    /// [`Store::advance`], with what the rows on the way have lost, which of them were set aside, letters whose rows have come since, and
+    /// the number of the marker that was set for them.
     pub async fn advance_with(
         &self,
         task: &TaskId,
         epoch: Epoch,
         (from, to, watermark): (Position, Position, Tso),
         lossy: &HashMap<TableName, LossyCounts>,
+        (letters, superseded): (&[Letter], &[i64]),
         mark: Option<u64>,
     ) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         advance(&mut transaction, task, from, to, watermark).await?;
+        supersede(&mut transaction, task, superseded).await?;
+        put_letters(&mut transaction, task, letters).await?;
         if let Some(mark) = mark {
             write_mark(&mut transaction, task, mark).await?;
         }

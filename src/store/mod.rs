@@ -9,18 +9,22 @@ pub mod connections;
 mod copy;
 pub mod events;
 pub mod idempotency;
+mod letters;
 pub mod logs;
 mod lossy;
 mod rows;
 pub mod runs;
 mod series;
+mod still;
 mod stream;
 mod tables;
 pub mod tasks;
 pub mod tokens;
+mod transfer;
 pub mod views;
 
 pub use copy::{CopyChunk, CopyState, CopyTable};
+pub use letters::{Letter, LetterColumn, LetterRow, OpenLetter, Which, over_limit};
 pub use lossy::LossyTotal;
 pub use series::SeriesRow;
 
@@ -35,8 +39,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection, Row};
 
-pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState, Use};
+pub use still::{Moved, OwnState, OwnTable};
+pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlDecision, DdlRecord, DdlState, Use};
 pub use tables::TableState;
+pub use transfer::Rows;
 
 use crate::error::{Endpoint, Error, ErrorKind};
 

@@ -3,7 +3,7 @@
 //! Every write names the epoch of the worker that makes it and is refused (`Fenced`) when a newer run exists, so a worker that
 //! was thought dead can do no harm here.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::tables::write_state;
@@ -66,6 +66,16 @@ impl DdlState {
     }
 }
 
+/// What an operator decided about a DDL at which the task stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum DdlDecision {
+    /// The target does not get it.
+    Skip,
+    /// The target gets these statements instead.
+    Replace { statements: Vec<String> },
+}
+
 /// One DDL event of the stream and what became of it.
 #[derive(Debug, Clone)]
 pub struct DdlRecord {
@@ -80,6 +90,8 @@ pub struct DdlRecord {
     pub statements: Vec<String>,
     pub steps_done: usize,
     pub state: DdlState,
+    /// Taken up when the task goes on.
+    pub decision: Option<DdlDecision>,
     pub error: Option<Error>,
     pub created_at_ms: i64,
     pub finished_at_ms: Option<i64>,
@@ -632,6 +644,7 @@ fn ddl_record(row: &sqlx::sqlite::SqliteRow) -> Result<DdlRecord> {
         notes: serde_json::from_str(&row.try_get::<String, _>("notes")?).map_err(Error::internal)?,
         steps_done: row.try_get::<i64, _>("steps_done")?.max(0) as usize,
         state: DdlState::parse(&row.try_get::<String, _>("state")?)?,
+        decision: super::rows::optional_json(row, "decision")?,
         error: error.map(|text| serde_json::from_str(&text).map_err(Error::internal)).transpose()?,
         created_at_ms: row.try_get("created_at")?,
         finished_at_ms: row.try_get("finished_at")?,

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::Store;
 use super::rows::{optional_json, to_json};
+use super::{DdlDecision, Store};
 use crate::error::{Error, Result};
 use crate::model::TaskId;
 
@@ -36,6 +36,7 @@ pub struct DdlRow {
     pub notes: String,
     pub steps_done: i64,
     pub state: String,
+    pub decision: Option<DdlDecision>,
     pub error: Option<Error>,
     pub created_at: i64,
     pub finished_at: Option<i64>,
@@ -63,6 +64,7 @@ fn read_ddl(row: &SqliteRow) -> Result<DdlRow> {
         notes: row.try_get("notes")?,
         steps_done: row.try_get("steps_done")?,
         state: row.try_get("state")?,
+        decision: optional_json(row, "decision")?,
         error: optional_json(row, "error")?,
         created_at: row.try_get("created_at")?,
         finished_at: row.try_get("finished_at")?,

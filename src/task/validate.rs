@@ -259,13 +259,12 @@ fn check_table(pointer: &str, rule: &TableSpec, faults: &mut Vec<Fault>) {
 
 /// Parts of the contract that this build cannot honour: accepted at their default only. Take a line out when its part is built.
 fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
-    use super::spec::{RowErrorPolicy, Throttle};
+    use super::spec::Throttle;
     let mut refuse = |asked: bool, pointer: &str| {
         if asked {
             faults.push(not_supported(pointer));
         }
     };
-    refuse(spec.errors.row != RowErrorPolicy::Stop, "/errors/row");
     let Throttle {
         full_rows_per_second,
         full_bytes_per_second,
@@ -386,9 +385,8 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         let found = faults(|body| {
             body["throttle"] = json!({"full_rows_per_second": 5});
-            body["errors"] = json!({"row": "dead_letter"});
         });
-        let expected = ["/errors/row", "/throttle/full_rows_per_second"];
+        let expected = ["/throttle/full_rows_per_second"];
         assert_eq!(found, expected.map(|pointer| (pointer.to_owned(), "not_supported")));
     }
 }

@@ -6,6 +6,7 @@
 //! the margin that is stepped back, or a repetition began after it at or below T; such a repetition contains the transaction
 //! again, after the place.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::binlog::kafka::source::RawMessage;
 use crate::binlog::kafka::source::{STALLED, STALLED_MOST};
 use crate::binlog::kafka::topic::{Inner, Topic};
 use crate::binlog::kafka::trouble::{Events, Trouble, lasting, position_lost, trouble};
-use crate::binlog::message::Message;
+use crate::binlog::message::{Kind, Message};
 use crate::binlog::seen::{Limits, REORDERED, Seen};
 use crate::error::{Error, Result};
 use crate::model::{Offset, Tso};
@@ -78,6 +79,87 @@ impl Topic {
     /// is that of its last entry (design.md 10.10).
     pub async fn read_back(&self, before: Offset, not_before: Offset, limits: Limits) -> Result<ReadBack> {
         self.blocking(move |topic, stop| topic.read_back(before, not_before, limits, stop)).await
+    }
+}
+
+/// A DDL on the way from one offset to another.
+#[derive(Debug, Clone)]
+pub struct PassedDdl {
+    pub offset: Offset,
+    pub commit_ts: Tso,
+    pub schema: String,
+    pub table: String,
+    pub query: Vec<u8>,
+}
+
+impl Topic {
+    /// The first message from `from` on whose transaction is newer than `tso`; None when there is none yet.
+    pub async fn first_after(&self, from: Offset, tso: Tso) -> Result<Option<(Offset, Tso)>> {
+        self.blocking(move |topic, stop| {
+            let end = topic.log_range(stop, 0)?.end;
+            let mut found = None;
+            RangeReader::new(topic, 2 << 20)?.read(
+                from,
+                end,
+                stop,
+                |offset, payload| match Message::parse(payload.unwrap_or_default()) {
+                    Ok(message) if message.commit_ts > tso && !matches!(message.kind, Kind::Resolved) => {
+                        found = Some((offset, message.commit_ts));
+                        ControlFlow::Break(())
+                    }
+                    _ => ControlFlow::Continue(()),
+                },
+            )?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The messages at these offsets that the topic still holds, copied.
+    pub async fn read_at(&self, offsets: BTreeSet<Offset>) -> Result<Vec<(Offset, Vec<u8>)>> {
+        let (Some(first), Some(last)) = (offsets.first().copied(), offsets.last().copied()) else {
+            return Ok(Vec::new());
+        };
+        self.blocking(move |topic, stop| {
+            let mut found = Vec::new();
+            RangeReader::new(topic, 2 << 20)?.read(first, Offset(last.0 + 1), stop, |offset, payload| {
+                if offsets.contains(&offset) {
+                    found.push((offset, payload.unwrap_or_default().to_vec()));
+                }
+                ControlFlow::Continue(())
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Every DDL from `from` up to `until`, not included, that `wanted` takes by its names and text. Messages that are not
+    /// Drainer's are passed over.
+    pub async fn ddl_between(
+        &self,
+        from: Offset,
+        until: Offset,
+        wanted: impl Fn(&str, &str, &[u8]) -> bool + Send + 'static,
+    ) -> Result<Vec<PassedDdl>> {
+        self.blocking(move |topic, stop| {
+            let mut found = Vec::new();
+            RangeReader::new(topic, 2 << 20)?.read(from, until, stop, |offset, payload| {
+                if let Ok(message) = Message::parse(payload.unwrap_or_default())
+                    && let Kind::Ddl(ddl) = message.kind
+                {
+                    let schema = String::from_utf8_lossy(ddl.schema_name).into_owned();
+                    let table = String::from_utf8_lossy(ddl.table_name).into_owned();
+                    if wanted(&schema, &table, ddl.query) {
+                        let query = ddl.query.to_vec();
+                        found.push(PassedDdl { offset, commit_ts: message.commit_ts, schema, table, query });
+                    }
+                }
+                // As many as a person reads.
+                if found.len() < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            Ok(found)
+        })
+        .await
     }
 }
 

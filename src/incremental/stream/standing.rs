@@ -96,7 +96,7 @@ impl<S: ChangeSource> Stream<S> {
             self.resyncs.waiting.remove(&name);
             self.change_tables(change.unwrap_or_default(), &[(name, command)], None).await?;
         }
-        Ok(())
+        self.retry_letters().await
     }
 
     /// Makes new versions of tables durable, and then true here. What runs for one of them ends.
@@ -326,7 +326,7 @@ impl<S: ChangeSource> Stream<S> {
             self.lossy.entry(name.clone()).or_default().merge(&shadow.lossy);
         }
         let standing = Standing::Swapping { shadow: shadow.name.clone() };
-        let entry = TableEntry { standing, snapshot: shadow.snapshot, ..shadow.entry };
+        let entry = TableEntry { standing, snapshot: shadow.snapshot, made: true, ..shadow.entry };
         crash::point("resync.caught_up");
         self.change_tables(Change::of(entry), &[], Some(self.applied)).await?;
         crash::point("swap.recorded");
@@ -408,6 +408,7 @@ impl<S: ChangeSource> Stream<S> {
             Err(error) if error.concerns_one_table() => return self.stop_table(name, error).await,
             Err(error) => return Err(error),
         }
+        self.letters_copied(name).await?;
         self.mark_change(self.applied).await?;
         let change = self.catalog.stand(name, Standing::Following).unwrap_or_default();
         self.change_tables(change, &[], None).await?;
