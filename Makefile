@@ -3,7 +3,8 @@
 #   make test    formatting, lints, and every test, with real TiDB, Kafka and MariaDB around them
 #   make demo    a task over a live workload, and a view of it until Ctrl-C
 #   make bench   figures of this machine, written to docs/performance.md
-#   make chaos   the workload test with KILLS (20) kills of the server
+#   make chaos   RUNS (200) runs with faults in random order from SEED (1), and the workload with KILLS (20) kills of the server
+#   make soak    rows, DDL and faults for MINUTES (10): nothing grows; drawn to target/soak.svg
 #   make histories  RUNS (200) random histories from SEED (1), in UTC and in Shanghai
 #   make stack   build what the test stack needs; tests/stack/stack.sh starts it
 #   make deps    install the Debian packages that all this needs
@@ -11,10 +12,11 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test demo bench chaos histories stack deps clean
+.PHONY: test demo bench chaos soak histories stack deps clean
 KILLS ?= 20
 RUNS ?= 200
 SEED ?= 1
+MINUTES ?= 10
 
 test: deps
 	cargo fmt --all --check
@@ -36,7 +38,12 @@ bench: deps stack
 
 chaos: deps stack
 	cargo test --no-run
+	STACKS=utc TIDEGATE_RUNS=$(RUNS) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test e2e_chaos -- --nocapture
 	STACKS=utc TIDEGATE_KILLS=$(KILLS) deploy/with-stack.sh cargo test --test e2e_workload kill_9 -- --nocapture
+
+soak: deps stack
+	cargo test --no-run
+	STACKS=utc TIDEGATE_MINUTES=$(MINUTES) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test soak -- --nocapture
 
 histories: deps stack
 	cargo test --no-run

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Asks the tools that will read the files of this folder whether they can: systemd, Kubernetes' schemas, Compose, a linter for
-# the container file. What it needs of PyPI and npm goes into target/tools.
+# the container file, promtool. What it needs of PyPI, npm and Debian's archive goes into target/tools.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=$PWD/target/tools
@@ -21,4 +21,15 @@ grep -qE 'OK|SAFE' <<<"$exposure" || { echo "deploy: the unit is open: $exposure
 "$tools/python/bin/kubernetes-validate" -k 1.31 --strict deploy/kubernetes/*.yaml
 docker-compose -f deploy/compose.yaml config --quiet
 "$tools/node_modules/.bin/dockerfilelint" deploy/Containerfile
-echo "deploy: unit, manifests, compose and container file are well-formed"
+
+# Debian's package would start a server: only the tool is taken out of it.
+promtool=$(command -v promtool || echo "$tools/prometheus/usr/bin/promtool")
+if [ ! -x "$promtool" ]; then
+  (cd "$work" && apt-get download -qq prometheus)
+  mkdir -p "$tools/prometheus"
+  dpkg -x "$work"/prometheus_*.deb "$tools/prometheus"
+fi
+"$promtool" check rules deploy/prometheus/tidegate.rules.yml >/dev/null
+"$promtool" test rules deploy/prometheus/tidegate.rules.test.yml >/dev/null
+jq empty deploy/grafana/tidegate.json
+echo "deploy: unit, manifests, compose, container file, alert rules and dashboard are well-formed"

@@ -24,7 +24,7 @@ need java default-jre-headless
 need mvn maven
 need go golang
 need openssl openssl
-# Tools that read the files of deploy/ (deploy/check.sh).
+# Tools that read the files of deploy/ (deploy/check.sh), and the OpenAPI document (below).
 need systemd-analyze systemd
 need docker-compose docker-compose
 need npm npm
@@ -41,9 +41,20 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" || true
 fi
 
-for command in cc pkg-config curl jq mariadbd java mvn go systemd-analyze docker-compose npm python3; do
+for command in cc pkg-config curl jq mariadbd java mvn go systemd-analyze docker-compose npm python3 openssl; do
   command -v "$command" >/dev/null || { echo "deps: $command could not be installed" >&2; exit 1; }
 done
+
+# Tools that read the OpenAPI document (tests/contract.rs).
+tools=$(dirname "$0")/../target/contract
+wanted=$(dirname "$0")/../tests/contract/requirements.txt
+if ! cmp -s "$wanted" "$tools/installed.txt"; then
+  echo "installing $(grep -v '^#' "$wanted" | tr '\n' ' ')into target/contract" >&2
+  rm -rf "$tools"
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check -r "$wanted"
+  cp "$wanted" "$tools/installed.txt"
+fi
 if ! command -v cargo >/dev/null; then
   echo "deps: there is no cargo. Install Rust with rustup (https://rustup.rs), version 1.88 or newer:" >&2
   echo "  curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y && . ~/.cargo/env" >&2

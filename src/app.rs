@@ -2,8 +2,8 @@
 
 use std::fs::{DirBuilder, File};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,21 +13,27 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, DataFolder};
 use crate::crypto::Keyring;
 use crate::engine::registry::Registry;
 use crate::engine::supervisor::{Runner, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::housekeeping::{self, Retention};
 use crate::listen::{Certificate, Listener};
+use crate::observe::Observer;
+use crate::observe::lines::LineWriter;
+use crate::observe::notify::Notifier;
 use crate::service::Service;
 use crate::service::tokens::{Access, bootstrap};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::{api, telemetry};
 
 /// Requests in flight get this long when the process stops.
 const HTTP_PATIENCE: Duration = Duration::from_secs(2);
-const KEY_CHECK: &str = "key_check";
+/// A look at the tasks, or the last log lines, may take so long when the process stops.
+const WATCHER_PATIENCE: Duration = Duration::from_secs(1);
+/// Key in the store's `meta` of what tells the right key from a wrong one.
+pub const KEY_CHECK: &str = "key_check";
 
 /// A running server.
 #[derive(Debug)]
@@ -35,6 +41,10 @@ pub struct App {
     address: SocketAddr,
     service: Service,
     supervisor: JoinHandle<()>,
+    observer: Arc<Observer>,
+    /// What looks at tasks and tells of them: each ends when it is told to, and may end before.
+    watchers: Vec<JoinHandle<()>>,
+    end_watchers: CancellationToken,
     http: JoinHandle<std::io::Result<()>>,
     close_http: CancellationToken,
     /// Held for as long as the server runs.
@@ -52,8 +62,10 @@ impl App {
     /// `Configuration` with the cure when the folder is in use, the key does not fit, or the address is refused.
     pub async fn start(config: &Config, runner: Runner) -> Result<Self> {
         telemetry::recorder();
+        // One provider for everybody; a second call, as in tests, changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let lock = lock(&config.data_dir)?;
-        let store = Store::open(&config.data_dir.join("tidegate.db")).await?;
+        let store = Store::open(&config.data_dir.join(store::FILE)).await?;
         store.free_unanswered_keys().await?;
         let keyring = Arc::new(keyring(config, &store).await?);
         let access = access(config, &store).await?;
@@ -82,7 +94,24 @@ impl App {
             shutdown: CancellationToken::new(),
             supervisor_alive: Arc::new(AtomicBool::new(true)),
             started: Instant::now(),
+            told: Arc::new(Notify::new()),
         };
+        // Before the first task runs: it keeps its lines.
+        let lines = LineWriter::new(service.store.clone());
+        let observer = Arc::new(Observer::new(
+            service.store.clone(),
+            Arc::clone(&service.registry),
+            Arc::clone(&service.told),
+        ));
+        let notifier =
+            Notifier::new(service.store.clone(), Arc::clone(&service.keyring), Arc::clone(&service.told))?;
+        let end_watchers = CancellationToken::new();
+        let looking = Arc::clone(&observer);
+        let watchers = vec![
+            tokio::spawn(async move { looking.run().await }),
+            tokio::spawn(notifier.run(end_watchers.clone())),
+            tokio::spawn(lines.run(end_watchers.clone())),
+        ];
         let supervisor = Supervisor::new(
             service.store.clone(),
             Arc::clone(&service.keyring),
@@ -112,12 +141,27 @@ impl App {
             tokio::spawn(async move { stop.run_until_cancelled(certificate.follow()).await });
         }
         tracing::info!(%address, tls, data_dir = %config.data_dir.display(), "serving");
-        Ok(Self { address, service, supervisor, http, close_http, _lock: lock })
+        Ok(Self {
+            address,
+            service,
+            supervisor,
+            observer,
+            watchers,
+            end_watchers,
+            http,
+            close_http,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What looks at the tasks.
+    pub fn observer(&self) -> &Observer {
+        &self.observer
     }
 
     /// Serves until `stop`, then ends in order. An error when a part ended by itself.
@@ -143,6 +187,13 @@ impl App {
             let _ = (&mut self.supervisor).await;
         }
         self.service.supervisor_alive.store(false, Ordering::Relaxed);
+        self.observer.end();
+        self.end_watchers.cancel();
+        for watcher in self.watchers {
+            if tokio::time::timeout(WATCHER_PATIENCE, watcher).await.is_err() {
+                tracing::warn!("what looks at tasks did not end in time");
+            }
+        }
         self.close_http.cancel();
         if !self.http.is_finished() && tokio::time::timeout(HTTP_PATIENCE, &mut self.http).await.is_err() {
             tracing::warn!("requests in flight were cut off");
@@ -179,6 +230,24 @@ async fn access(config: &Config, store: &Store) -> Result<Access> {
     Ok(access)
 }
 
+/// Puts a copy of the store (`tidegate backup`) in place of the folder's own, which is kept beside it; gives the kept one's path.
+///
+/// # Errors
+/// `Configuration` when a server runs on the folder, the copy is damaged or newer, or its key is not the folder's.
+pub async fn restore(place: &DataFolder, copy: &Path) -> Result<Option<PathBuf>> {
+    let _lock = lock(&place.data_dir)?;
+    let check = store::backup::inspect(copy, KEY_CHECK).await?.ok_or_else(|| {
+        configuration("is no copy of a tidegate store").object(format!("file {}", copy.display()))
+    })?;
+    let key = place.key_file.clone().unwrap_or_else(|| place.data_dir.join("key"));
+    if !Keyring::load(&key)?.accepts(&check) {
+        return Err(configuration("is not the key that the copy was sealed with")
+            .object(format!("key file {}", key.display()))
+            .hint("put the key file that belongs to the copy there first, or name it with --key-file"));
+    }
+    store::backup::put_back(&place.data_dir, copy).await
+}
+
 /// Makes the data folder and keeps other processes out of it.
 fn lock(folder: &Path) -> Result<File> {
     let object = || format!("data folder {}", folder.display());
@@ -191,6 +260,7 @@ fn lock(folder: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(folder.join("lock"))
         .map_err(|error| configuration(format!("cannot be written: {error}")).object(object()))?;
     fs2::FileExt::try_lock_exclusive(&file).map_err(|_| {
@@ -199,6 +269,68 @@ fn lock(folder: &Path) -> Result<File> {
             .hint("stop that process, or give this one its own folder with --data-dir")
     })?;
     Ok(file)
+}
+
+/// Seals every secret under a new key, which takes the old one's place; gives the number of secrets.
+///
+/// A crash at any point leaves a store that opens: the new key lies beside the old one before the store is sealed under it, and
+/// the next start or rotation takes the one that fits.
+pub async fn rotate_key(place: &DataFolder) -> Result<u64> {
+    let _lock = lock(&place.data_dir)?;
+    let store = Store::open(&place.data_dir.join(store::FILE)).await?;
+    let path = place.key_file.clone().unwrap_or_else(|| place.data_dir.join("key"));
+    let check = store.meta(KEY_CHECK).await?.ok_or_else(|| {
+        configuration("the store has no key yet")
+            .object(format!("data folder {}", place.data_dir.display()))
+            .hint("start the server once; is it the right folder?")
+    })?;
+    let old = settled(&path, &check)?;
+    let new_path = beside(&path);
+    // Left by a rotation that ended before the store was sealed under it: nothing needs it.
+    if new_path.exists() {
+        std::fs::remove_file(&new_path).map_err(Error::internal)?;
+    }
+    let new = Keyring::create(&new_path)?;
+    let count = store.reseal(&old, &new, (KEY_CHECK, &new.check_value()?)).await?;
+    store.close().await;
+    take_place(&new_path, &path)?;
+    Ok(count)
+}
+
+/// Where a new key waits until the store is sealed under it.
+fn beside(path: &Path) -> PathBuf {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    PathBuf::from(new)
+}
+
+fn take_place(new: &Path, path: &Path) -> Result<()> {
+    let moved = std::fs::rename(new, path)
+        .and_then(|()| path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()));
+    moved.map_err(|error| {
+        configuration(format!("cannot be put in its place: {error}"))
+            .object(format!("key file {}", new.display()))
+            .hint("move it over the old key by hand: the store is sealed under it")
+    })
+}
+
+/// The key that the store is sealed under, also when a rotation was cut off.
+fn settled(path: &Path, check: &[u8]) -> Result<Keyring> {
+    let new_path = beside(path);
+    if new_path.exists() {
+        let new = Keyring::load(&new_path)?;
+        if new.accepts(check) {
+            take_place(&new_path, path)?;
+            return Ok(new);
+        }
+    }
+    let keyring = Keyring::load(path)?;
+    if keyring.accepts(check) {
+        return Ok(keyring);
+    }
+    Err(configuration("is not the key that this data folder was sealed with")
+        .object(format!("key file {}", path.display()))
+        .hint("give the right key with --key-file or TIDEGATE_KEY_FILE"))
 }
 
 /// The key that belongs to the store; a new one only for a new store.
@@ -210,15 +342,10 @@ async fn keyring(config: &Config, store: &Store) -> Result<Keyring> {
         store.init_meta(KEY_CHECK, &keyring.check_value()?).await?;
         return Ok(keyring);
     }
-    let keyring = Keyring::load(&path)?;
     match known {
-        Some(check) if !keyring.accepts(&check) => {
-            Err(configuration("is not the key that this data folder was sealed with")
-                .object(format!("key file {}", path.display()))
-                .hint("give the right key with --key-file or TIDEGATE_KEY_FILE"))
-        }
-        Some(_) => Ok(keyring),
+        Some(check) => settled(&path, &check),
         None => {
+            let keyring = Keyring::load(&path)?;
             store.init_meta(KEY_CHECK, &keyring.check_value()?).await?;
             Ok(keyring)
         }

@@ -1,12 +1,15 @@
 //! A running server, as the command line speaks to it: over HTTP like everybody else, so that roles, audit and the one writer of
 //! the store hold for it too.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use chrono::{Duration, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
-use reqwest::{Certificate, Method, Url};
+use reqwest::{Certificate, Method, Response, Url};
 use serde_json::{Value, json};
 
 use crate::access::Role;
@@ -32,6 +35,12 @@ impl Remote {
     /// # Errors
     /// A problem of the server in its own words.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let text = self.send(method, path, body).await?.text().await.context("the answer broke off")?;
+        Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::Null) })
+    }
+
+    /// Sends a request and gives the good answer, its body still to come.
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Response> {
         let mut client = reqwest::Client::builder();
         if let Some(file) = &self.ca_file {
             let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -51,12 +60,10 @@ impl Remote {
             format!("{} does not answer; is the server running, and is this its address?", self.server)
         })?;
         let status = response.status();
-        let text = response.text().await.context("the answer broke off")?;
-        let value: Value =
-            if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::Null) };
         if status.is_success() {
-            return Ok(value);
+            return Ok(response);
         }
+        let value: Value = response.json().await.unwrap_or(Value::Null);
         let word = |key: &str| value[key].as_str();
         match (word("title"), word("detail")) {
             (Some(title), Some(detail)) => {
@@ -72,6 +79,27 @@ impl Remote {
             _ => bail!("{} answered {status}, which is no answer of a tidegate server", self.server),
         }
     }
+}
+
+/// Saves a copy of the server's store to a file that is not there yet; gives its bytes. A copy that breaks off leaves no file.
+pub async fn backup(remote: &Remote, file: &Path) -> anyhow::Result<u64> {
+    let mut answer = remote.send(Method::POST, "/system/backup", None).await?;
+    let named = || format!("cannot write {}", file.display());
+    let mut copy = File::options().write(true).create_new(true).mode(0o600).open(file).with_context(named)?;
+    let saved = async {
+        let mut bytes = 0;
+        while let Some(part) = answer.chunk().await.context("the copy broke off")? {
+            copy.write_all(&part).with_context(named)?;
+            bytes += part.len() as u64;
+        }
+        copy.sync_all().with_context(named)?;
+        Ok(bytes)
+    };
+    let saved = saved.await;
+    if saved.is_err() {
+        std::fs::remove_file(file).with_context(|| format!("cannot remove the broken {}", file.display()))?;
+    }
+    saved
 }
 
 /// What can be done about tokens.

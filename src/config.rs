@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::check::Check;
+use crate::cli::decode::Decode;
 use crate::client::{Remote, TokenVerb};
 use crate::telemetry::LogFormat;
 
@@ -24,6 +26,13 @@ pub enum Verb {
     Serve(Config),
     /// Print the OpenAPI document
     Openapi,
+    /// Print Drainer messages in readable form: from files, text, or a topic
+    Decode(Box<Decode>),
+    /// See whether a spec, a connection or a data folder is sound
+    ///
+    /// One line per thing looked at: pass, warn or FAIL, with the cure. The exit code is 1 when one fails.
+    #[command(subcommand)]
+    Check(Check),
     /// Make, list and revoke the access tokens of a running server
     Token {
         #[command(flatten)]
@@ -31,6 +40,47 @@ pub enum Verb {
         #[command(subcommand)]
         verb: TokenVerb,
     },
+    /// Save a copy of a running server's store: connections, tasks, checkpoints, events
+    ///
+    /// The key file is not part of it (secrets in the copy stay sealed): keep a copy of that apart.
+    ///   tidegate backup tidegate-$(date +%F).db
+    #[command(verbatim_doc_comment)]
+    Backup {
+        #[command(flatten)]
+        remote: Remote,
+        /// Where to; the file must not be there yet
+        file: PathBuf,
+    },
+    /// Put a copy of the store back, while no server runs on the data folder
+    ///
+    /// The store that is there is kept beside it. Tasks go on from the checkpoints of the copy: what came since is applied again.
+    #[command(verbatim_doc_comment)]
+    Restore {
+        /// A file that `tidegate backup` saved
+        file: PathBuf,
+        #[command(flatten)]
+        place: DataFolder,
+    },
+    /// The key that seals secrets
+    #[command(subcommand)]
+    Key(KeyVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Seal all secrets under a new key and put it in the place of the old one; the server must be stopped
+    Rotate(DataFolder),
+}
+
+/// Where the store and the key are.
+#[derive(Debug, Clone, Args)]
+pub struct DataFolder {
+    /// Folder of the store
+    #[arg(long, env = "TIDEGATE_DATA_DIR", default_value = "./tidegate-data")]
+    pub data_dir: PathBuf,
+    /// File with the key that seals secrets [default: `key` in the data folder]
+    #[arg(long, env = "TIDEGATE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// How the server runs.
@@ -97,5 +147,9 @@ mod tests {
         let line = CommandLine::parse_from(["tidegate", "serve", "--listen", "127.0.0.1:2"]);
         assert!(matches!(line.verb, Some(Verb::Serve(config)) if config.listen.port() == 2));
         assert!(matches!(CommandLine::parse_from(["tidegate", "openapi"]).verb, Some(Verb::Openapi)));
+        let line = CommandLine::parse_from(["tidegate", "decode", "-"]);
+        assert!(matches!(line.verb, Some(Verb::Decode(_))));
+        let line = CommandLine::parse_from(["tidegate", "check", "spec", "a.json"]);
+        assert!(matches!(line.verb, Some(Verb::Check(_))));
     }
 }

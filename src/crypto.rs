@@ -52,7 +52,7 @@ impl Keyring {
         Ok(Self { cipher: XChaCha20Poly1305::new(&key.into()) })
     }
 
-    /// Makes a new key and writes it to a file that only we can read.
+    /// Makes a new key and writes it to a file that only we can read. An existing file is never replaced.
     pub fn create(path: &Path) -> Result<Self> {
         let mut key = [0_u8; KEY_BYTES];
         rand::rng().fill_bytes(&mut key);

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     ValueRefused,
     /// The server refused a statement as such, or a DDL that we do not understand or may not apply.
     StatementRefused,
+    /// A DDL at which the spec says to stop (`ddl.x = stop`, `online_ddl.mode = stop`): a person decides.
+    StoppedByPolicy,
     /// The wanted position is not in the topic (trimmed, re-created, beyond the end).
     PositionLost,
     /// The snapshot's timestamp is older than the source's garbage collection safe point.
@@ -75,6 +77,7 @@ pub fn policy(kind: ErrorKind) -> Policy {
         | ErrorKind::Missing
         | ErrorKind::ValueRefused
         | ErrorKind::StatementRefused
+        | ErrorKind::StoppedByPolicy
         | ErrorKind::PositionLost
         | ErrorKind::SnapshotLost
         | ErrorKind::CorruptMessage
@@ -163,11 +166,37 @@ impl Error {
             | ErrorKind::AccessDenied
             | ErrorKind::Contention
             | ErrorKind::TargetLocked
+            // The task waits at its place in the stream, so that nothing has to be copied again once it is decided.
+            | ErrorKind::StoppedByPolicy
             | ErrorKind::PositionLost
             | ErrorKind::SnapshotLost
             | ErrorKind::CorruptMessage
             | ErrorKind::Fenced
             | ErrorKind::Cancelled => false,
+        }
+    }
+
+    /// The page with cause and cure (docs/problems), by its name below `/problems/`.
+    pub fn page(&self) -> &'static str {
+        if self.endpoint == Some(Endpoint::Store) && self.kind != ErrorKind::Fenced {
+            return "store";
+        }
+        match self.kind {
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::AccessDenied => "access-denied",
+            ErrorKind::Missing => "missing",
+            ErrorKind::Contention => "contention",
+            ErrorKind::TargetLocked => "target-locked",
+            ErrorKind::ValueRefused => "value-refused",
+            ErrorKind::StatementRefused => "statement-refused",
+            ErrorKind::StoppedByPolicy => "stopped-by-policy",
+            ErrorKind::PositionLost => "position-lost",
+            ErrorKind::SnapshotLost => "snapshot-lost",
+            ErrorKind::CorruptMessage => "corrupt-message",
+            ErrorKind::SchemaMismatch => "schema-mismatch",
+            ErrorKind::Configuration => "configuration",
+            ErrorKind::Fenced | ErrorKind::Cancelled => "fenced",
+            ErrorKind::Internal => "internal-error",
         }
     }
 
@@ -199,6 +228,9 @@ fn general_cure(kind: ErrorKind, endpoint: Option<Endpoint>) -> &'static str {
         }
         ErrorKind::StatementRefused => {
             "see why the server refuses the statement; make the change there by hand, then resume the task"
+        }
+        ErrorKind::StoppedByPolicy => {
+            "decide about the statement: change its policy in the spec, then resume the task"
         }
         ErrorKind::PositionLost | ErrorKind::SnapshotLost => {
             "copy the tables anew: what is missing cannot be read any more"

@@ -6,7 +6,8 @@
 //! curl / dashboard <-> HTTP API <-> SQLite store <-> supervisor -> workers
 //! ```
 //!
-//! Dependencies point one way: `main -> app -> {api, engine}`; `api -> service -> {store, task, engine::registry}`;
+//! Dependencies point one way: `main -> {app, cli} -> {api, engine, observe}`; `api -> service -> {store, task, engine::registry}`;
+//! `observe -> {store, task, engine::registry}`, whose plain data (figures, rules, lines) the store keeps;
 //! `engine -> {store, task, precheck, schema_sync, full, incremental} -> {tidb, binlog, adb} -> {mysql, sql} -> {model, error}`.
 
 pub mod access;
@@ -14,8 +15,10 @@ pub mod adb;
 pub mod api;
 pub mod app;
 pub mod binlog;
+pub mod cli;
 pub mod client;
 pub mod config;
+pub mod crash;
 pub mod crypto;
 pub mod engine;
 pub mod error;
@@ -25,6 +28,7 @@ pub mod incremental;
 pub mod listen;
 pub mod model;
 pub mod mysql;
+pub mod observe;
 pub mod precheck;
 pub mod schema_sync;
 pub mod service;

@@ -3,11 +3,18 @@
 //! A bare mysql_async connection whose statement was cancelled hands that statement's rows to the next one. Here the
 //! connection is taken out while a statement runs and put back only after it completed: a session whose call was cancelled or
 //! failed below the protocol is broken for good, and says so.
+//!
+//! A network that swallows packets tells nobody. So the server is asked, on another connection, after a statement that is silent
+//! for long: one that is at work may take all the time it needs, one that has let go of us, or a server that cannot be reached,
+//! is an outage.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, OptsBuilder, Row, SslOpts};
+use mysql_async::{Conn, Opts, OptsBuilder, Row, SslOpts};
 use secrecy::ExposeSecret;
 
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -15,6 +22,20 @@ use crate::model::{MysqlEndpoint, TlsMode};
 
 /// Time to reach the server and log in.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for the few questions after a login, and for a goodbye.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A statement that is silent for so long is asked after, and again as often.
+const QUIET: Duration = Duration::from_secs(15);
+
+/// A server that says it is through with our statement gets this long to let us know.
+const ON_ITS_WAY: Duration = Duration::from_secs(3);
+
+/// How long the server may be silent between two rows, whatever it says it is doing: it may wait for us to take rows that a
+/// network swallows.
+const ROW_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the protocol's servers take at most.
 const LARGEST_PACKET: usize = 1 << 30;
@@ -35,16 +56,24 @@ pub struct Done {
 }
 
 /// One logged-in connection.
-#[derive(Debug)]
 pub struct Session {
     /// None while a statement runs, and for ever after one that did not complete.
     connection: Option<Conn>,
+    options: Opts,
+    place: String,
     side: Endpoint,
     classify: Classify,
     id: u64,
     version: String,
     /// Bytes of a statement that the server takes.
     largest: usize,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The options hold the password.
+        f.debug_struct("Session").field("place", &self.place).field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -84,45 +113,102 @@ impl Session {
             options = options.ssl_opts(tls);
         }
         let place = format!("{}:{}", to.host, to.port);
-        let mut connection = match tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(options)).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(map_error(&error, side, classify).object(place)),
-            Err(_) => {
-                return Err(Error::new(
-                    ErrorKind::Unreachable,
-                    format!("no answer to a login within {} s", CONNECT_TIMEOUT.as_secs()),
-                )
+        let options = Opts::from(options);
+        let silent = |what: &str, limit: Duration| {
+            Error::new(ErrorKind::Unreachable, format!("no answer to {what} within {} s", limit.as_secs()))
                 .endpoint(side)
                 .hint("check host, port and firewall")
-                .object(place));
-            }
+                .object(&place)
         };
-        for statement in setup {
-            connection
-                .query_drop(*statement)
-                .await
-                .map_err(|error| map_error(&error, side, classify).object(&place))?;
-        }
-        let packet = match connection.query_first::<u64, _>("SELECT @@max_allowed_packet").await {
-            Ok(Some(bytes)) => usize::try_from(bytes).unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET),
-            Ok(None) | Err(mysql_async::Error::Server(_)) => LARGEST_PACKET,
-            Err(error) => return Err(map_error(&error, side, classify).object(&place)),
-        };
-        // The handshake has 32 bits of it, TiDB's have 64; a server that does not know the function keeps to the handshake.
-        let id = match connection.query_first::<u64, _>("SELECT CONNECTION_ID()").await {
-            Ok(Some(id)) => id,
-            Ok(None) | Err(mysql_async::Error::Server(_)) => u64::from(connection.id()),
-            Err(error) => return Err(map_error(&error, side, classify).object(&place)),
-        };
+        let failed = |error: mysql_async::Error| map_error(&error, side, classify).object(&place);
+        let mut connection = tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(options.clone()))
+            .await
+            .map_err(|_| silent("a login", CONNECT_TIMEOUT))?
+            .map_err(failed)?;
+        let (packet, id) = tokio::time::timeout(SETUP_TIMEOUT, prepare(&mut connection, setup))
+            .await
+            .map_err(|_| silent("the first statements of a session", SETUP_TIMEOUT))?
+            .map_err(failed)?;
         let (major, minor, patch) = connection.server_version();
         Ok(Self {
             id,
             version: format!("{major}.{minor}.{patch}"),
             connection: Some(connection),
+            options,
+            place,
             side,
             classify,
             largest: packet,
         })
+    }
+
+    /// Waits for an answer as long as the server is at work on it.
+    ///
+    /// # Errors
+    /// `Unreachable` when the server has let go of the connection, or cannot be reached at all. What the server itself answers, and
+    /// a connection that breaks, is the inner result.
+    async fn watched<T>(
+        &self,
+        limit: Option<Duration>,
+        answer: impl Future<Output = mysql_async::Result<T>>,
+    ) -> Result<mysql_async::Result<T>> {
+        let mut answer = pin!(answer);
+        // Most are there already: no timer for them.
+        if let Poll::Ready(answer) = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
+            return Ok(answer);
+        }
+        let began = tokio::time::Instant::now();
+        loop {
+            if let Ok(answer) = tokio::time::timeout(QUIET, answer.as_mut()).await {
+                return Ok(answer);
+            }
+            let lost = tokio::select! {
+                biased;
+                answer = answer.as_mut() => return Ok(answer),
+                lost = self.lost() => lost,
+            };
+            let silent = began.elapsed();
+            let cause = match lost {
+                Some(Lost::Idle) => match tokio::time::timeout(ON_ITS_WAY, answer.as_mut()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(_) => "the server is through with it",
+                },
+                Some(Lost::Gone) => "the server has ended the connection",
+                Some(Lost::Unreachable) => "the server cannot be reached",
+                None if limit.is_some_and(|limit| silent >= limit) => "no row came for too long",
+                None => continue,
+            };
+            return Err(Error::new(
+                ErrorKind::Unreachable,
+                format!("no answer to a statement for {} s: {cause}", silent.as_secs()),
+            )
+            .endpoint(self.side)
+            .object(&self.place)
+            .hint(
+                "the network or a proxy on the way swallows packets; the task goes on over a new connection",
+            ));
+        }
+    }
+
+    /// Asks on a connection of its own what became of this one. None: it is at work, or nothing is known.
+    async fn lost(&self) -> Option<Lost> {
+        let mut other = match tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(self.options.clone())).await {
+            Ok(Ok(other)) => other,
+            // It answers.
+            Ok(Err(mysql_async::Error::Server(_))) => return None,
+            Ok(Err(_)) | Err(_) => return Some(Lost::Unreachable),
+        };
+        let sql = format!("SELECT command FROM information_schema.processlist WHERE id = {}", self.id);
+        let command = tokio::time::timeout(SETUP_TIMEOUT, other.query_first::<String, _>(sql)).await;
+        tokio::spawn(tokio::time::timeout(CLOSE_TIMEOUT, other.disconnect()));
+        match command {
+            Ok(Ok(Some(command))) if command.eq_ignore_ascii_case("sleep") => Some(Lost::Idle),
+            // Another server of a TiDB cluster may have answered: it knows its own connections only.
+            Ok(Ok(None)) if self.side == Endpoint::Source => None,
+            Ok(Ok(None)) => Some(Lost::Gone),
+            Ok(Ok(Some(_)) | Err(mysql_async::Error::Server(_))) => None,
+            Ok(Err(_)) | Err(_) => Some(Lost::Unreachable),
+        }
     }
 
     /// Lowers the size of the largest statement that is sent.
@@ -170,8 +256,8 @@ impl Session {
     }
 
     /// Puts the connection back unless the failure was below the protocol.
-    fn finish<T>(&mut self, connection: Conn, result: mysql_async::Result<T>) -> Result<T> {
-        match result {
+    fn finish<T>(&mut self, connection: Conn, result: Result<mysql_async::Result<T>>) -> Result<T> {
+        match result? {
             Ok(value) => {
                 self.connection = Some(connection);
                 Ok(value)
@@ -195,7 +281,7 @@ impl Session {
             return Err(self.too_large(sql.as_ref().len()));
         }
         let mut connection = self.take()?;
-        let result = connection.query_drop(sql.as_ref()).await;
+        let result = self.watched(None, connection.query_drop(sql.as_ref())).await;
         let done = Done { affected_rows: connection.affected_rows(), warnings: connection.get_warnings() };
         self.finish(connection, result).map(|()| done)
     }
@@ -203,14 +289,14 @@ impl Session {
     /// Runs a query over the text protocol and collects its rows.
     pub async fn query<T: FromRow + Send + 'static>(&mut self, sql: &str) -> Result<Vec<T>> {
         let mut connection = self.take()?;
-        let result = connection.query(sql).await;
+        let result = self.watched(None, connection.query(sql)).await;
         self.finish(connection, result)
     }
 
     /// The first row of a query over the text protocol.
     pub async fn first<T: FromRow + Send + 'static>(&mut self, sql: &str) -> Result<Option<T>> {
         let mut connection = self.take()?;
-        let result = connection.query_first(sql).await;
+        let result = self.watched(None, connection.query_first(sql)).await;
         self.finish(connection, result)
     }
 
@@ -218,30 +304,38 @@ impl Session {
     /// An error of the sink ends the query and breaks the session.
     pub async fn stream<S: RowSink>(&mut self, sql: &str, sink: &mut S) -> Result<()> {
         let mut connection = self.take()?;
-        let mut failed = None;
-        let result = async {
-            let statement = connection.prep(sql).await?;
-            let mut rows = connection.exec_iter(&statement, ()).await?;
-            while let Some(row) = rows.next().await? {
-                if let Err(error) = sink.take(row).await {
-                    failed = Some(error);
-                    return Ok(());
+        let result = self.rows(&mut connection, sql, sink).await?;
+        self.finish(connection, Ok(result))
+    }
+
+    async fn rows<S: RowSink>(
+        &self,
+        connection: &mut Conn,
+        sql: &str,
+        sink: &mut S,
+    ) -> Result<mysql_async::Result<()>> {
+        /// The server's own answer goes out as it is.
+        macro_rules! answer {
+            ($result:expr) => {
+                match $result? {
+                    Ok(value) => value,
+                    Err(error) => return Ok(Err(error)),
                 }
-            }
-            rows.drop_result().await?;
-            connection.close(statement).await
+            };
         }
-        .await;
-        if let Some(error) = failed {
-            return Err(error);
+        let statement = answer!(self.watched(None, connection.prep(sql)).await);
+        let mut rows = answer!(self.watched(None, connection.exec_iter(&statement, ())).await);
+        while let Some(row) = answer!(self.watched(Some(ROW_TIMEOUT), rows.next()).await) {
+            sink.take(row).await?;
         }
-        self.finish(connection, result)
+        answer!(self.watched(None, rows.drop_result()).await);
+        self.watched(None, connection.close(statement)).await
     }
 
     /// True when the server answers.
     pub async fn ping(&mut self) -> Result<()> {
         let mut connection = self.take()?;
-        let result = connection.ping().await;
+        let result = self.watched(None, connection.ping()).await;
         self.finish(connection, result)
     }
 
@@ -249,9 +343,36 @@ impl Session {
     pub async fn close(mut self) {
         if let Some(connection) = self.connection.take() {
             // The server closes its side either way.
-            let _ = connection.disconnect().await;
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.disconnect()).await;
         }
     }
+}
+
+/// What became of a connection whose statement is not answered.
+enum Lost {
+    /// The server waits for the next statement.
+    Idle,
+    Gone,
+    Unreachable,
+}
+
+/// What every session is asked first; gives the largest packet that the server takes, and its number for the connection.
+async fn prepare(connection: &mut Conn, setup: &[&str]) -> mysql_async::Result<(usize, u64)> {
+    for statement in setup {
+        connection.query_drop(*statement).await?;
+    }
+    let packet = match connection.query_first::<u64, _>("SELECT @@max_allowed_packet").await {
+        Ok(Some(bytes)) => usize::try_from(bytes).unwrap_or(LARGEST_PACKET).min(LARGEST_PACKET),
+        Ok(None) | Err(mysql_async::Error::Server(_)) => LARGEST_PACKET,
+        Err(error) => return Err(error),
+    };
+    // The handshake has 32 bits of it, TiDB's have 64; a server that does not know the function keeps to the handshake.
+    let id = match connection.query_first::<u64, _>("SELECT CONNECTION_ID()").await {
+        Ok(Some(id)) => id,
+        Ok(None) | Err(mysql_async::Error::Server(_)) => u64::from(connection.id()),
+        Err(error) => return Err(error),
+    };
+    Ok((packet, id))
 }
 
 fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> Error {

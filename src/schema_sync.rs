@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use compare::compare;
 pub use inspect::{
-    ExistingColumn, ExistingKey, ExistingTable, TargetState, collations, done, has_table, introspect,
+    ExistingColumn, ExistingKey, ExistingTable, TargetState, collations, done, has_rows, has_table,
+    introspect,
 };
 
 use crate::adb::dialect::{

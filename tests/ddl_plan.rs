@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tidegate::adb::dialect::Collations;
 use tidegate::incremental::catalog::{Catalog, Resolved};
 use tidegate::incremental::plan::{Event, Existing, Facts, Plan, plan, texts};
-use tidegate::model::{Dialect, TableName};
+use tidegate::model::{Dialect, Table, TableName};
 use tidegate::sql::ddl;
 use tidegate::sql::ddl::ast::Statement;
 use tidegate::task::selection::Selection;
 use tidegate::task::spec::Spec;
+use tidegate::task::standing::Standing;
 
 struct Follower {
     catalog: Catalog,
@@ -71,11 +72,7 @@ impl Follower {
 
     /// What the source will say of a table.
     fn source_has(&mut self, schema: &str, table: &str, text: &str) {
-        let Some(Statement::CreateTable { table: mut definition, .. }) =
-            ddl::parse(text.as_bytes()).unwrap().pop()
-        else {
-            panic!("{text}")
-        };
+        let mut definition = definition(text);
         definition.name = TableName::new(schema, table);
         self.facts.tables.insert(definition.name.key(), definition);
     }
@@ -89,6 +86,13 @@ impl Follower {
             Resolved::Table(tracked) => tracked.target.name.to_string(),
             other => format!("{other:?}"),
         }
+    }
+}
+
+fn definition(text: &str) -> Table {
+    match ddl::parse(text.as_bytes()).unwrap().pop() {
+        Some(Statement::CreateTable { table, .. }) => table,
+        other => panic!("{text}: {other:?}"),
     }
 }
 
@@ -194,6 +198,17 @@ fn a_rename_without_a_schema_asks_the_source_which_table_it_was() {
 }
 
 #[test]
+fn a_swap_with_an_unqualified_name_asks_for_the_table_by_its_last_name() {
+    let mut stream = with_tidb(Dialect::Mysql, &["shop.*"], serde_json::json!({}));
+    stream.ok("shop", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    stream.ok("shop", "b", "CREATE TABLE b (id INT PRIMARY KEY)");
+    stream.facts.before.insert(TableName::new("shop", "b").key(), Some(TableName::new("shop", "a")));
+    let statements = stream.ok("shop", "b", "RENAME TABLE a TO shop.x, shop.b TO a, shop.x TO shop.b");
+    assert_eq!(statements.len(), 3, "{statements:?}");
+    assert_eq!(statements[2], "RENAME TABLE `shop`.`x` TO `shop`.`b`");
+}
+
+#[test]
 fn a_table_of_the_same_name_stays_when_one_that_is_not_ours_is_renamed() {
     let mut stream = with_tidb(Dialect::Mysql, &["shop.*"], serde_json::json!({}));
     stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)");
@@ -211,11 +226,24 @@ fn a_default_that_is_no_utf8_is_what_the_source_made_of_it() {
     assert!(stream.follow("s", "t", text).unwrap_err().contains("asks"));
     let key = (TableName::new("s", "t").key(), "b".to_owned());
     stream.facts.existing.insert(key.clone(), Existing::Assumed(String::new()));
+    stream.facts.defaults.insert(TableName::new("s", "t").key(), None);
     let (statements, _, notes) = stream.steps("s", "t", text);
     assert!(statements[0].to_lowercase().contains("00ff41") && notes.contains("no UTF-8"), "{notes}");
     stream.ok("s", "t", "ALTER TABLE t DROP COLUMN b");
     stream.facts.existing.insert(key, Existing::Value(vec![0, 0xef, 0xbf, 0xbd, 0x41]));
     assert!(stream.ok("s", "t", text)[0].to_lowercase().contains("00efbfbd41"));
+    // A whole definition, and SET DEFAULT: as the source shows it.
+    let mut known = definition("CREATE TABLE u (b VARBINARY(9) DEFAULT '\u{fffd}x')");
+    known.name = TableName::new("s", "u");
+    let create = "CREATE TABLE u (id INT PRIMARY KEY, b VARBINARY(9) DEFAULT x'ff78')";
+    assert!(stream.follow("s", "u", create).unwrap_err().contains("asks"));
+    stream.facts.defaults.insert(known.name.key(), Some(known));
+    let shown =
+        |statement: &str| statement.to_lowercase().contains("efbfbd78") || statement.contains("\u{fffd}x");
+    let statements = stream.ok("s", "u", create);
+    assert!(shown(&statements[0]), "{statements:?}");
+    let statements = stream.ok("s", "u", "ALTER TABLE u ALTER COLUMN b SET DEFAULT x'fe78'");
+    assert!(statements.is_empty() || shown(&statements[0]), "{statements:?}");
 }
 
 #[test]
@@ -418,7 +446,7 @@ fn swapped_tables_are_set_aside_until_the_source_tells_them_apart() {
     alone.ok("s", "sw1", TWO[0]);
     alone.ok("s", "sw2", TWO[1]);
     let text = alone.refused("s", "sw2", "RENAME TABLE sw1 TO swt, sw2 TO sw1, swt TO sw2");
-    assert!(text.contains("s.sw1") && text.contains("ALTER TABLE"), "{text}");
+    assert!(text.contains("s.sw1") && text.contains("source.tidb"), "{text}");
 }
 
 /// Drainer sends the rows of `b` as `a` until it has seen a DDL of `b` alone: a new `a` makes both unclear.
@@ -799,4 +827,53 @@ fn a_stream_read_from_its_first_message_knows_every_table() {
     assert_eq!(statements.last().unwrap(), "RENAME TABLE `a_ren`.`r1c` TO `a_ren2`.`r1d`");
     it.follow("a_other", "r1d", "CREATE TABLE r1d (id INT PRIMARY KEY)").unwrap();
     assert!(it.follow("a_x", "r", "ALTER TABLE r1d RENAME a_x.r").is_err());
+}
+
+/// A table of the task that a person has paused.
+fn paused(stream: &mut Follower, name: &TableName) {
+    let change = stream.catalog.stand(name, Standing::Paused).unwrap();
+    stream.catalog.apply(&change);
+}
+
+#[test]
+fn a_table_that_is_not_followed_moves_with_its_source() {
+    for (dialect, moved) in [
+        (Dialect::Mysql, "RENAME TABLE `s`.`t` TO `s`.`u`"),
+        (Dialect::Adb, "ALTER TABLE `s`.`t` RENAME `s`.`u`"),
+    ] {
+        let mut stream = with_tidb(dialect, &["s.*", "far.*"], serde_json::json!({}));
+        stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)");
+        paused(&mut stream, &TableName::new("s", "t"));
+        assert_eq!(stream.ok("s", "u", "RENAME TABLE t TO u"), [moved]);
+        assert_eq!(stream.rows_go_to("s", "u"), "Aside(TableName { schema: \"s\", table: \"u\" })");
+        // The name is free.
+        assert!(
+            stream.ok("s", "t", "CREATE TABLE t (id INT PRIMARY KEY)")[0].starts_with("CREATE TABLE `s`.`t`")
+        );
+        let (statements, _, notes) = stream.steps("far", "u", "RENAME TABLE s.u TO far.u");
+        match dialect {
+            Dialect::Mysql => assert_eq!(statements.last().unwrap(), "RENAME TABLE `s`.`u` TO `far`.`u`"),
+            Dialect::Adb => assert!(statements.is_empty() && notes.contains("it stays s.u"), "{notes}"),
+        }
+    }
+}
+
+/// Under `stop_table` a stream without a TiDB is followed through everything: what nobody can follow is left to a resync that never comes.
+#[test]
+fn without_a_source_single_tables_are_given_up_instead_of_the_task() {
+    let mut stream = Follower::new(
+        &["s.*"],
+        serde_json::json!({"errors": {"table": "stop_table"}, "ddl": {"other": "apply"}}),
+    );
+    for name in ["t", "u"] {
+        stream.ok("s", name, &format!("CREATE TABLE {name} (id INT PRIMARY KEY)"));
+    }
+    let (_, mut again, _) = stream.steps("s", "u", "RENAME TABLE t TO w, u TO t, w TO u");
+    again.sort();
+    assert_eq!(again, ["s.t", "s.u"]);
+    stream.ok("s", "t", "DROP TABLE t");
+    let (_, again, _) = stream.steps("s", "t", "RECOVER TABLE t");
+    assert_eq!(again, ["s.t"]);
+    let (_, again, _) = stream.steps("s", "guest", "RENAME TABLE far.guest TO s.guest");
+    assert_eq!(again, ["s.guest"]);
 }

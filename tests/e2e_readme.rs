@@ -103,6 +103,50 @@ async fn the_page_on_what_changes_while_a_task_runs_works() {
     sql::drop_schemas(&stack, &["live", "live_copy"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_on_tasks_that_stand_works() {
+    let Some(stack) = Stack::utc("the_page_on_tasks_that_stand_works") else { return };
+    sql::drop_schemas(&stack, &["standing", "standing_copy"]).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(
+        &mut source,
+        &[
+            "CREATE DATABASE standing",
+            "CREATE TABLE standing.t (id INT PRIMARY KEY)",
+            "INSERT INTO standing.t VALUES (1)",
+        ],
+    )
+    .await;
+    let server = Server::start().await;
+    let connections = blocks("README.md").swap_remove(0);
+    walk(&stack, &server, &[&[connections][..], &blocks("docs/standing.md")].concat()).await;
+    let mut target = sql::mariadb(&stack).await;
+    assert!(sql::tables(&mut target, "standing_copy").await.is_empty(), "its own tables are dropped");
+    sql::drop_schemas(&stack, &["standing", "standing_copy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_on_what_can_be_seen_works() {
+    let Some(stack) = Stack::utc("the_page_on_what_can_be_seen_works") else { return };
+    sql::drop_schemas(&stack, &["look", "look_copy"]).await;
+    let mut source = sql::tidb(&stack).await;
+    let create = "CREATE TABLE look.orders (id INT PRIMARY KEY, state VARCHAR(9))";
+    sql::run(
+        &mut source,
+        &["CREATE DATABASE look", create, "INSERT INTO look.orders VALUES (1, 'new'), (2, 'paid')"],
+    )
+    .await;
+    let server = Server::start().await;
+    // The README's task runs while the page is read.
+    let mut all = blocks("README.md");
+    let end = all.split_off(all.len() - 1);
+    all.extend(blocks("docs/metrics.md"));
+    all.extend(end);
+    let all: Vec<String> = all.iter().map(|block| block.replace("shop", "look")).collect();
+    walk(&stack, &server, &all).await;
+    sql::drop_schemas(&stack, &["look", "look_copy"]).await;
+}
+
 fn blocks(page: &str) -> Vec<String> {
     shell_blocks(&std::fs::read_to_string(root().join(page)).unwrap())
 }

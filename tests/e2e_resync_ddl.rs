@@ -19,6 +19,11 @@ on_both_targets! {
     rebuild_copies_a_table_whose_rows_its_ddl_changed => rebuild("fy_rebuild", "fy_rebuild_adb");
     an_online_ddl_is_followed => follow("fy_follow", "fy_follow_adb");
     an_online_ddl_is_ignored_and_its_table_copied_again => ignore("fy_ignore", "fy_ignore_adb");
+    an_online_ddl_stops_the_task_until_its_mode_is_changed => stop("fy_stop", "fy_stop_adb");
+    shadow_tables_that_are_there_at_the_start_are_left_out_under_ignore => early("fy_early", "fy_early_adb");
+    a_recovered_table_is_copied_again => recover("fy_recover", "fy_recover_adb");
+    a_flashed_back_table_is_copied_again => flashback("fy_flash", "fy_flash_adb");
+    tables_that_exchanged_a_partition_are_copied_again => exchange("fy_exchange", "fy_exchange_adb");
 }
 
 async fn run(stack: &Stack, schema: &str, statements: &[&str]) {
@@ -111,37 +116,149 @@ async fn rebuild(stack: Stack, schema: &str) {
     equal(&stack, schema).await;
 }
 
-/// What gh-ost does.
-const ONLINE: &[&str] = &[
-    "CREATE TABLE _t_gho LIKE t",
-    "ALTER TABLE _t_gho ADD COLUMN n INT DEFAULT 6",
-    "INSERT INTO _t_gho (id, v, e) SELECT id, v, e FROM t",
-    "UPDATE t SET v = 'meanwhile' WHERE id = 1",
-    "REPLACE INTO _t_gho (id, v, e) VALUES (1, 'meanwhile', 'x')",
-    "RENAME TABLE t TO _t_del, _t_gho TO t",
-    "INSERT INTO t VALUES (4, 'four', 'x', 5)",
-    "DROP TABLE _t_del",
-    "UPDATE t SET n = 9 WHERE id = 2",
-];
+/// What gh-ost does, and pt-online-schema-change (TiDB has no triggers: its writes are a row each here).
+fn online([shadow, trash]: [&str; 2]) -> Vec<String> {
+    [
+        "CREATE TABLE {shadow} LIKE t",
+        "ALTER TABLE {shadow} ADD COLUMN n INT DEFAULT 6",
+        "INSERT INTO {shadow} (id, v, e) SELECT id, v, e FROM t",
+        "UPDATE t SET v = 'meanwhile' WHERE id = 1",
+        "REPLACE INTO {shadow} (id, v, e) VALUES (1, 'meanwhile', 'x')",
+        "RENAME TABLE t TO {trash}, {shadow} TO t",
+        "INSERT INTO t VALUES (4, 'four', 'x', 5)",
+        "DROP TABLE {trash}",
+        "UPDATE t SET n = 9 WHERE id = 2",
+    ]
+    .map(|statement| statement.replace("{shadow}", shadow).replace("{trash}", trash))
+    .to_vec()
+}
+
+const TOOLS: [[&str; 2]; 2] = [["_t_gho", "_t_del"], ["_t_new", "_t_old"]];
+
+async fn run_online(stack: &Stack, schema: &str, statements: &[String]) {
+    run(stack, schema, &statements.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
 
 async fn follow(stack: Stack, schema: &str) {
-    let server = begin(&stack, schema, &[TABLE, ROWS], &json!({})).await;
-    run(&stack, schema, ONLINE).await;
-    copies(&stack, &server, 0).await;
-    equal(&stack, schema).await;
+    for tool in TOOLS {
+        let server = begin(&stack, schema, &[TABLE, ROWS], &json!({})).await;
+        run_online(&stack, schema, &online(tool)).await;
+        copies(&stack, &server, 0).await;
+        equal(&stack, schema).await;
+    }
 }
 
 async fn ignore(stack: Stack, schema: &str) {
-    let more = json!({"online_ddl": {"mode": "ignore"}});
-    let server = begin(&stack, schema, &[TABLE, ROWS], &more).await;
-    run(&stack, schema, ONLINE).await;
-    copies(&stack, &server, 1).await;
-    let left = sql::tables(&mut sql::target(&stack).await, schema).await;
-    // What the swap moved aside stays until it is dropped, if it was ever there.
-    assert_eq!(left.iter().filter(|name| name.ends_with("gho")).count(), 0, "{left:?}");
-    let mut source = sql::tidb(&stack).await;
-    let mut target = sql::target(&stack).await;
+    for tool in TOOLS {
+        let more = json!({"online_ddl": {"mode": "ignore"}});
+        let server = begin(&stack, schema, &[TABLE, ROWS], &more).await;
+        run_online(&stack, schema, &online(tool)).await;
+        copies(&stack, &server, 1).await;
+        equal_but_for_trash(&stack, schema).await;
+    }
+}
+
+/// What the swap moved aside stays until it is dropped, if it was ever there.
+async fn equal_but_for_trash(stack: &Stack, schema: &str) {
+    let left = sql::tables(&mut sql::target(stack).await, schema).await;
+    let shadows = left.iter().filter(|name| name.ends_with("gho") || name.ends_with("new"));
+    assert_eq!(shadows.count(), 0, "{left:?}");
+    let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     let name = (schema.to_owned(), "t".to_owned());
     assert_eq!(compare::table(&mut source, &name, &mut target, &name).await, None);
-    sql::drop_schemas(&stack, &[schema]).await;
+    sql::drop_schemas(stack, &[schema]).await;
+}
+
+/// Nothing of it is on the target, and nothing has to be copied again once somebody has decided.
+async fn stop(stack: Stack, schema: &str) {
+    for tool in TOOLS {
+        // It is the operator's word that stops it, no trouble of one table.
+        let more = json!({"online_ddl": {"mode": "stop"}, "errors": {"table": "stop_table"}});
+        let server = begin(&stack, schema, &[TABLE, ROWS], &more).await;
+        run_online(&stack, schema, &online(tool)).await;
+        let task = server.api.wait_for_status("again", "failed", PATIENCE).await;
+        let error = &task["last_error"];
+        assert_eq!(error["kind"], "stopped_by_policy", "{task:#}");
+        assert!(error["object"].as_str().unwrap().contains(tool[0]), "{error:#}");
+        assert!(error["hint"].as_str().unwrap().contains("online_ddl.mode"), "{error:#}");
+        assert_eq!(sql::tables(&mut sql::target(&stack).await, schema).await, ["t"]);
+        let follow = json!({"online_ddl": {"mode": "follow"}});
+        server.api.send(reqwest::Method::PATCH, "/tasks/again/spec", Some(&follow)).await.good("follow");
+        server.api.command("again", "resume").await;
+        server.api.wait_for_status("again", "running", PATIENCE).await;
+        copies(&stack, &server, 0).await;
+        equal(&stack, schema).await;
+    }
+}
+
+async fn early(stack: Stack, schema: &str) {
+    for tool in TOOLS {
+        let statements = online(tool);
+        let (before, after) = statements.split_at(3);
+        let mut made = vec![TABLE, ROWS, "CREATE TABLE _else_gho (id INT PRIMARY KEY)"];
+        made.extend(before.iter().map(String::as_str));
+        let server = begin(&stack, schema, &made, &json!({"online_ddl": {"mode": "ignore"}})).await;
+        // One without a table that it could be a shadow of is a table like any other.
+        assert_eq!(sql::tables(&mut sql::target(&stack).await, schema).await, ["_else_gho", "t"]);
+        run_online(&stack, schema, after).await;
+        copies(&stack, &server, 1).await;
+        run(&stack, schema, &["DROP TABLE _else_gho"]).await;
+        copies(&stack, &server, 1).await;
+        equal_but_for_trash(&stack, schema).await;
+    }
+}
+
+/// Policies for what moves rows without a message.
+fn rows_without_messages() -> Value {
+    json!({"ddl": {"other": "apply"}})
+}
+
+async fn recover(stack: Stack, schema: &str) {
+    let server = begin(&stack, schema, &[TABLE, ROWS], &rows_without_messages()).await;
+    run(&stack, schema, &["INSERT INTO t VALUES (4, 'four', 'x')", "DROP TABLE t"]).await;
+    copies(&stack, &server, 0).await;
+    assert!(sql::tables(&mut sql::target(&stack).await, schema).await.is_empty());
+    run(&stack, schema, &["RECOVER TABLE t", "INSERT INTO t VALUES (5, 'five', 'y')"]).await;
+    copies(&stack, &server, 1).await;
+    run(&stack, schema, &["UPDATE t SET v = 'later' WHERE id = 1", "ALTER TABLE t ADD COLUMN n INT"]).await;
+    copies(&stack, &server, 1).await;
+    equal(&stack, schema).await;
+}
+
+async fn flashback(stack: Stack, schema: &str) {
+    let server = begin(&stack, schema, &[TABLE, ROWS], &rows_without_messages()).await;
+    let dropped = ["DROP TABLE t", "FLASHBACK TABLE t TO t2", "DELETE FROM t2 WHERE id = 1"];
+    run(&stack, schema, &dropped).await;
+    copies(&stack, &server, 1).await;
+    run(&stack, schema, &["INSERT INTO t2 VALUES (6, 'six', 'y')"]).await;
+    copies(&stack, &server, 1).await;
+    // The rows of before a TRUNCATE come back beside the table; Drainer sends no more of them (source-drainer.md 10.7).
+    let truncated =
+        ["TRUNCATE TABLE t2", "FLASHBACK TABLE t2 TO t3", "INSERT INTO t2 VALUES (7, 'seven', 'x')"];
+    run(&stack, schema, &truncated).await;
+    copies(&stack, &server, 2).await;
+    assert_eq!(sql::count(&mut sql::target(&stack).await, &format!("{schema}.t3")).await, 3);
+    equal(&stack, schema).await;
+}
+
+async fn exchange(stack: Stack, schema: &str) {
+    // A Drainer exits at the next change of the plain table, its DROP too: no other run finds it under this name.
+    let schema = &format!("{schema}_{}", std::process::id());
+    let made = [
+        "CREATE TABLE p (id INT PRIMARY KEY, v VARCHAR(20)) PARTITION BY RANGE (id) \
+         (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20))",
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))",
+        "INSERT INTO p VALUES (1, 'one'), (11, 'eleven')",
+        "INSERT INTO t VALUES (5, 'five')",
+    ];
+    let server = begin(&stack, schema, &made, &rows_without_messages()).await;
+    let exchange = ["INSERT INTO t VALUES (6, 'six')", "ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE t"];
+    run(&stack, schema, &exchange).await;
+    run(&stack, schema, &["INSERT INTO p VALUES (7, 'seven')", "DELETE FROM p WHERE id = 5"]).await;
+    copies(&stack, &server, 2).await;
+    run(&stack, schema, &["UPDATE p SET v = 'later' WHERE id = 11"]).await;
+    copies(&stack, &server, 2).await;
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+    compare::assert_schemas_equal(&mut source, &mut target, &[(schema, schema)]).await;
+    assert_eq!(sql::count(&mut target, &format!("{schema}.p")).await, 3);
 }

@@ -213,6 +213,23 @@ fn generated_and_unknown_columns_are_left_out_and_missing_ones_keep_their_value(
     );
 }
 
+/// AnalyticDB refuses to set a column of the key.
+#[test]
+fn rows_that_lack_columns_leave_the_key_alone_on_adb() {
+    let mut tracked = tracked("CREATE TABLE t (id INT PRIMARY KEY, a INT, late INT)");
+    let options = TableOptions::default();
+    tracked.target =
+        TargetTable::new(Dialect::Adb, &tracked.table, TableName::new("s", "t"), &options).unwrap();
+    let row = [integer(1), integer(2)];
+    let table = Table::new("s", "t", &[("id", "int"), ("a", "int")], &["id"]).insert(&row);
+    assert_eq!(
+        statements(&tracked, table)[0],
+        ["INSERT INTO `s`.`t` (`id`,`a`) VALUES (1,2) ON DUPLICATE KEY UPDATE `a`=VALUES(`a`)"]
+    );
+    let table = Table::new("s", "t", &[("id", "int")], &["id"]).insert(&row[..1]);
+    assert_eq!(statements(&tracked, table)[0], ["INSERT INTO `s`.`t` (`id`) VALUES (1)"]);
+}
+
 #[test]
 fn composite_keys_are_deleted_as_tuples_in_the_order_of_the_key() {
     let tracked = tracked("CREATE TABLE t (a INT, b INT, c INT, PRIMARY KEY (c, a))");

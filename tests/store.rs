@@ -45,6 +45,8 @@ fn checkpoint() -> Checkpoint {
         schema_done: false,
         full_done: false,
         bytewise: true,
+        mark: 0,
+        anchor: Some("00ff".to_owned()),
         updated_at_ms: 0,
     }
 }
@@ -61,6 +63,7 @@ fn record(statements: &[&str], state: DdlState) -> DdlRecord {
         statements: statements.iter().map(|text| (*text).to_owned()).collect(),
         steps_done: 0,
         state,
+        decision: None,
         error: None,
         created_at_ms: 0,
         finished_at_ms: None,
@@ -162,14 +165,17 @@ async fn sessions_are_remembered_until_they_are_known_to_be_gone() {
     assert_eq!(store.sessions(&task, None).await.unwrap(), [wide]);
 }
 
-#[tokio::test]
-async fn states_of_tables_follow_the_catalog_and_the_newest_command_counts() {
-    let Kept { store, task, _folder } = kept().await;
-    let entry = |name: &TableName, standing: serde_json::Value| CatalogVersion {
+fn entry(name: &TableName, standing: serde_json::Value) -> CatalogVersion {
+    CatalogVersion {
         key: name.key(),
         commit_ts: Tso(100),
         definition: serde_json::json!({"table": {"table": {"name": name}, "standing": standing}}).to_string(),
-    };
+    }
+}
+
+#[tokio::test]
+async fn states_of_tables_follow_the_catalog_and_the_newest_command_counts() {
+    let Kept { store, task, _folder } = kept().await;
     let (old, new) = (TableName::new("S", "Old"), TableName::new("S", "New"));
     let paused = serde_json::json!({"state": "paused"});
     store.change_tables(&task, EPOCH, &[entry(&old, paused.clone())], &[], None).await.unwrap();
@@ -200,4 +206,45 @@ async fn states_of_tables_follow_the_catalog_and_the_newest_command_counts() {
     store.change_tables(&task, EPOCH, &following, &taken, None).await.unwrap();
     assert!(store.table_commands(&task).await.unwrap().is_empty());
     assert!(store.table_states(&[&task]).await.unwrap().is_empty());
+}
+
+/// A snapshot that is lost begins anew, and what a person said of a table still counts; what an error said does not.
+#[tokio::test]
+async fn words_about_tables_outlive_a_lost_snapshot() {
+    let Kept { store, task, _folder } = kept().await;
+    let names = ["paused", "skipped", "stopped", "asked"].map(|name| TableName::new("S", name));
+    let standings = [
+        serde_json::json!({"state": "paused"}),
+        serde_json::json!({"state": "skipped"}),
+        serde_json::to_value(Standing::Stopped { error: Error::internal("x") }).unwrap(),
+        serde_json::json!({"state": "paused"}),
+    ];
+    let versions: Vec<_> =
+        names.iter().zip(standings).map(|(name, standing)| entry(name, standing)).collect();
+    store.change_tables(&task, EPOCH, &versions, &[], None).await.unwrap();
+    store.ask_of_tables(&task, TableCommand::Resync, &names[3..]).await.unwrap();
+    for _ in 0..2 {
+        store.begin(&task, EPOCH, &checkpoint()).await.unwrap();
+        assert!(store.table_states(&[&task]).await.unwrap().is_empty());
+        let mut asked = store.table_commands(&task).await.unwrap();
+        asked.sort_by(|one, other| one.0.cmp(&other.0));
+        let expected = [
+            (names[3].key(), TableCommand::Resync),
+            (names[0].key(), TableCommand::Pause),
+            (names[1].key(), TableCommand::Skip),
+        ];
+        assert_eq!(asked, expected);
+    }
+}
+
+#[tokio::test]
+async fn copies_in_the_making_are_known_until_they_are_gone() {
+    let Kept { store, task, _folder } = kept().await;
+    let (one, other) = (TableName::new("S", "One"), TableName::new("s", "other"));
+    for shadow in [&one, &other, &one] {
+        store.shadow_made(&task, EPOCH, shadow).await.unwrap();
+    }
+    assert!(store.shadow_gone(&task, Epoch(EPOCH.0 - 1), &one).await.is_err());
+    store.shadow_gone(&task, EPOCH, &other).await.unwrap();
+    assert_eq!(store.shadows(&task).await.unwrap(), [one]);
 }

@@ -15,6 +15,7 @@ use rand::Rng;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
 use crate::adb::throttle::{Gate, Traffic};
+use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Dialect, Epoch, MysqlEndpoint, TaskId};
 use crate::mysql::{Done, Session};
@@ -92,15 +93,16 @@ impl Writer {
     }
 
     /// Runs all jobs in any order; returns after the last acknowledgement or with the first error, when no statement is
-    /// in flight any more.
-    pub async fn run<J: Job>(&mut self, jobs: Vec<J>) -> Result<()> {
+    /// in flight any more. Jobs that hold a value which the target refuses are given back with its word, and the others go on.
+    pub async fn run<J: Job>(&mut self, jobs: Vec<J>) -> Result<Vec<(J, Error)>> {
         let needed = self.lanes.len().min(jobs.len());
         self.open(needed).await?;
-        let queue = Mutex::new(Queue { jobs: jobs.into_iter(), failed: None });
+        let queue = Mutex::new(Queue { jobs: jobs.into_iter(), refused: Vec::new(), failed: None });
         let gate = &self.gate;
         join_all(self.lanes.iter_mut().take(needed).map(|lane| lane.work(&queue, gate))).await;
-        match queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).failed {
-            None => Ok(()),
+        let queue = queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match queue.failed {
+            None => Ok(queue.refused),
             Some(error) => Err(error),
         }
     }
@@ -123,8 +125,10 @@ impl Writer {
         for lane in self.lanes.iter_mut().take(count) {
             if lane.session.as_ref().is_none_or(Session::is_broken) {
                 let session = super::connect(&self.target, self.dialect).await?;
+                crash::point("session.opened");
                 // Known to the store before its first write: after a crash the next run can end it.
                 self.store.session_opened(&self.task, self.epoch, session.id(), self.sessions).await?;
+                crash::point("session.known");
                 lane.session = Some(session);
             }
         }
@@ -155,6 +159,7 @@ impl Writer {
 
 struct Queue<J> {
     jobs: std::vec::IntoIter<J>,
+    refused: Vec<(J, Error)>,
     failed: Option<Error>,
 }
 
@@ -172,8 +177,14 @@ impl Lane {
                 }
             };
             if let Err(error) = self.statement(&job, gate).await {
+                let error = error.object(job.object());
+                let broken = self.session.as_ref().is_none_or(Session::is_broken);
                 let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                queue.failed.get_or_insert(error.object(job.object()));
+                if error.kind == ErrorKind::ValueRefused && !broken {
+                    queue.refused.push((job, error));
+                    continue;
+                }
+                queue.failed.get_or_insert(error);
                 return;
             }
         }

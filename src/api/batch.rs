@@ -14,9 +14,10 @@ use super::problem::{Problem, ProblemCode};
 use super::request::{JsonBody, Params};
 use super::shape::check;
 use super::task_filter::{Filter, Select};
-use super::task_view::{Task, lag_ms};
+use super::task_view::Task;
 use crate::engine::progress::Phase;
 use crate::model::TaskId;
+use crate::observe::measure::lag_ms;
 use crate::service::{Refusal, Service};
 use crate::task::status::{Command, Status};
 
@@ -263,10 +264,12 @@ async fn get_summary(State(service): State<Service>, mut params: Params) -> Resu
         let ids: Vec<_> = batch.iter().map(|row| &row.id).collect();
         let aside = service.store.table_states(&ids).await?;
         let checkpoints = service.store.checkpoint_views(&ids).await?;
+        let letters = service.store.letter_counts(&ids).await?;
         for row in batch {
             count(&mut summary.status, row.status.as_str());
             count(&mut summary.phase, row.phase.map_or("none", Phase::as_str));
-            let health = Task::health_of(&service, row, aside.get(&row.id).map_or(&[][..], Vec::as_slice));
+            let states = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
+            let health = Task::health_of(&service, row, states, letters.get(&row.id).copied());
             count(&mut summary.health, health.as_str());
             let seen = service.registry.seen(&row.id);
             let lag = lag_ms(row, seen.as_ref().map(|seen| &*seen.progress), checkpoints.get(&row.id));

@@ -225,7 +225,7 @@ async fn keep(
 ) -> Result<Response, Problem> {
     let (verify, dry_run) = (params.flag("verify", true), params.flag("dry_run", false));
     params.finish()?;
-    if !regex_name(name) {
+    if !is_name(name) {
         let error = ProblemError::parameter("name", "invalid", "must match ^[a-z0-9-]{1,63}$");
         return Err(Problem::faults(ProblemCode::InvalidParameter, vec![error]));
     }
@@ -237,7 +237,8 @@ async fn keep(
     Ok((status, version, Json(ConnectionAnswer { connection, effects: kept.effects })).into_response())
 }
 
-fn regex_name(name: &str) -> bool {
+/// Whether a name is one of ours.
+pub fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(plain)
 }

@@ -8,9 +8,13 @@ use utoipa::ToSchema;
 use super::time::rfc3339;
 use crate::adb::throttle::Holder;
 use crate::engine::progress::{Phase, Progress};
+use crate::engine::registry::Window;
 use crate::error::ErrorKind;
+use crate::observe::measure::retention_left_ms;
+use crate::observe::rule::words;
 use crate::store::tasks::TaskRow;
-use crate::store::{LossyTotal, TableState};
+use crate::store::views::StoppedDdl;
+use crate::store::{LossyTotal, TableState, now_ms};
 use crate::task::standing::Standing;
 use crate::task::status::Status;
 
@@ -49,8 +53,8 @@ impl Health {
 /// Something that keeps a task from being well.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Condition {
-    /// retrying, target_locked, table_stopped, table_retrying, retention_short, source_idle_unknown, late_transactions,
-    /// lossy_values, throttled; more may come.
+    /// retrying, target_locked, table_stopped, table_retrying, dead_letters, ddl_stopped, schema_drift, retention_short,
+    /// source_idle_unknown, late_transactions, lossy_values, throttled; more may come.
     pub r#type: &'static str,
     #[schema(format = DateTime)]
     pub since: Option<String>,
@@ -88,8 +92,54 @@ pub fn lossy_condition(totals: &[LossyTotal]) -> Option<Condition> {
     })
 }
 
+/// Says that row changes wait for a person.
+pub fn letters_condition(open: i64, since: i64) -> Condition {
+    let rows = if open == 1 { "row change" } else { "row changes" };
+    Condition {
+        r#type: "dead_letters",
+        since: Some(rfc3339(since)),
+        object: None,
+        attempt: None,
+        retry_at: None,
+        detail: format!("{open} {rows} that the target refused are set aside"),
+        hint: Some("see /dead-letters of the task: cure the cause, then retry or discard them".to_owned()),
+    }
+}
+
+/// A DDL that the target refused, or that nobody may carry out: the stream waits at it.
+pub fn ddl_condition(row: &TaskRow, ddl: &StoppedDdl) -> Option<Condition> {
+    // Once the task goes on, the DDL is tried again and no longer in the way.
+    if row.status != Status::Failed && row.retry.is_none() {
+        return None;
+    }
+    let error = ddl.error.as_ref();
+    Some(Condition {
+        r#type: "ddl_stopped",
+        since: Some(rfc3339(ddl.since_ms)),
+        object: Some(ddl.object.clone()),
+        attempt: None,
+        retry_at: None,
+        detail: format!(
+            "DDL {} is not applied: {}",
+            ddl.n,
+            error.map_or_else(|| "it failed".to_owned(), ToString::to_string)
+        ),
+        hint: Some(
+            error.map_or_else(
+                || format!("see /tasks/{}/ddl/{}", row.name(), ddl.n),
+                crate::error::Error::cure,
+            ),
+        ),
+    })
+}
+
 /// What keeps a task from being well, from its state and the counters of its run.
-pub fn conditions(row: &TaskRow, progress: Option<&Progress>, aside: &[TableState]) -> Vec<Condition> {
+pub fn conditions(
+    row: &TaskRow,
+    progress: Option<&Progress>,
+    window: Option<&Window>,
+    aside: &[TableState],
+) -> Vec<Condition> {
     let mut found = Vec::new();
     let plain = |r#type, detail: String, hint: Option<String>| Condition {
         r#type,
@@ -114,7 +164,18 @@ pub fn conditions(row: &TaskRow, progress: Option<&Progress>, aside: &[TableStat
             )
         });
     }
+    let broken = row.status == Status::Failed || row.retry.is_some();
+    if let Some(error) =
+        row.last_error.as_ref().filter(|error| broken && error.kind == ErrorKind::SchemaMismatch)
+    {
+        found.push(drift(error.object.clone(), error, row.last_error_at));
+    }
     for state in aside {
+        if let Standing::Stopped { error } = &state.standing
+            && error.kind == ErrorKind::SchemaMismatch
+        {
+            found.push(drift(Some(state.name.to_string()), error, Some(state.since_ms)));
+        }
         let (r#type, error) = match &state.standing {
             Standing::Stopped { error } => ("table_stopped", error),
             Standing::Resync { error: Some(error), .. } => ("table_retrying", error),
@@ -140,16 +201,7 @@ pub fn conditions(row: &TaskRow, progress: Option<&Progress>, aside: &[TableStat
     if let Some((holder, since_ms)) = progress.waits.now().filter(|_| row.status == Status::Running) {
         found.push(throttled(row, holder, since_ms));
     }
-    if let (Some(start), Some(next)) = (progress.start_offset(), progress.next_offset())
-        && start > next
-    {
-        let detail = format!("the topic begins at offset {start}; the task stands at {next}");
-        found.push(plain(
-            "retention_short",
-            detail,
-            Some("lengthen the topic's retention; copy the tables anew".to_owned()),
-        ));
-    }
+    found.extend(retention(progress, window));
     let late = progress.late_transactions.load(Ordering::Relaxed);
     if late > 0 {
         let detail =
@@ -182,15 +234,118 @@ fn throttled(row: &TaskRow, holder: Holder, since_ms: i64) -> Condition {
     }
 }
 
-pub fn health(row: &TaskRow, conditions: &[Condition]) -> Health {
+/// A table that is not as it was when the task knew it.
+fn drift(object: Option<String>, error: &crate::error::Error, since_ms: Option<i64>) -> Condition {
+    Condition {
+        r#type: "schema_drift",
+        since: since_ms.map(rfc3339),
+        object,
+        attempt: None,
+        retry_at: None,
+        detail: error.message.clone(),
+        hint: Some(error.cure()),
+    }
+}
+
+/// The topic has dropped what the task needs next, or will have before it comes to it.
+fn retention(progress: &Progress, window: Option<&Window>) -> Option<Condition> {
+    let (start, next) = (progress.start_offset()?, progress.next_offset()?);
+    let condition = |detail: String, hint: &str| Condition {
+        r#type: "retention_short",
+        since: None,
+        object: None,
+        attempt: None,
+        retry_at: None,
+        detail,
+        hint: Some(hint.to_owned()),
+    };
+    if start > next {
+        let detail = format!("the topic begins at offset {start}; the task stands at {next}");
+        return Some(condition(detail, "lengthen the topic's retention; copy the tables anew"));
+    }
+    let lag = now_ms() - progress.watermark_ms()?;
+    let left = retention_left_ms(progress, Some(lag))?;
+    let runs_out = runs_out_ms(left, window)?;
+    let kept = progress.retention_ms()?;
+    // Far from the edge a slow minute is no alarm.
+    if left > kept / 2 || (left > kept / 10 && runs_out > DAY_MS) {
+        return None;
+    }
+    let detail = format!(
+        "the topic keeps messages for {}; at this pace it drops what the task needs next in {}",
+        words(kept as f64),
+        words(runs_out as f64)
+    );
+    Some(condition(
+        detail,
+        "lengthen the topic's retention now; the task's diagnosis tells what holds it back",
+    ))
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Time until the position is lost, when source time goes by in the target as it did in the window; None = it catches up.
+fn runs_out_ms(left_ms: i64, window: Option<&Window>) -> Option<i64> {
+    let window = window?;
+    let moved = (window.last.watermark_ms? - window.first.watermark_ms?) as f64 / 1000.0;
+    let pace = moved / window.seconds;
+    (pace < 1.0).then(|| (left_ms as f64 / (1.0 - pace)) as i64)
+}
+
+/// Whether the position is lost already.
+fn is_lost(progress: Option<&Progress>) -> bool {
+    progress.is_some_and(|progress| {
+        progress.start_offset().zip(progress.next_offset()).is_some_and(|(start, next)| start > next)
+    })
+}
+
+pub fn health(row: &TaskRow, progress: Option<&Progress>, conditions: &[Condition]) -> Health {
     let has = |wanted: &str| conditions.iter().any(|condition| condition.r#type == wanted);
     if row.status == Status::Failed {
         Health::Failed
-    } else if has("target_locked") || has("retention_short") {
+    } else if has("target_locked") || is_lost(progress) {
         Health::Blocked
-    } else if has("retrying") || has("table_stopped") || has("table_retrying") {
+    } else if ["retention_short", "retrying", "table_stopped", "table_retrying", "dead_letters"]
+        .into_iter()
+        .any(has)
+    {
         Health::Degraded
     } else {
         Health::Ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::progress::Counters;
+
+    fn window(moved_ms: i64) -> Window {
+        let of = |ms| Counters { watermark_ms: Some(ms), ..Counters::default() };
+        Window { seconds: 10.0, first: of(1_000_000), last: of(1_000_000 + moved_ms) }
+    }
+
+    #[test]
+    fn the_end_of_retention_is_foreseen() {
+        let hour = 3_600_000;
+        // Standing still, half the pace, the source's pace, catching up.
+        for (moved, expected) in [(0, Some(hour)), (5_000, Some(2 * hour)), (10_000, None), (30_000, None)] {
+            assert_eq!(runs_out_ms(hour, Some(&window(moved))), expected, "{moved}");
+        }
+        let day = 86_400_000;
+        let of = |lag: i64, kept: i64, moved: i64| {
+            let progress = Progress::default();
+            progress.set_log_range(0, 1000);
+            progress.set_next_offset(10);
+            progress.set_retention_ms(Some(kept));
+            progress.advance_watermark(crate::model::Tso::from_physical_ms(now_ms() - lag));
+            retention(&progress, Some(&window(moved))).map(|condition| condition.r#type)
+        };
+        let short = Some("retention_short");
+        assert_eq!(of(day, 7 * day, 0), None, "most of it is left");
+        assert_eq!(of(5 * day, 7 * day, 0), None, "two days are left");
+        assert_eq!(of(13 * day / 2, 7 * day, 0), short, "half a day is left");
+        assert_eq!(of(13 * day / 2, 7 * day, 20_000), None, "it catches up in time");
+        assert_eq!(of(8 * day, 7 * day, 0), short);
     }
 }

@@ -23,6 +23,7 @@ use super::request::BODY_BYTES_MAX;
 use crate::access::Caller;
 use crate::error::{Error, Result};
 use crate::service::Service;
+use crate::store::connections::answer_place;
 use crate::store::idempotency::Reserved;
 
 const KEY_CHARS_MAX: usize = 255;
@@ -80,7 +81,7 @@ async fn keyed(service: Service, request: Request, next: Next) -> std::result::R
     let fingerprint: String = fingerprint.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
 
     let name = caller.as_ref().map_or("", |caller| &*caller.name).to_owned();
-    let place = format!("idempotency/{name}/{key}");
+    let place = answer_place(&name, &key);
     let sealed = service.keyring.seal(&place, fingerprint.as_bytes())?;
     let n = match service.store.reserve_key(&name, &key, &sealed).await? {
         Reserved::New(n) => n,

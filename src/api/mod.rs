@@ -15,22 +15,28 @@
 //! An endpoint that answers with something else than JSON names its content type in `responses`: Accept is held against it.
 
 mod access;
+mod alerts;
 mod batch;
+mod checkpoint;
 mod connections;
+mod ddl;
+mod dead_letters;
 mod document;
 mod effects;
 mod events;
 mod frame;
 mod health;
 mod idempotency;
+mod logs;
 mod objects;
 mod page;
 mod pages;
 mod problem;
 mod request;
+mod reset;
+mod series;
 mod shape;
 mod specs;
-mod stream;
 mod system;
 mod table_commands;
 mod tables;
@@ -40,6 +46,8 @@ mod tasks;
 mod throttle;
 mod time;
 mod tokens;
+mod transfer;
+mod watch;
 
 use std::sync::{Arc, LazyLock};
 
@@ -52,6 +60,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::service::Service;
+use crate::task::connection::ConnectionInput;
+use crate::task::fault::Fault;
+use crate::task::spec::Spec;
+use crate::task::validate::validate;
 
 /// Where the resources are.
 pub const BASE: &str = "/api/v1";
@@ -71,8 +83,16 @@ fn parts() -> OpenApiRouter<Service> {
         .merge(throttle::routes())
         .merge(tables::routes())
         .merge(table_commands::routes())
-        .merge(stream::routes())
+        .merge(checkpoint::routes())
+        .merge(ddl::routes())
+        .merge(dead_letters::routes())
+        .merge(reset::routes())
+        .merge(transfer::routes())
         .merge(events::routes())
+        .merge(series::routes())
+        .merge(logs::routes())
+        .merge(watch::routes())
+        .merge(alerts::routes())
         .merge(tokens::routes())
         .merge(system::routes());
     OpenApiRouter::new().nest(BASE, resources).merge(system::root_routes())
@@ -100,6 +120,18 @@ pub fn router(service: Service, doors: Doors) -> Router {
         None => router,
     }
     .layer(from_fn(frame::frame))
+}
+
+/// A spec, or every fault that can be told without the store and the servers.
+pub fn judge_spec(body: Value) -> Result<Spec, Vec<Fault>> {
+    let checked = shape::check::<Spec>(body)?;
+    let more = validate(&checked.value);
+    checked.and(more).finish()
+}
+
+/// A connection as it is written, or every fault of its shape.
+pub fn judge_connection(body: Value) -> Result<ConnectionInput, Vec<Fault>> {
+    shape::check(body)?.finish()
 }
 
 /// What holds for every path, known or not.

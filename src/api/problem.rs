@@ -97,6 +97,12 @@ problems! {
     InvalidTransition = "invalid-transition", CONFLICT, "The task's state forbids this command",
         "`task_status` is what the task is, `allowed_from` where the command means something.",
         "Bring the task to one of those states first, for example with pause and `?wait_ms=`.";
+    OutsideRetention = "outside-retention", UNPROCESSABLE_ENTITY, "The topic does not hold that position",
+        "The position lies before the oldest message that the topic still has, behind its end, or before the task's own start; `detail` has the range.",
+        "Name a position within the range. What the topic has lost can only be copied again: resync the tables, or reset the task.";
+    PositionBlocked = "position-blocked", CONFLICT, "The checkpoint cannot be moved there",
+        "DDL lies between the checkpoint and the wanted position: the rows behind it and the tables of the target would not fit each other.",
+        "Move up to that DDL only; decide about it with /ddl/{n}/skip or /replace; or copy the tables again with /tables/resync.";
     SpecLocked = "spec-locked", CONFLICT, "The task's state forbids this change",
         "Some fields change only while the task is paused, some only before its first start (`x-change` in the document).",
         "Pause the task, or create another one with the new spec.";
@@ -316,6 +322,16 @@ impl From<Refusal> for Problem {
                     ..Self::new(Code::InvalidTransition, detail)
                 }
             }
+            Refusal::State { what, status, allowed_from } => {
+                let detail = format!("{what} is not possible while the task is {}", status.as_str());
+                Self {
+                    task_status: Some(status),
+                    allowed_from: Some(allowed_from),
+                    ..Self::new(Code::InvalidTransition, detail)
+                }
+            }
+            Refusal::OutsideRetention(fault) => Self::faults(Code::OutsideRetention, vec![fault.into()]),
+            Refusal::PositionBlocked(detail) => Self::new(Code::PositionBlocked, detail),
             Refusal::Tables { detail, status } => {
                 Self { task_status: Some(status), ..Self::new(Code::InvalidTransition, detail) }
             }

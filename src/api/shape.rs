@@ -4,6 +4,7 @@
 //! A faulty part is replaced by the smallest value of its type, so that the rest of the body can still be parsed and judged:
 //! the faults of meaning are then told in the same answer.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use serde::de::DeserializeOwned;
@@ -27,11 +28,12 @@ pub struct Checked<T> {
 impl<T> Checked<T> {
     /// Adds what else was found; faults inside a part that is already faulty are left out.
     pub fn and(mut self, more: impl IntoIterator<Item = Fault>) -> Self {
+        // A body may have tens of thousands of faults: each is looked up by its place and the places around it.
+        let mut known: HashSet<String> = self.faults.iter().map(|fault| fault.pointer.clone()).collect();
         for fault in more {
-            let told = |known: &Fault| {
-                fault.pointer == known.pointer || fault.pointer.starts_with(&format!("{}/", known.pointer))
-            };
-            if !self.faults.iter().any(told) {
+            let around = fault.pointer.match_indices('/').filter_map(|(end, _)| fault.pointer.get(..end));
+            if !around.chain([fault.pointer.as_str()]).any(|place| known.contains(place)) {
+                known.insert(fault.pointer.clone());
                 self.faults.push(fault);
             }
         }

@@ -4,26 +4,39 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
+use chrono::Utc;
+use futures_util::stream;
 use serde::Serialize;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::request::{BODY_BYTES_MAX, PAGE_MAX, Params, WAIT_MS_MAX};
-use super::task_view::lag_ms;
 use super::time::rfc3339;
+use crate::error::Error;
+use crate::observe::measure::{lag_ms, retention_left_ms};
 use crate::service::Service;
 use crate::store::now_ms;
 use crate::task::status::Status;
 use crate::telemetry::{self, TaskFigures};
 
+/// A copy of the store travels in parts of this size.
+const PART_BYTES: usize = 64 * 1024;
+
 /// Under `/api/v1`.
 pub fn routes() -> OpenApiRouter<Service> {
-    OpenApiRouter::new().routes(routes!(get_system)).routes(routes!(get_document))
+    OpenApiRouter::new()
+        .routes(routes!(get_system))
+        .routes(routes!(get_document))
+        .routes(routes!(post_backup))
 }
 
 /// At the root.
@@ -66,6 +79,31 @@ async fn get_system(State(service): State<Service>, params: Params) -> Result<Js
         tasks,
         limits: Limits { page_limit_max: PAGE_MAX, wait_ms_max: WAIT_MS_MAX, body_bytes_max: BODY_BYTES_MAX },
     }))
+}
+
+/// A consistent copy of the store as of one moment: connections (their secrets sealed), tasks, checkpoints, events.
+///
+/// The server goes on meanwhile. `tidegate restore` puts the copy back; the key file is not in it and is kept apart.
+#[utoipa::path(post, path = "/system/backup", tag = "system", extensions(("x-role" = json!("admin"))),
+    responses((status = 200, body = String, content_type = "application/vnd.sqlite3")))]
+async fn post_backup(State(service): State<Service>, params: Params) -> Result<Response, Problem> {
+    params.finish()?;
+    let copy = service.store.copy().await?;
+    let bytes = copy.metadata().map_err(Error::internal)?.len();
+    service.store.event(None, "backup", None, "the store was copied", json!({"bytes": bytes})).await?;
+    let name = format!("tidegate-{}.db", Utc::now().format("%Y%m%dT%H%M%SZ"));
+    let headers = [
+        (header::CONTENT_TYPE, "application/vnd.sqlite3".to_owned()),
+        (header::CONTENT_LENGTH, bytes.to_string()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    let parts = stream::try_unfold(tokio::fs::File::from_std(copy), |mut file| async move {
+        let mut part = BytesMut::with_capacity(PART_BYTES);
+        let read = file.read_buf(&mut part).await?;
+        Ok::<_, std::io::Error>((read > 0).then(|| (part.freeze(), file)))
+    });
+    Ok((headers, Body::from_stream(parts)).into_response())
 }
 
 /// This document.
@@ -125,18 +163,26 @@ async fn get_metrics(State(service): State<Service>) -> Result<Response, Problem
         let ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
         let checkpoints = service.store.checkpoint_views(&ids).await?;
         let mut lossy = service.store.lossy_totals(&ids).await?;
+        let mut aside = service.store.table_states(&ids).await?;
         for row in &rows {
             let seen = service.registry.seen(&row.id);
             let progress = seen.as_ref().map(|seen| &seen.progress);
+            let checkpoint = checkpoints.get(&row.id);
+            let lag_ms = lag_ms(row, progress.map(|progress| &**progress), checkpoint);
             figures.push(TaskFigures {
                 name: row.name().to_owned(),
                 status: row.status,
-                lag_ms: lag_ms(row, progress.map(|progress| &**progress), checkpoints.get(&row.id)),
+                lag_ms,
+                checkpoint_age_ms: checkpoint.map(|checkpoint| (now_ms() - checkpoint.updated_at).max(0)),
+                retention_left_ms: progress.and_then(|progress| retention_left_ms(progress, lag_ms)),
+                retrying: row.retry.is_some(),
+                aside: aside.remove(&row.id).unwrap_or_default(),
                 progress: progress.cloned(),
                 lossy: lossy.remove(&row.id).unwrap_or_default(),
             });
         }
     }
-    let text = telemetry::render(&figures, service.started.elapsed());
+    let firing = service.store.firing_counts().await?;
+    let text = telemetry::render(&figures, &firing, service.started.elapsed());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

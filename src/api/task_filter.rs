@@ -67,7 +67,10 @@ impl Filter {
                     let ids: Vec<_> = batch.iter().map(|row| &row.id).collect();
                     let aside = service.store.table_states(&ids).await?;
                     let aside = |row: &TaskRow| aside.get(&row.id).map_or(&[][..], Vec::as_slice);
-                    let fits = |row: &TaskRow| Task::health_of(service, row, aside(row)) == wanted;
+                    let letters = service.store.letter_counts(&ids).await?;
+                    let letters = |row: &TaskRow| letters.get(&row.id).copied();
+                    let fits =
+                        |row: &TaskRow| Task::health_of(service, row, aside(row), letters(row)) == wanted;
                     rows.extend(batch.into_iter().filter(fits));
                 }
             }

@@ -6,17 +6,20 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::health::{Condition, Health, conditions, health, lossy_condition};
+use super::health::{
+    Condition, Health, conditions, ddl_condition, health, letters_condition, lossy_condition,
+};
 use super::problem::Problem;
 use super::time::{of_tso, rfc3339, tso};
 use crate::engine::progress::{Phase, Progress, TableCounters};
 use crate::engine::registry::{Rates, Seen};
 use crate::error::Error;
 use crate::model::{TableName, TaskId};
+use crate::observe::measure::{full_is_through, lag_ms, percent, watermark};
 use crate::service::Service;
 use crate::store::TableState;
 use crate::store::tasks::TaskRow;
-use crate::store::views::CheckpointRow;
+use crate::store::views::{CheckpointRow, StoppedDdl};
 use crate::store::{LossyTotal, now_ms};
 use crate::task::status::{Desired, Status};
 
@@ -148,6 +151,8 @@ pub struct ErrorView {
     pub object: Option<String>,
     pub message: String,
     pub hint: Option<String>,
+    /// Where cause and cure are told at length: a path of this server.
+    pub help: String,
     /// The server's own error number.
     pub server_code: Option<u16>,
     #[schema(format = DateTime)]
@@ -165,6 +170,7 @@ impl ErrorView {
             object: error.object.clone(),
             message: error.message.clone(),
             hint: Some(error.cure()),
+            help: format!("/problems/{}", error.page()),
             server_code: error.code,
             at: at_ms.map(rfc3339),
         }
@@ -180,6 +186,11 @@ pub struct Links {
     pub checkpoint: String,
     pub events: String,
     pub ddl: String,
+    pub dead_letters: String,
+    pub series: String,
+    pub logs: String,
+    pub watermark: String,
+    pub diagnosis: String,
     pub precheck: String,
     pub plan: String,
 }
@@ -220,39 +231,6 @@ pub struct Task {
     #[schema(format = DateTime)]
     pub finished_at: Option<String>,
     pub links: Links,
-}
-
-/// Watermark in milliseconds and TSO: of the run, else as last saved.
-fn watermark(progress: Option<&Progress>, checkpoint: Option<&CheckpointRow>) -> Option<(i64, u64)> {
-    let live = progress.and_then(|progress| Some((progress.watermark_ms()?, progress.watermark_tso()?)));
-    let saved = checkpoint
-        .and_then(|row| u64::try_from(row.watermark_tso).ok())
-        .filter(|tso| *tso != 0)
-        .map(|tso| (crate::model::Tso(tso).physical_ms(), tso));
-    live.max(saved)
-}
-
-/// `lag_ms` of a task; None where nothing is to be in step.
-pub fn lag_ms(row: &TaskRow, progress: Option<&Progress>, checkpoint: Option<&CheckpointRow>) -> Option<i64> {
-    if matches!(row.status, Status::Stopped | Status::Finished) {
-        return None;
-    }
-    watermark(progress, checkpoint).map(|(ms, _)| (now_ms() - ms).max(0))
-}
-
-/// Percent of full sync. An estimate never says 100 before the end does.
-pub fn percent(copied: u64, estimated: Option<u64>, through: bool) -> Option<f64> {
-    if through {
-        return Some(100.0);
-    }
-    let estimated = estimated.filter(|rows| *rows > 0)?;
-    let percent = copied as f64 / estimated as f64 * 100.0;
-    Some(((percent * 10.0).floor() / 10.0).min(99.9))
-}
-
-/// True when full sync is behind the task.
-pub fn full_is_through(row: &TaskRow) -> bool {
-    row.spec.phases.full && (row.phase == Some(Phase::Incremental) || row.status == Status::Finished)
 }
 
 fn progress_view(row: &TaskRow, seen: &Seen) -> ProgressView {
@@ -310,13 +288,18 @@ impl Task {
         seen: Option<&Seen>,
         aside: &[TableState],
         lossy: &[LossyTotal],
+        ddl: Option<&StoppedDdl>,
+        letters: Option<(i64, i64)>,
     ) -> Self {
         let progress = seen.map(|seen| &*seen.progress);
-        let mut conditions = conditions(&row, progress, aside);
+        let window = seen.and_then(|seen| seen.window.as_ref());
+        let mut conditions = conditions(&row, progress, window, aside);
+        conditions.extend(ddl.and_then(|ddl| ddl_condition(&row, ddl)));
+        conditions.extend(letters.map(|(open, since)| letters_condition(open, since)));
         conditions.extend(lossy_condition(lossy));
         let link = |part: &str| format!("{}/tasks/{}{part}", super::BASE, row.id);
         Self {
-            health: health(&row, &conditions),
+            health: health(&row, progress, &conditions),
             conditions,
             checkpoint: checkpoint.map(CheckpointView::from),
             watermark: watermark(progress, checkpoint)
@@ -333,6 +316,11 @@ impl Task {
                 checkpoint: link("/checkpoint"),
                 events: link("/events"),
                 ddl: link("/ddl"),
+                dead_letters: link("/dead-letters"),
+                series: link("/series"),
+                logs: link("/logs"),
+                watermark: link("/watermark"),
+                diagnosis: link("/diagnosis"),
                 precheck: link("/precheck"),
                 plan: link("/plan"),
             },
@@ -359,9 +347,18 @@ impl Task {
     }
 
     /// Health of a task without the rest of its page.
-    pub fn health_of(service: &Service, row: &TaskRow, aside: &[TableState]) -> Health {
+    pub fn health_of(
+        service: &Service,
+        row: &TaskRow,
+        aside: &[TableState],
+        letters: Option<(i64, i64)>,
+    ) -> Health {
         let seen = service.registry.seen(&row.id);
-        health(row, &conditions(row, seen.as_ref().map(|seen| &*seen.progress), aside))
+        let progress = seen.as_ref().map(|seen| &*seen.progress);
+        let window = seen.as_ref().and_then(|seen| seen.window.as_ref());
+        let mut found = conditions(row, progress, window, aside);
+        found.extend(letters.map(|(open, since)| letters_condition(open, since)));
+        health(row, progress, &found)
     }
 
     pub async fn view(service: &Service, row: TaskRow) -> Result<Self, Problem> {
@@ -374,13 +371,16 @@ impl Task {
         let checkpoints = service.store.checkpoint_views(&ids).await?;
         let aside = service.store.table_states(&ids).await?;
         let lossy = service.store.lossy_totals(&ids).await?;
+        let letters = service.store.letter_counts(&ids).await?;
+        let ddl = service.store.stopped_ddl(&ids).await?;
         Ok(rows
             .into_iter()
             .map(|row| {
                 let (checkpoint, seen) = (checkpoints.get(&row.id), service.registry.seen(&row.id));
                 let aside = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
                 let lossy = lossy.get(&row.id).map(Vec::as_slice).unwrap_or_default();
-                Self::new(row, checkpoint, seen.as_ref(), aside, lossy)
+                let (ddl, letters) = (ddl.get(&row.id), letters.get(&row.id).copied());
+                Self::new(row, checkpoint, seen.as_ref(), aside, lossy, ddl, letters)
             })
             .collect())
     }

@@ -22,3 +22,9 @@ pub fn of_tso(tso: i64) -> Option<String> {
 pub fn tso(tso: i64) -> Option<String> {
     (tso > 0).then(|| tso.to_string())
 }
+
+/// Milliseconds since the epoch of a time in RFC 3339, between the years 1970 and 9999.
+pub fn parse_time(text: &str) -> Option<i64> {
+    let ms = DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis();
+    (0..=253_402_300_799_999).contains(&ms).then_some(ms)
+}

@@ -16,7 +16,10 @@ mod wire;
 
 pub use describe::{Description, Detail, describe};
 pub use fingerprint::{Fingerprint, Shape};
-pub use kafka::{ChangeSource, Incoming, KafkaSource, LogRange, RawMessage, ReadBack, Start, Topic};
+pub use kafka::{
+    ChangeSource, Incoming, KafkaSource, LogRange, PassedDdl, RawMessage, ReadBack, Start, Topic,
+    position_lost,
+};
 pub use message::{
     ColumnInfo, Counts, Ddl, KeyInfo, Kind, Message, Mutation, MutationKind, TableChange, Tables,
 };

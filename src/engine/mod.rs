@@ -3,6 +3,7 @@
 pub mod endpoints;
 pub mod progress;
 pub mod registry;
+pub mod reset;
 pub mod settings;
 pub mod supervisor;
 pub mod worker;

@@ -56,6 +56,62 @@ pub struct TableCounters {
     pub last_commit_ms: Option<i64>,
 }
 
+/// Where a run spends its time, in microseconds. What runs side by side (readers, writers) adds up.
+#[derive(Debug, Default)]
+pub struct TimeSpent {
+    /// Waiting for rows of the source, or for messages of the topic.
+    pub reading_us: AtomicU64,
+    /// Reading messages and folding rows into a batch.
+    pub decoding_us: AtomicU64,
+    /// With a full batch, waiting for the target to take the one before.
+    pub blocked_us: AtomicU64,
+    /// Under way to the target.
+    pub applying_us: AtomicU64,
+    /// With DDL as a barrier.
+    pub ddl_us: AtomicU64,
+    /// Held back by a throttle.
+    pub throttled_us: AtomicU64,
+}
+
+/// Adds the time since `start` to a counter of [`TimeSpent`].
+pub fn spent(counter: &AtomicU64, start: std::time::Instant) {
+    counter.fetch_add(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// All counters at one moment. Differences of two give rates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub rows: u64,
+    pub bytes: u64,
+    pub changes: u64,
+    pub transactions: u64,
+    pub stream_bytes: u64,
+    pub duplicates: u64,
+    pub late: u64,
+    pub ddl: u64,
+    pub retries: u64,
+    pub batches: u64,
+    pub reading_us: u64,
+    pub decoding_us: u64,
+    pub blocked_us: u64,
+    pub applying_us: u64,
+    pub ddl_us: u64,
+    pub throttled_us: u64,
+    pub next_offset: Option<i64>,
+    pub end_offset: Option<i64>,
+    pub watermark_ms: Option<i64>,
+}
+
+/// Sums over the tables of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TableTotals {
+    pub tables: u64,
+    pub rows_estimated: Option<u64>,
+    /// Resyncs under way.
+    pub copying: u64,
+    pub changes_passed: u64,
+}
+
 #[derive(Debug)]
 pub struct Progress {
     pub rows_copied: AtomicU64,
@@ -71,6 +127,18 @@ pub struct Progress {
     pub retries: AtomicU64,
     /// At the gate of its throttles.
     pub waits: Arc<Waits>,
+    /// Where the time of this run went.
+    pub time: TimeSpent,
+    /// Batches (statements of full sync) that the target acknowledged.
+    pub batches: AtomicU64,
+    /// The slowest of them since somebody last asked, microseconds.
+    slowest_batch_us: AtomicU64,
+    /// Rows and changes that wait in memory for the target, in bytes.
+    pub buffered_bytes: AtomicU64,
+    /// When the DDL began that is being applied, milliseconds since the epoch.
+    ddl_since: AtomicI64,
+    /// `retention.ms` of the topic.
+    retention_ms: AtomicI64,
     /// Next offset to apply; UNKNOWN before incremental sync.
     next_offset: AtomicI64,
     /// End offset of partition 0 as last seen.
@@ -99,6 +167,12 @@ impl Default for Progress {
             ddl_applied: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             waits: Arc::default(),
+            time: TimeSpent::default(),
+            batches: AtomicU64::new(0),
+            slowest_batch_us: AtomicU64::new(0),
+            buffered_bytes: AtomicU64::new(0),
+            ddl_since: AtomicI64::new(UNKNOWN),
+            retention_ms: AtomicI64::new(UNKNOWN),
             next_offset: AtomicI64::new(UNKNOWN),
             end_offset: AtomicI64::new(UNKNOWN),
             start_offset: AtomicI64::new(UNKNOWN),
@@ -157,6 +231,76 @@ impl Progress {
         // Not changes: parts of a transaction that always fails at its end are no progress.
         let counters = [&self.rows_copied, &self.transactions_applied, &self.ddl_applied];
         counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn counters(&self) -> Counters {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            rows: of(&self.rows_copied),
+            bytes: of(&self.bytes_copied),
+            changes: of(&self.changes_applied),
+            transactions: of(&self.transactions_applied),
+            stream_bytes: of(&self.bytes_applied),
+            duplicates: of(&self.duplicates_skipped),
+            late: of(&self.late_transactions),
+            ddl: of(&self.ddl_applied),
+            retries: of(&self.retries),
+            batches: of(&self.batches),
+            reading_us: of(&self.time.reading_us),
+            decoding_us: of(&self.time.decoding_us),
+            blocked_us: of(&self.time.blocked_us),
+            applying_us: of(&self.time.applying_us),
+            ddl_us: of(&self.time.ddl_us),
+            throttled_us: of(&self.time.throttled_us),
+            next_offset: self.next_offset(),
+            end_offset: self.end_offset(),
+            watermark_ms: self.watermark_ms(),
+        }
+    }
+
+    /// The target has acknowledged a batch that was sent at `start`.
+    pub fn batch_acknowledged(&self, start: std::time::Instant) {
+        let us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.time.applying_us.fetch_add(us, Ordering::Relaxed);
+        self.slowest_batch_us.fetch_max(us, Ordering::Relaxed);
+    }
+
+    /// The slowest batch since the last call, in microseconds; 0 = there was none.
+    pub fn take_slowest_batch_us(&self) -> u64 {
+        self.slowest_batch_us.swap(0, Ordering::Relaxed)
+    }
+
+    /// A DDL begins (milliseconds since the epoch), or has come to its end.
+    pub fn set_ddl_since(&self, ms: Option<i64>) {
+        self.ddl_since.store(ms.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    pub fn ddl_since_ms(&self) -> Option<i64> {
+        known(self.ddl_since.load(Ordering::Relaxed))
+    }
+
+    /// How long the topic keeps its messages; None = for ever, or not to be seen.
+    pub fn set_retention_ms(&self, ms: Option<i64>) {
+        self.retention_ms.store(ms.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    pub fn retention_ms(&self) -> Option<i64> {
+        known(self.retention_ms.load(Ordering::Relaxed))
+    }
+
+    /// Rows estimated of all tables (None when of none), number of tables, and of those that are being copied anew.
+    pub fn table_totals(&self) -> TableTotals {
+        let tables = self.tables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut totals = TableTotals { tables: tables.len() as u64, ..TableTotals::default() };
+        for table in tables.values() {
+            if let Some(rows) = table.rows_estimated {
+                *totals.rows_estimated.get_or_insert(0) += rows;
+            }
+            totals.copying += u64::from(table.stage.is_some());
+            totals.changes_passed += table.changes_passed;
+        }
+        totals
     }
 
     /// Tells the worker that the store has commands for single tables.

@@ -3,13 +3,12 @@
 //! The counters of an ended run stay until the next one begins, so that a paused task still shows how far it came.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::progress::Progress;
+use super::progress::{Counters, Progress};
 use crate::adb::throttle::Limiter;
 use crate::model::TaskId;
 use crate::task::spec::Throttle;
@@ -20,11 +19,7 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Instant,
-    rows: u64,
-    bytes: u64,
-    changes: u64,
-    transactions: u64,
-    stream_bytes: u64,
+    counters: Counters,
 }
 
 /// Means over the last [`RATE_WINDOW`].
@@ -51,6 +46,16 @@ pub struct Seen {
     pub running: bool,
     /// None until two samples are there, and when nothing runs.
     pub rates: Option<Rates>,
+    /// What the rates are made of.
+    pub window: Option<Window>,
+}
+
+/// The counters at both ends of the last [`RATE_WINDOW`].
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    pub seconds: f64,
+    pub first: Counters,
+    pub last: Counters,
 }
 
 /// What a throttle belongs to.
@@ -113,25 +118,22 @@ impl Registry {
     pub fn seen(&self, task: &TaskId) -> Option<Seen> {
         let entries = self.entries();
         let entry = entries.get(task)?;
-        let rates = match (entry.samples.front(), entry.samples.back()) {
-            (Some(first), Some(last)) if entry.samples.len() > 1 => Some(between(first, last)),
+        let window = match (entry.samples.front(), entry.samples.back()) {
+            (Some(first), Some(last)) if entry.samples.len() > 1 => Some(Window {
+                seconds: (last.at - first.at).as_secs_f64().max(0.001),
+                first: first.counters,
+                last: last.counters,
+            }),
             _ => None,
         };
-        Some(Seen { progress: Arc::clone(&entry.progress), running: entry.running, rates })
+        let rates = window.as_ref().map(Window::rates);
+        Some(Seen { progress: Arc::clone(&entry.progress), running: entry.running, rates, window })
     }
 
     /// Takes a sample of every running task; called about once a second.
     pub fn sample(&self, now: Instant) {
         for entry in self.entries().values_mut().filter(|entry| entry.running) {
-            let progress = &entry.progress;
-            entry.samples.push_back(Sample {
-                at: now,
-                rows: progress.rows_copied.load(Ordering::Relaxed),
-                bytes: progress.bytes_copied.load(Ordering::Relaxed),
-                changes: progress.changes_applied.load(Ordering::Relaxed),
-                transactions: progress.transactions_applied.load(Ordering::Relaxed),
-                stream_bytes: progress.bytes_applied.load(Ordering::Relaxed),
-            });
+            entry.samples.push_back(Sample { at: now, counters: entry.progress.counters() });
             while entry.samples.front().is_some_and(|oldest| now - oldest.at > RATE_WINDOW) {
                 entry.samples.pop_front();
             }
@@ -148,21 +150,25 @@ impl Registry {
     }
 }
 
-fn between(first: &Sample, last: &Sample) -> Rates {
-    let seconds = (last.at - first.at).as_secs_f64().max(0.001);
-    // A seeded counter may jump up once, a restarted table down: never below zero.
-    let rate = |from: u64, to: u64| (to.saturating_sub(from) as f64 / seconds * 10.0).round() / 10.0;
-    Rates {
-        rows_per_second: rate(first.rows, last.rows),
-        bytes_per_second: rate(first.bytes, last.bytes),
-        changes_per_second: rate(first.changes, last.changes),
-        transactions_per_second: rate(first.transactions, last.transactions),
-        stream_bytes_per_second: rate(first.stream_bytes, last.stream_bytes),
+impl Window {
+    fn rates(&self) -> Rates {
+        let (first, last) = (&self.first, &self.last);
+        // A seeded counter may jump up once, a restarted table down: never below zero.
+        let rate = |from: u64, to: u64| (to.saturating_sub(from) as f64 / self.seconds * 10.0).round() / 10.0;
+        Rates {
+            rows_per_second: rate(first.rows, last.rows),
+            bytes_per_second: rate(first.bytes, last.bytes),
+            changes_per_second: rate(first.changes, last.changes),
+            transactions_per_second: rate(first.transactions, last.transactions),
+            stream_bytes_per_second: rate(first.stream_bytes, last.stream_bytes),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]

@@ -19,6 +19,7 @@ use super::registry::{Registry, Throttled};
 use super::settings::Settings;
 use super::worker::{self, Outcome, WorkerContext};
 use crate::adb::throttle::{Gate, Limiter};
+use crate::crash;
 use crate::crypto::Keyring;
 use crate::engine::endpoints::{self, Endpoints, Role};
 use crate::error::{Error, ErrorKind, Result};
@@ -215,6 +216,7 @@ impl Supervisor {
 
     async fn start(&mut self, task: &TaskId) -> Result<()> {
         let Some(epoch) = self.store.begin_run(task).await? else { return Ok(()) };
+        crash::point("run.begun");
         // Read after the epoch was committed: this is the spec that `applied_spec_version` names.
         let (context, settings) = match self.context(task, epoch).await {
             Ok(made) => made,

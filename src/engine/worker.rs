@@ -4,9 +4,10 @@
 //! Every attempt begins at what is durable: phases that are through are skipped, the snapshot is taken again only when it is lost.
 //! So a retry, a resume and a restart after a crash are the same thing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use tokio::sync::watch;
@@ -14,23 +15,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adb::throttle::Gate;
 use crate::adb::writer::{Use, Writer, end_sessions};
-use crate::binlog::{ReadBack, SeenSet, Shape, Start, Topic, seen};
+use crate::binlog::{
+    ChangeSource, Incoming, Kind, Message, ReadBack, SeenSet, Shape, Start, Topic, position_lost, seen,
+};
 use crate::engine::endpoints::Endpoints;
 use crate::engine::progress::{Phase, Progress};
+use crate::engine::reset;
 use crate::engine::settings::Settings;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result, RetryClock};
 use crate::full::{self, FullSync, Summary};
 use crate::incremental::catalog::{Catalog, Change};
+use crate::incremental::marker::{self, Marker};
 use crate::incremental::stream::Stream;
 use crate::incremental::{lag, objects};
-use crate::model::{Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TaskId, Tso, Zone};
+use crate::model::{
+    Dialect, Epoch, KafkaEndpoint, MysqlEndpoint, Offset, Position, TableName, TaskId, Tso, Zone,
+};
 use crate::schema_sync::{self, Wanted};
-use crate::store::{Checkpoint, Store, now_ms};
+use crate::store::{Checkpoint, OwnState, Store, now_ms};
 use crate::task::selection::Selection;
-use crate::task::spec::{Spec, StartAt};
+use crate::task::spec::{OnlineDdlMode, Spec, StartAt};
 use crate::task::standing::{Standing, TableDecision, decide_table};
 use crate::tidb::{self, KeptGuards, Source};
-use crate::{adb, precheck};
+use crate::{adb, crash, precheck};
 
 /// Everything a run of a task needs; made by the supervisor from the store.
 #[derive(Clone)]
@@ -91,7 +98,7 @@ impl WorkerContext {
 }
 
 /// DDLs that may come between a precheck and the start.
-const SINCE_PRECHECK: u32 = 500;
+const SINCE_PRECHECK: u32 = 100;
 
 /// How a run ended. The supervisor turns it into the task's status.
 #[derive(Debug)]
@@ -179,24 +186,28 @@ async fn attempts(context: &mut WorkerContext, guards: &mut KeptGuards) -> Outco
     }
 }
 
-/// Back-off of one trouble: 0.2 s doubling to 30 s, with jitter, until the allowed time is over.
+/// Back-off of one trouble: 0.2 s doubling to [`LONGEST_PAUSE`], with jitter, until the allowed time is over. That is measured by a
+/// clock that does not jump; `since_ms` is for people.
 #[derive(Default)]
 struct Clock {
     attempt: u32,
     since_ms: i64,
+    since: Option<Instant>,
 }
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 impl Clock {
     fn next(&mut self, allowed_ms: Option<u64>) -> Option<Duration> {
-        let now = now_ms();
         if self.attempt == 0 {
-            self.since_ms = now;
+            self.since_ms = now_ms();
         }
+        let since = self.since.get_or_insert_with(Instant::now);
         self.attempt += 1;
-        if allowed_ms.is_some_and(|allowed| now - self.since_ms >= allowed as i64) {
+        if allowed_ms.is_some_and(|allowed| since.elapsed() >= Duration::from_millis(allowed)) {
             return None;
         }
-        let base = (200_u64 << self.attempt.min(8)).min(30_000);
+        let base = (200_u64 << self.attempt.min(8)).min(LONGEST_PAUSE.as_millis() as u64);
         Some(Duration::from_millis(rand::rng().random_range(base / 2..=base)))
     }
 }
@@ -217,6 +228,8 @@ impl Attempt<'_> {
         })?);
         let known = context.store.checkpoint(&context.task).await?;
         if known.is_none() {
+            reset::finish(&context.target, context.dialect, &context.store, &context.task, context.epoch)
+                .await?;
             self.precheck().await?;
         }
         end_sessions(&context.target, context.dialect, &context.store, &context.task, context.epoch, None)
@@ -225,6 +238,7 @@ impl Attempt<'_> {
             Some(checkpoint) => self.still_valid(checkpoint).await?,
             None => self.begin().await?,
         };
+        let mut marker = if phases.incremental { self.claim(&checkpoint).await? } else { None };
         let collations = {
             let mut session = adb::connect(&context.target, context.dialect).await?;
             let collations = schema_sync::collations(&mut session, context.dialect).await?;
@@ -246,13 +260,56 @@ impl Attempt<'_> {
             if self.full(&mut catalog, &checkpoint).await? {
                 return Ok(Ended::Renew);
             }
+            if let Some(marker) = &mut marker {
+                marker.reconnect(context).await?;
+            }
         }
         if !phases.incremental {
             context.applied().await?;
             return Ok(Ended::Finished);
         }
         self.guards.release().await;
-        self.incremental(catalog).await
+        self.incremental(catalog, marker).await
+    }
+
+    /// Takes the marker row on the target. Where it says that store or target were restored from an older copy, what one of
+    /// them lacks is applied again; where that cannot be done the task stops.
+    async fn claim(&self, checkpoint: &Checkpoint) -> Result<Option<Marker>> {
+        let context = self.context;
+        let (marker, standing) = Marker::claim(context, checkpoint).await?;
+        let (older, position, kind) = match standing {
+            marker::Standing::Fits => return Ok(marker),
+            marker::Standing::StoreIsOlder(position) => ("the metadata store", position, "store_restored"),
+            marker::Standing::TargetIsOlder(position) => ("the target", position, "target_restored"),
+        };
+        let here = checkpoint.position.next_offset;
+        let (low, high) = (here.min(position.next_offset), here.max(position.next_offset));
+        let lost = |why: String| {
+            Error::new(ErrorKind::PositionLost, format!("{older} was restored from an older copy, and {why}"))
+                .object(format!("topic {} offsets {low} to {high}", checkpoint.topic))
+                .hint("rows and tables may differ now: copy the tables again with a new task")
+        };
+        if !checkpoint.full_done {
+            return Err(lost("it knows of full sync only".to_owned()));
+        }
+        let limits = seen::Limits { payload_bytes: u64::MAX, entries: 1 << 22 };
+        let between = self.topic()?.read_back(high, low, limits).await?;
+        if !between.complete {
+            return Err(lost("too much was applied since".to_owned()));
+        }
+        for seen in between.messages.iter().filter(|seen| seen.shape() == Shape::Ddl) {
+            if self.is_own_ddl(seen.offset).await? {
+                return Err(lost(format!("a DDL came since, at offset {}", seen.offset)));
+            }
+        }
+        if let (marker::Standing::TargetIsOlder(_), Some(marker)) = (standing, &marker) {
+            context.store.rewind(&context.task, context.epoch, position, marker.number()).await?;
+        }
+        let message = format!("{older} was restored from an older copy: what came since is applied again");
+        tracing::warn!(task.id = %context.task, from = low.0, to = high.0, "{message}");
+        let detail = serde_json::json!({"from_offset": low.to_string(), "to_offset": high.to_string()});
+        context.store.event(Some(&context.task), kind, None, &message, detail).await?;
+        Ok(marker)
     }
 
     async fn phase(&self, phase: Phase) -> Result<()> {
@@ -262,15 +319,24 @@ impl Attempt<'_> {
     async fn precheck(&self) -> Result<()> {
         self.phase(Phase::Precheck).await?;
         let context = self.context;
-        let items = precheck::run(precheck::PrecheckInput {
-            spec: Arc::clone(&context.spec),
-            source: context.source.clone(),
-            kafka: context.kafka.clone(),
-            target: context.target.clone(),
-            dialect: context.dialect,
-        })
-        .await;
-
+        let own: HashSet<TableName> =
+            context.store.own_tables(&context.task).await?.into_iter().map(|own| own.name).collect();
+        let run = || {
+            precheck::run(precheck::PrecheckInput {
+                spec: Arc::clone(&context.spec),
+                source: context.source.clone(),
+                kafka: context.kafka.clone(),
+                target: context.target.clone(),
+                dialect: context.dialect,
+                own: own.clone(),
+            })
+        };
+        let mut items = run().await;
+        if precheck::blocks(&items) {
+            // A server out of reach is waited for like at any other time, and one that was for a moment is asked again.
+            self.reach().await?;
+            items = run().await;
+        }
         if !precheck::blocks(&items) {
             return Ok(());
         }
@@ -281,6 +347,44 @@ impl Attempt<'_> {
             .collect();
         Err(Error::new(ErrorKind::Configuration, format!("precheck: {}", blocking.join("; ")))
             .hint("see the task's precheck for the cure of each; warnings can be waived in the spec"))
+    }
+
+    /// Whether the DDL at this offset may have changed a table of the task.
+    async fn is_own_ddl(&self, offset: Offset) -> Result<bool> {
+        let selection = Selection::new(&self.context.spec)
+            .map_err(|_| Error::new(ErrorKind::Configuration, "the selection cannot be read"))?;
+        let mut log = self.topic()?.open(offset).await?;
+        loop {
+            let Incoming::Message(raw) = log.next().await? else { continue };
+            let Ok(Message { kind: Kind::Ddl(ddl), .. }) = Message::parse(&raw.payload) else {
+                return Ok(false);
+            };
+            let (schema, text) = (std::str::from_utf8(ddl.schema_name), String::from_utf8_lossy(ddl.query));
+            // A RENAME may come from another schema.
+            return Ok(match schema {
+                Ok(schema) if !schema.is_empty() => {
+                    selection.could_select_schema(schema) || text.to_lowercase().contains("rename")
+                }
+                _ => true,
+            });
+        }
+    }
+
+    /// # Errors
+    /// `Unreachable` when one of the servers is; what else is wrong with them the precheck says better.
+    async fn reach(&self) -> Result<()> {
+        let context = self.context;
+        let passes = |result: Result<()>| match result {
+            Err(error) if error.kind == ErrorKind::Unreachable => Err(error),
+            _ => Ok(()),
+        };
+        if let Some(endpoint) = &context.source {
+            passes(Source::new(endpoint.clone()).current_tso().await.map(|_| ()))?;
+        }
+        if context.spec.phases.incremental {
+            passes(self.topic()?.log_range().await.map(|_| ()))?;
+        }
+        passes(adb::connect(&context.target, context.dialect).await.map(|_| ()))
     }
 
     /// Takes T and E0 (design.md section 4), or the start position of an incremental-only task, and makes them durable.
@@ -297,6 +401,8 @@ impl Attempt<'_> {
             schema_done: !(phases.schema || phases.full),
             full_done: !phases.full,
             bytewise: false,
+            mark: 0,
+            anchor: None,
             updated_at_ms: 0,
         };
         if let Some(endpoint) = &context.source {
@@ -328,7 +434,12 @@ impl Attempt<'_> {
             }
         }
         checkpoint.position.next_offset = checkpoint.start_offset;
+        if let Some(topic) = &topic {
+            checkpoint.anchor = topic.anchor(checkpoint.start_offset).await?;
+        }
+        crash::point("start.before");
         context.store.begin(&context.task, context.epoch, &checkpoint).await?;
+        crash::point("start.saved");
         let detail = serde_json::json!({
             "snapshot_tso": checkpoint.snapshot.to_string(), "start_offset": checkpoint.start_offset.to_string(),
         });
@@ -409,21 +520,68 @@ impl Attempt<'_> {
         let found = Source::new(endpoint.clone())
             .catalog_at(checkpoint.snapshot, |name| selection.selects(name))
             .await?;
-        let change = Change::from_source(found, selection);
+        let mut change = Change::from_source(found, selection);
+        if context.spec.online_ddl.mode == OnlineDdlMode::Ignore {
+            change.leave_shadows_out(selection);
+        }
         catalog.apply(&change);
         if context.spec.phases.schema {
-            // Precheck has seen to it that nothing was there: what is there now is of an earlier try.
-            let wanted: Vec<Wanted> =
-                catalog.wanted().into_iter().map(|wanted| Wanted { ours: true, ..wanted }).collect();
-            let mut session = adb::connect(&context.target, context.dialect).await?;
-            let policy = context.spec.existing_tables;
-            schema_sync::create(&mut session, context.dialect, &wanted, policy, |_| {}).await?;
-            session.close().await;
+            let made = self.make_tables(catalog).await?;
+            change.made(&made, selection);
+            catalog.apply(&change);
         }
         // The catalog answers for these; a stop in between begins the phase again.
         context.store.take_objects(&context.task, context.epoch, &context.spec.objects, &[], &[]).await?;
+        crash::point("schema.made");
         let (schemas, tables) = change.stored(checkpoint.snapshot)?;
-        context.store.schema_done(&context.task, context.epoch, &schemas, &tables).await
+        context.store.schema_done(&context.task, context.epoch, &schemas, &tables).await?;
+        crash::point("schema.saved");
+        Ok(())
+    }
+
+    /// Makes the tables that the target lacks; gives those that are the task's own making, also of earlier tries.
+    async fn make_tables(&self, catalog: &Catalog) -> Result<HashSet<TableName>> {
+        let context = self.context;
+        let (store, task, epoch) = (&context.store, &context.task, context.epoch);
+        // Precheck has seen to it that nothing was there: what is there now is of an earlier try.
+        let wanted: Vec<Wanted> =
+            catalog.wanted().into_iter().map(|wanted| Wanted { ours: true, ..wanted }).collect();
+        let mut session = adb::connect(&context.target, context.dialect).await?;
+        let names: Vec<TableName> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
+        let state = schema_sync::introspect(&mut session, context.dialect, &names).await?;
+        let plan = schema_sync::plan(context.dialect, &wanted, &state, context.spec.existing_tables);
+        let absent: Vec<TableName> = plan
+            .tables
+            .iter()
+            .filter(|table| table.action == schema_sync::Action::Create)
+            .map(|table| table.target.clone())
+            .collect();
+        let mut made: HashSet<TableName> = absent.iter().cloned().collect();
+        for own in store.own_tables(task).await? {
+            // The CREATE TABLE of a try that was cut off: ours, if nobody has written to it.
+            let there = state.table(&own.name).is_some();
+            let ours = own.state == OwnState::Made
+                || (there && !schema_sync::has_rows(&mut session, &own.name).await?);
+            if ours {
+                made.insert(own.name);
+            }
+        }
+        store.making_tables(task, epoch, &absent).await?;
+        let mut created = HashSet::new();
+        let applied = schema_sync::apply(&mut session, &plan, |name| {
+            created.insert(name.clone());
+        })
+        .await;
+        session.close().await;
+        if let Err(error) = applied {
+            // What was not made now may be made by somebody else before the next try.
+            for name in absent.iter().filter(|name| !created.contains(*name)) {
+                store.own_table_gone(task, epoch, name).await?;
+            }
+            return Err(error);
+        }
+        store.made_tables(task, epoch, &made.iter().cloned().collect::<Vec<_>>()).await?;
+        Ok(made)
     }
 
     /// Tables that came, went or have other rules since the catalog was made. New ones are copied beside the stream, once it runs.
@@ -446,6 +604,7 @@ impl Attempt<'_> {
         self.phase(Phase::Full).await?;
         let context = self.context;
         self.leave_out(catalog, checkpoint).await?;
+        let stop = context.cancel.child_token();
         let endpoint = context
             .source
             .as_ref()
@@ -464,10 +623,26 @@ impl Attempt<'_> {
             progress: Arc::clone(&context.progress),
             sessions: Use::Task,
             gate: context.gate.clone(),
-            cancel: context.cancel.clone(),
+            cancel: stop.clone(),
             drain: drain.clone(),
         });
-        let summary = self.watched(copy, &drain).await?;
+        let topic = if context.spec.phases.incremental { Some(self.topic()?) } else { None };
+        let kept = async {
+            match &topic {
+                Some(topic) => position_kept(topic, checkpoint.start_offset).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut copy = Box::pin(self.watched(copy, &drain));
+        let summary = tokio::select! {
+            summary = &mut copy => summary?,
+            lost = kept => {
+                stop.cancel();
+                // Nothing may be under way when the run ends.
+                let _ = copy.await;
+                return Err(lost);
+            }
+        };
         context.store.worker_recovered(&context.task, context.epoch).await?;
         // Half a copy would only look complete: the table is followed again after a resync.
         let mut aside = Change::default();
@@ -487,7 +662,9 @@ impl Attempt<'_> {
             context.store.change_tables(&context.task, context.epoch, &versions, &[], None).await?;
             return Ok(true);
         }
+        crash::point("full.before");
         context.store.full_done(&context.task, context.epoch, &versions).await?;
+        crash::point("full.saved");
         context.progress.advance_watermark(checkpoint.snapshot);
         Ok(false)
     }
@@ -535,7 +712,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    async fn incremental(&self, catalog: Catalog) -> Result<Ended> {
+    async fn incremental(&self, catalog: Catalog, marker: Option<Marker>) -> Result<Ended> {
         self.phase(Phase::Incremental).await?;
         let context = self.context;
         let checkpoint = context
@@ -570,6 +747,13 @@ impl Attempt<'_> {
             back = topic.read_back(checkpoint.position.next_offset, not_before, limits) => back?,
         };
         same_log(&checkpoint, &back)?;
+        // What retention has deleted since tells nothing.
+        let anchor = topic.anchor(checkpoint.start_offset).await?;
+        if let (Some(expected), Some(found)) = (&checkpoint.anchor, &anchor)
+            && expected != found
+        {
+            return Err(other_log(&checkpoint, checkpoint.start_offset));
+        }
         let seen = SeenSet::rebuilt(checkpoint.snapshot, limits, back.messages, back.complete);
         let source = topic.open(checkpoint.position.next_offset).await?;
         let writer = Writer::new(
@@ -592,7 +776,8 @@ impl Attempt<'_> {
             end_watch.clone(),
         ));
         let mut stream =
-            Stream::new(context.clone(), topic, source, catalog, seen, writer, &checkpoint, zone, seen_looks);
+            Stream::new(context.clone(), topic, source, catalog, seen, writer, &checkpoint, zone, seen_looks)
+                .marked(marker);
         let result = stream.run().await;
         end_watch.cancel();
         // It only reads, and may wait for a server that does not answer.
@@ -614,13 +799,33 @@ fn same_log(checkpoint: &Checkpoint, back: &ReadBack) -> Result<()> {
     if read <= checkpoint.snapshot || newest.is_none_or(|newest| newest == read) {
         return Ok(());
     }
-    Err(Error::new(
+    Err(other_log(checkpoint, checkpoint.position.next_offset))
+}
+
+fn other_log(checkpoint: &Checkpoint, before: Offset) -> Error {
+    Error::new(
         ErrorKind::PositionLost,
-        format!("the log before offset {} is not the one that was read", checkpoint.position.next_offset),
+        format!("the log before offset {before} is not the one that was read"),
     )
     .endpoint(Endpoint::Kafka)
     .object(format!("topic {}", checkpoint.topic))
-    .hint("the topic was made again, or another one is named: copy the tables again with a new task"))
+    .hint("the topic was made again, or another one is named: copy the tables again with a new task")
+}
+
+/// Time between two looks at the topic during full sync.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Ends with an error when the topic no longer holds what comes after the copy: to go on copying would be in vain. An
+/// outage is none of its business.
+async fn position_kept(topic: &Topic, from: Offset) -> Error {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        match topic.log_range().await {
+            Ok(range) if !range.holds(from) => return position_lost(topic.name(), from, Some(range)),
+            Err(error) if error.kind == ErrorKind::Missing => return position_lost(topic.name(), from, None),
+            Ok(_) | Err(_) => {}
+        }
+    }
 }
 
 /// Where an incremental-only task begins.

@@ -5,14 +5,17 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use mysql_async::Value as Cell;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::progress::Progress;
 use crate::error::{Error, Result};
 use crate::full::chunk::{Chunk, Handle};
+use crate::full::rows;
 use crate::full::table::TableJob;
-use crate::model::LossyCounts;
+use crate::model::{LossyCounts, Tso};
+use crate::store::{Letter, over_limit};
 
 /// One try at copying a table. The first failure ends it: what is still under way for it is dropped.
 #[derive(Debug)]
@@ -70,13 +73,17 @@ pub struct Ticket {
     left_out: AtomicU64,
     /// What its rows have lost; known once it is read to its end.
     lossy: OnceLock<LossyCounts>,
+    /// Rows that the target refused, where they are set aside.
+    letters: Mutex<Vec<Letter>>,
+    /// How many of them there may be; 0 where they stop the copy.
+    most: usize,
     abandoned: AtomicBool,
     counting: Mutex<()>,
     _hold: Hold,
 }
 
 impl Ticket {
-    pub fn new(job: &ChunkJob, first: bool, progress: &Arc<Progress>) -> Self {
+    pub fn new(job: &ChunkJob, first: bool, progress: &Arc<Progress>, most: usize) -> Self {
         Self {
             table: Arc::clone(&job.table),
             attempt: Arc::clone(&job.attempt),
@@ -88,6 +95,8 @@ impl Ticket {
             bytes: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
             lossy: OnceLock::new(),
+            letters: Mutex::default(),
+            most,
             abandoned: AtomicBool::new(false),
             counting: Mutex::new(()),
             _hold: job.hold.clone(),
@@ -121,6 +130,30 @@ impl Ticket {
             self.left_out.fetch_add(1, Ordering::Relaxed);
             self.table.leave_out(1);
         }
+    }
+
+    /// Whether refused rows are set aside: their cells are kept until they are acknowledged.
+    pub fn keeps_rows(&self) -> bool {
+        self.most > 0
+    }
+
+    /// Sets a row aside.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn set_aside(&self, cells: &[Cell], snapshot: Tso, error: Error) -> Result<()> {
+        let letter = rows::letter(&self.table.table, &self.table.target, cells, (snapshot, error.clone()))?;
+        let Some(letter) = letter else { return Err(error) };
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        if letters.len() >= self.most {
+            return Err(over_limit(self.most as i64, &error));
+        }
+        letters.push(letter);
+        Ok(())
+    }
+
+    pub fn take_letters(&self) -> Vec<Letter> {
+        std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn set_lossy(&self, lossy: LossyCounts) {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use mysql_async::Value as Cell;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::adb::throttle::Most;
@@ -16,6 +17,8 @@ pub struct Batch {
     pub rows: u64,
     /// Values that strict mode refuses; each gives one warning 1265.
     pub relaxed: u64,
+    /// The rows as they were read, where refused ones are set aside; else none.
+    pub cells: Vec<Vec<Cell>>,
     pub ticket: Arc<Ticket>,
     /// The statement's share of the task's memory.
     pub _memory: OwnedSemaphorePermit,
@@ -46,6 +49,7 @@ pub struct Statement {
     pub bytes: Vec<u8>,
     pub rows: u64,
     pub relaxed: u64,
+    pub cells: Vec<Vec<Cell>>,
 }
 
 /// Collects rows into statements.
@@ -61,7 +65,7 @@ impl Batcher {
     }
 
     /// Adds a row, `(1,'a')`. Gives the statement that is full without it, or with it.
-    pub fn push(&mut self, row: &[u8], relaxed: u64) -> Option<Statement> {
+    pub fn push(&mut self, row: &[u8], relaxed: u64, cells: Option<Vec<Cell>>) -> Option<Statement> {
         let grown = self.open.bytes.len() + 1 + row.len() + self.frame.tail.len();
         let full = if self.open.rows > 0 && grown > self.frame.max_bytes { self.take() } else { None };
         if self.open.rows == 0 {
@@ -72,6 +76,7 @@ impl Batcher {
         self.open.bytes.extend_from_slice(row);
         self.open.rows += 1;
         self.open.relaxed += relaxed;
+        self.open.cells.extend(cells);
         if full.is_none() && self.open.rows >= self.frame.max_rows { self.take() } else { full }
     }
 
@@ -112,7 +117,7 @@ mod tests {
             let mut batcher = Batcher::new(frame(max_rows, max_bytes));
             let mut statements = Vec::new();
             for row in &rows {
-                statements.extend(batcher.push(row.as_bytes(), 0));
+                statements.extend(batcher.push(row.as_bytes(), 0, None));
             }
             statements.extend(batcher.take());
             let mut seen = Vec::new();

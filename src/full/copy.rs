@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::adb::dialect::{empty_table, own_rows};
+use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::attempt::{Attempt, ChunkJob, Hold};
 use crate::full::chunk::{Chunk, Handle};
@@ -14,7 +15,7 @@ use crate::full::table::TableJob;
 use crate::model::TableName;
 use crate::mysql::Session;
 use crate::sql::literal;
-use crate::store::{CopyState, CopyTable};
+use crate::store::{CopyState, CopyTable, Use};
 
 /// Where the copy of a table stands when a run takes it up.
 struct Standing {
@@ -120,7 +121,17 @@ async fn begin(run: &Run, table: &TableJob, had_rows: bool) -> Result<()> {
     let name = &table.table.name;
     let estimate = run.estimated(name);
     run.job.progress.table(name, |counters| counters.rows_estimated = estimate);
-    run.job.store.begin_copy(&run.job.task, run.job.epoch, name, run.job.snapshot, had_rows, estimate).await
+    if run.job.sessions == Use::Task {
+        // What was refused of an earlier copy comes again.
+        let (task, epoch) = (&run.job.task, run.job.epoch);
+        run.job.store.letters_met_ddl(task, epoch, &[], std::slice::from_ref(name), &[]).await?;
+    }
+    run.job
+        .store
+        .begin_copy(&run.job.task, run.job.epoch, name, run.job.snapshot, had_rows, estimate)
+        .await?;
+    crash::point("copy.begun");
+    Ok(())
 }
 
 /// Plans chunks, or goes on with the plan of an earlier run, and waits until nothing of the attempt is under way.
@@ -215,6 +226,7 @@ async fn plan(lane: &Lane<'_>, standing: &Standing) -> Result<Copied> {
         if !lane.table.is_unit() {
             let text = serde_json::to_string(&chunk).map_err(Error::internal)?;
             job.store.add_copy_chunk(&job.task, job.epoch, name, (n, &text), planner.is_done()).await?;
+            crash::point("copy.planned");
         }
         lane.send(&handle, n, chunk, !standing.had_rows).await?;
         n += 1;
@@ -297,11 +309,13 @@ async fn finish(run: &Run, table: &TableJob, expected: u64) -> Result<()> {
     let name = &table.table.name;
     let (rows, bytes) = table.counted();
     let left_out = table.left_out();
-    if rows + left_out != expected {
+    let set_aside = run.job.store.copy_letters(&run.job.task, name, run.job.snapshot).await?;
+    let set_aside = if run.most_letters(table) > 0 { set_aside } else { 0 };
+    if rows + left_out + set_aside != expected {
         return Err(Error::new(
             ErrorKind::Internal,
             format!(
-                "{rows} rows were copied and {left_out} left out by the filter, where the source has {expected} at snapshot {}",
+                "{rows} rows were copied, {left_out} left out by the filter and {set_aside} set aside, where the source has {expected} at snapshot {}",
                 run.job.snapshot
             ),
         )
@@ -311,7 +325,9 @@ async fn finish(run: &Run, table: &TableJob, expected: u64) -> Result<()> {
             "a fault of ours: please report it with the table's definition; copying the table again may help",
         ));
     }
+    crash::point("copy.table.before");
     run.job.store.end_copy(&run.job.task, run.job.epoch, name, Ok((rows, bytes))).await?;
+    crash::point("copy.table.saved");
     tracing::info!(task.id = %run.job.task, phase = "full", table = %name, rows, left_out, bytes, "table copied");
     Ok(())
 }

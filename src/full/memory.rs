@@ -33,6 +33,11 @@ impl Memory {
         Arc::clone(&self.permits).acquire_many_owned(units).await.map_err(Error::internal)
     }
 
+    /// Bytes that are taken now.
+    pub fn in_use(&self) -> u64 {
+        (self.total.saturating_sub(self.permits.available_permits()) * UNIT) as u64
+    }
+
     /// A used buffer.
     pub fn buffer(&self) -> Option<Vec<u8>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop()

@@ -3,15 +3,17 @@
 //! ENUM and SET are read as numbers, as the stream carries them; everything else in its own type. Generated columns are not
 //! among the target's columns. Behind the target's columns come those that only the filter reads.
 
-use mysql_async::{Row, Value as Cell};
+use mysql_async::Value as Cell;
 
 use crate::adb::dialect::{TargetTable, unjudged};
 use crate::adb::encode::{Encoder, Pushed};
+use crate::binlog::encode::{Encode, Row};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::text;
-use crate::model::{Column, LossyCounts, Table, TypeName, Value, Zone};
+use crate::model::{Column, LossyCounts, Table, Tso, TypeName, Value, Zone};
 use crate::sql::filter::Filter;
 use crate::sql::literal;
+use crate::store::{Letter, LetterColumn};
 
 /// Select expressions for the target's columns, in their order, and for the filter's that are not among them.
 pub fn select(table: &Table, target: &TargetTable) -> Result<String> {
@@ -133,20 +135,19 @@ impl<'a> RowEncoder<'a> {
 
     /// Appends `(1,'a',NULL)`. Gives the number of values that strict mode refuses; None, and nothing appended, for a row that
     /// the filter does not take.
-    pub fn push(&mut self, row: Row, out: &mut Vec<u8>) -> Result<Option<u64>> {
-        let cells = row.unwrap();
+    pub fn push(&mut self, cells: &[Cell], out: &mut Vec<u8>) -> Result<Option<u64>> {
         if cells.len() != self.cells {
             return Err(Error::new(ErrorKind::SchemaMismatch, "the source sent another number of columns")
                 .endpoint(Endpoint::Source));
         }
         if let Some(filter) = &mut self.filter
-            && !filter.takes(&cells)?
+            && !filter.takes(cells)?
         {
             return Ok(None);
         }
         let mut relaxed = 0;
         out.push(b'(');
-        for (at, (column, cell)) in self.columns.iter().zip(&cells).enumerate() {
+        for (at, (column, cell)) in self.columns.iter().zip(cells).enumerate() {
             if at > 0 {
                 out.push(b',');
             }
@@ -158,6 +159,63 @@ impl<'a> RowEncoder<'a> {
         out.push(b')');
         Ok(Some(relaxed))
     }
+}
+
+/// A row as it is set aside: its columns, its image as the stream would carry it, and its key. None where the table has none.
+pub fn letter(
+    table: &Table,
+    target: &TargetTable,
+    cells: &[Cell],
+    (snapshot, error): (Tso, Error),
+) -> Result<Option<Letter>> {
+    let Some(identity) = &target.identity else { return Ok(None) };
+    let mut columns = Vec::new();
+    let mut row = Row::default();
+    let (mut text, mut temporal) = (Vec::new(), false);
+    let mut keys = vec![Vec::new(); identity.len()];
+    for (at, (column, cell)) in target.columns.iter().zip(cells).enumerate() {
+        if column.constant.is_some() {
+            continue;
+        }
+        let source = source_column(table, column.source_index)?;
+        let value = value(cell, CellType::of(source), &mut text);
+        if let Some(place) = identity.iter().position(|key| *key == at)
+            && let Some(key) = keys.get_mut(place)
+        {
+            column.encoder.push_key(value, key)?;
+            temporal |= source.ty.name == TypeName::Timestamp;
+        }
+        columns.push(LetterColumn {
+            name: source.name.clone(),
+            ty: format!("{:?}", source.ty.name).to_lowercase(),
+        });
+        row.columns.push(value.into());
+    }
+    let key_columns = identity
+        .iter()
+        .filter_map(|key| target.columns.get(*key))
+        .filter_map(|column| table.columns.get(column.source_index))
+        .map(|column| column.name.clone())
+        .collect();
+    Ok(Some(Letter {
+        table: table.name.clone(),
+        phase: "full",
+        operation: "insert",
+        key_columns,
+        key: keys.concat(),
+        columns,
+        new_row: Some(row.encode_to_vec()),
+        old_row: None,
+        offset: -1,
+        nth: 0,
+        commit_ts: snapshot,
+        error,
+        // The stream has it in Drainer's zone: a later change would not be known as one of this row.
+        blocked: temporal.then(|| {
+            "a TIMESTAMP is part of the key: compare the row, then discard the letter or resync the table"
+                .to_owned()
+        }),
+    }))
 }
 
 impl RowFilter<'_> {

@@ -7,13 +7,16 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::adb;
+use crate::crash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::full::FullSync;
 use crate::full::attempt::Ticket;
 use crate::full::memory::Memory;
 use crate::full::retry::RetryRules;
+use crate::full::table::TableJob;
 use crate::model::TableName;
 use crate::mysql::Session;
+use crate::task::spec::RowErrorPolicy;
 use crate::tidb::{Estimate, Source};
 
 pub struct Run {
@@ -74,6 +77,16 @@ impl Run {
         }
     }
 
+    /// How many rows of a chunk may be set aside: 0 where a refused row stops the copy.
+    pub fn most_letters(&self, table: &TableJob) -> usize {
+        let errors = self.job.spec.errors;
+        // Without a key a row cannot be told, and the copy of a resync is all or nothing.
+        let sets_aside = errors.row == RowErrorPolicy::DeadLetter
+            && !table.is_unit()
+            && self.job.sessions == crate::store::Use::Task;
+        if sets_aside { errors.dead_letter_limit as usize } else { 0 }
+    }
+
     /// A session that may write: the store knows its id before it does, so that a later run can end it.
     pub async fn target_session(&self) -> Result<Session> {
         let job = &self.job;
@@ -92,11 +105,20 @@ pub async fn finish_statement(run: &Run, ticket: &Ticket) {
     }
     let name = &ticket.table.table.name;
     let (store, lossy) = (&run.job.store, ticket.lossy());
-    if let Err(error) =
-        store.finish_copy_chunk(&run.job.task, run.job.epoch, name, ticket.n, counts, lossy).await
-    {
+    let letters = ticket.take_letters();
+    let limit = i64::from(run.job.spec.errors.dead_letter_limit);
+    let finished = store.finish_copy_chunk(
+        &run.job.task,
+        run.job.epoch,
+        name,
+        ticket.n,
+        counts,
+        (lossy, &letters, limit),
+    );
+    if let Err(error) = finished.await {
         ticket.attempt.fail(error);
     }
+    crash::point("copy.chunk.saved");
 }
 
 /// The receiving end of a channel, shared by several workers.

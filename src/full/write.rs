@@ -1,12 +1,17 @@
 //! Writes statements to the target, each until it is acknowledged or policy says to stop.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
 use crate::adb::throttle::Traffic;
+use crate::crash;
+use crate::engine::progress::spent;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::full::attempt::Ticket;
 use crate::full::batch::Batch;
+use crate::full::rows::RowEncoder;
 use crate::full::run::{Queue, Run, finish_statement};
 use crate::full::table::Mode;
 use crate::mysql::{Done, Session};
@@ -22,32 +27,97 @@ pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
     let mut session = None;
     while let Some(batch) = batches.next(&run.stop).await {
         let attempt = Arc::clone(&batch.ticket.attempt);
-        let passed = tokio::select! {
+        let progress = &run.job.progress;
+        let waits = Instant::now();
+        let (begins, passed) = tokio::select! {
             biased;
             () = attempt.stop.cancelled() => continue,
-            permit = run.job.gate.pass(Traffic::Full, batch.rows, batch.statement.len() as u64) => match permit {
-                Ok(_permit) => write(&run, &mut session, &batch).await,
-                Err(error) => Err(error),
-            },
+            permit = run.job.gate.pass(Traffic::Full, batch.rows, batch.statement.len() as u64) => {
+                spent(&progress.time.throttled_us, waits);
+                let begins = Instant::now();
+                match permit {
+                    Ok(_permit) => (begins, write(&run, &mut session, &batch).await),
+                    Err(error) => (begins, Err(error)),
+                }
+            }
+        };
+        let passed = match passed {
+            Err(error) if error.kind == ErrorKind::ValueRefused && !batch.cells.is_empty() => {
+                isolate(&run, &mut session, &batch, error).await
+            }
+            passed => passed.map(|()| batch.rows),
         };
         match passed {
-            Ok(()) => {
-                batch.ticket.count(batch.rows, batch.statement.len() as u64);
+            Ok(rows) => {
+                progress.batch_acknowledged(begins);
+                batch.ticket.count(rows, batch.statement.len() as u64);
                 finish_statement(&run, &batch.ticket).await;
             }
             Err(error) => attempt.fail(error.object(batch.ticket.object())),
         }
         run.memory.give_back(batch.statement);
+        progress.buffered_bytes.store(run.memory.in_use(), Ordering::Relaxed);
     }
+    run.job.progress.buffered_bytes.store(run.memory.in_use(), Ordering::Relaxed);
     if let Some(session) = session {
         session.close().await;
     }
 }
 
-/// Writes one statement, again and again where that is allowed.
+/// Finds the rows that the target refuses by halving their statement, and sets them aside. Gives the number of those that are in.
+async fn isolate(run: &Run, session: &mut Option<Session>, batch: &Batch, error: Error) -> Result<u64> {
+    let table = &batch.ticket.table;
+    let mut encoder = RowEncoder::new(&table.table, &table.target)?;
+    let mut waiting = vec![(batch.cells.as_slice(), error)];
+    let mut passed = 0;
+    while let Some((cells, error)) = waiting.pop() {
+        if let [only] = cells {
+            batch.ticket.set_aside(only, run.job.snapshot, error)?;
+            continue;
+        }
+        let (left, right) = cells.split_at(cells.len() / 2);
+        for half in [left, right] {
+            let (mut statement, mut relaxed) = (table.frame.head.to_vec(), 0);
+            for (at, cells) in half.iter().enumerate() {
+                if at > 0 {
+                    statement.push(b',');
+                }
+                relaxed += encoder.push(cells, &mut statement)?.unwrap_or(0);
+            }
+            statement.extend_from_slice(&table.frame.tail);
+            let part =
+                Part { statement: &statement, rows: half.len() as u64, relaxed, ticket: &batch.ticket };
+            match write_part(run, session, &part, false).await {
+                Ok(()) => passed += part.rows,
+                Err(error) if error.kind == ErrorKind::ValueRefused => waiting.push((half, error)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(passed)
+}
+
+/// A statement, or a part of one.
+struct Part<'a> {
+    statement: &'a [u8],
+    rows: u64,
+    relaxed: u64,
+    ticket: &'a Ticket,
+}
+
 async fn write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> Result<()> {
+    let Batch { statement, rows, relaxed, ticket, .. } = batch;
+    write_part(run, session, &Part { statement, rows: *rows, relaxed: *relaxed, ticket }, true).await
+}
+
+/// Writes one statement, again and again where that is allowed.
+async fn write_part(
+    run: &Run,
+    session: &mut Option<Session>,
+    batch: &Part<'_>,
+    mut first: bool,
+) -> Result<()> {
     let mut clock = run.retry.clock();
-    let mut first = true;
     loop {
         let (result, sent) = try_write(run, session, batch).await;
         let error = match result {
@@ -67,7 +137,7 @@ async fn write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> Resul
 }
 
 /// One try; also says whether the statement may have reached the server.
-async fn try_write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> (Result<Done>, bool) {
+async fn try_write(run: &Run, session: &mut Option<Session>, batch: &Part<'_>) -> (Result<Done>, bool) {
     let open = match session {
         Some(open) => open,
         None => match run.target_session().await {
@@ -79,19 +149,21 @@ async fn try_write(run: &Run, session: &mut Option<Session>, batch: &Batch) -> (
         batch.ticket.attempt.stop.cancelled().await;
         tokio::time::sleep(FINISH_GRACE).await;
     };
+    crash::point("copy.statement.before");
     let result = tokio::select! {
         biased;
         result = statement(open, batch) => result,
         () = late => Err(Error::cancelled()),
     };
+    crash::point("copy.statement.after");
     (result, true)
 }
 
-async fn statement(session: &mut Session, batch: &Batch) -> Result<Done> {
+async fn statement(session: &mut Session, batch: &Part<'_>) -> Result<Done> {
     if batch.relaxed > 0 {
         session.execute(RELAXED_MODE).await?;
     }
-    let mut done = session.execute(&batch.statement).await;
+    let mut done = session.execute(batch.statement).await;
     if let Ok(done) = &mut done
         && done.warnings > 0
     {
@@ -104,7 +176,7 @@ async fn statement(session: &mut Session, batch: &Batch) -> Result<Done> {
 }
 
 /// Number of warnings that mean a changed value.
-async fn warnings(session: &mut Session, batch: &Batch, done: Done) -> Result<u16> {
+async fn warnings(session: &mut Session, batch: &Part<'_>, done: Done) -> Result<u16> {
     let listed: Vec<(String, u16, String)> = session.query("SHOW WARNINGS").await?;
     let harmless = |level: &str, code: u16| {
         level.eq_ignore_ascii_case("note") || (batch.ticket.table.mode == Mode::Keep && code == DUPLICATE)
@@ -119,7 +191,7 @@ async fn warnings(session: &mut Session, batch: &Batch, done: Done) -> Result<u1
 }
 
 /// What an acknowledged statement must have done.
-fn check(batch: &Batch, done: Done, first: bool) -> Result<()> {
+fn check(batch: &Part<'_>, done: Done, first: bool) -> Result<()> {
     let table = &batch.ticket.table;
     if done.warnings > 0 {
         return Err(Error::new(

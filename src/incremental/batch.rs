@@ -17,6 +17,7 @@ use crate::binlog::message::{Mutation, MutationKind};
 use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{LossyCounts, TableName};
+use crate::store::Letter;
 
 /// The folded change of one key.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ struct Entry {
     tuple: Range<usize>,
     delete: bool,
     relaxed: bool,
+    /// Of the change that left it so.
+    place: Place,
 }
 
 /// Where a row change stands in the topic.
@@ -72,11 +75,14 @@ pub struct Batch {
     pub transactions: u64,
     /// Bytes of the messages folded in.
     pub message_bytes: u64,
+    /// Row changes that are set aside with this batch.
+    pub letters: Vec<Letter>,
 }
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
-        self.tables.iter().all(|table| table.entries.is_empty() && table.keyless.is_empty())
+        self.letters.is_empty()
+            && self.tables.iter().all(|table| table.entries.is_empty() && table.keyless.is_empty())
     }
 
     /// True when the batch holds changes that must not be repeated.
@@ -107,7 +113,8 @@ impl Batch {
                     + table.entries.len() * (size_of::<Entry>() + 6)
                     + table.keyless.len() * size_of::<KeylessChange>()
             })
-            .sum()
+            .sum::<usize>()
+            + self.letters.iter().map(Letter::bytes).sum::<usize>()
     }
 
     /// The place of this layout's changes; None when the table is in the batch under another layout (send the batch first).
@@ -145,12 +152,48 @@ impl Batch {
         sources.all(|other| other == first).then_some(first)
     }
 
+    /// Takes the changes of several sources of one target table out, each as a batch of its own, so that the one to blame can be told: rows of
+    /// different sources have different keys there. Empty when there is nothing to tell apart, or what must stay together.
+    pub fn split(&mut self, target: &str) -> Vec<Self> {
+        let is_part = |table: &TableBatch| table.layout.target.to_string() == target;
+        let parts = self.tables.iter().filter(|table| is_part(table));
+        if parts.clone().count() < 2 || parts.clone().any(|table| !table.keyless.is_empty()) {
+            return Vec::new();
+        }
+        let parts: Vec<_> = self.tables.extract_if(.., |table| is_part(table)).collect();
+        parts
+            .into_iter()
+            .map(|table| {
+                self.changes = self.changes.saturating_sub(table.changes);
+                Self { changes: table.changes, tables: vec![table], ..Self::default() }
+            })
+            .collect()
+    }
+
     /// Takes the changes of a table out.
     pub fn remove(&mut self, source: &TableName) {
         for table in self.tables.iter().filter(|table| table.layout.source == *source) {
             self.changes = self.changes.saturating_sub(table.changes);
         }
         self.tables.retain(|table| table.layout.source != *source);
+        self.letters.retain(|letter| letter.table != *source);
+    }
+
+    /// The place of the newest change of a key that is in the batch.
+    pub fn place_of(&self, table: usize, key: &[u8]) -> Option<Place> {
+        let table = self.tables.get(table)?;
+        let hash = self.hasher.hash_one(key);
+        let same =
+            |at: &u32| table.entries.get(*at as usize).is_some_and(|entry| table.text(&entry.key) == key);
+        let at = table.index.find(hash, same)?;
+        table.entries.get(*at as usize).map(|entry| entry.place)
+    }
+
+    /// Key and place of an entry.
+    pub fn entry(&self, table: usize, entry: u32) -> Option<(&TableBatch, &[u8], Place)> {
+        let table = self.tables.get(table)?;
+        let entry = table.entries.get(entry as usize)?;
+        Some((table, table.text(&entry.key), entry.place))
     }
 
     /// Folds one row change into the slot.
@@ -179,7 +222,7 @@ impl Batch {
         let folded = if layout.keyless {
             table.fold_keyless(&layout, mutation, place)
         } else {
-            table.fold_keyed(&layout, mutation, &self.hasher)
+            table.fold_keyed(&layout, mutation, place, &self.hasher)
         };
         folded.map_err(|error| error.object(&layout.source))
     }
@@ -194,11 +237,12 @@ impl TableBatch {
         &mut self,
         layout: &Layout,
         mutation: &Mutation<'_, '_>,
+        place: Place,
         hasher: &RandomState,
     ) -> Result<()> {
         match mutation.kind {
-            MutationKind::Insert => self.keep(layout, &mutation.row, hasher),
-            MutationKind::Delete => self.delete(layout, &mutation.row, hasher),
+            MutationKind::Insert => self.keep(layout, &mutation.row, place, hasher),
+            MutationKind::Delete => self.delete(layout, &mutation.row, place, hasher),
             MutationKind::Update => {
                 let old = mutation.old.as_ref().ok_or_else(missing_old)?;
                 let start = self.arena.len();
@@ -208,34 +252,52 @@ impl TableBatch {
                 let moved = self.arena.get(start..middle) != self.arena.get(middle..);
                 self.arena.truncate(start);
                 if moved && layout.operations.delete {
-                    self.delete(layout, old, hasher)?;
+                    self.delete(layout, old, place, hasher)?;
                 }
-                self.keep(layout, &mutation.row, hasher)
+                self.keep(layout, &mutation.row, place, hasher)
             }
         }
     }
 
     /// A row as it is now: in the target, or not. What it was before does not matter (design.md 10.16).
-    fn keep(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState) -> Result<()> {
+    fn keep(
+        &mut self,
+        layout: &Layout,
+        row: &RowBytes<'_, '_>,
+        place: Place,
+        hasher: &RandomState,
+    ) -> Result<()> {
         if layout.takes(row)? {
-            self.upsert(layout, row, hasher)
+            self.upsert(layout, row, place, hasher)
         } else if layout.operations.delete {
-            self.delete(layout, row, hasher)
+            self.delete(layout, row, place, hasher)
         } else {
             Ok(())
         }
     }
 
-    fn upsert(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState) -> Result<()> {
+    fn upsert(
+        &mut self,
+        layout: &Layout,
+        row: &RowBytes<'_, '_>,
+        place: Place,
+        hasher: &RandomState,
+    ) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
         let (tuple, relaxed) = self.push_tuple(layout, row)?;
-        self.put(Entry { key, tuple, delete: false, relaxed }, hasher);
+        self.put(Entry { key, tuple, delete: false, relaxed, place }, hasher);
         Ok(())
     }
 
-    fn delete(&mut self, layout: &Layout, row: &RowBytes<'_, '_>, hasher: &RandomState) -> Result<()> {
+    fn delete(
+        &mut self,
+        layout: &Layout,
+        row: &RowBytes<'_, '_>,
+        place: Place,
+        hasher: &RandomState,
+    ) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
@@ -258,7 +320,7 @@ impl TableBatch {
         if layout.key_is_tuple() {
             self.arena.push(b')');
         }
-        self.put(Entry { key, tuple: from..self.arena.len(), delete: true, relaxed: false }, hasher);
+        self.put(Entry { key, tuple: from..self.arena.len(), delete: true, relaxed: false, place }, hasher);
         Ok(())
     }
 
@@ -350,6 +412,13 @@ impl TableBatch {
         Ok(from..self.arena.len())
     }
 
+    /// The canonical key of a row, as its entry has it.
+    pub fn key_of(layout: &Layout, row: &RowBytes<'_, '_>) -> Result<Vec<u8>> {
+        let mut key = Vec::new();
+        layout.each_key_value(row, |column, value| Ok(column.encoder.push_key(value, &mut key)?))?;
+        Ok(key)
+    }
+
     /// Bytes of a range of the arena.
     pub fn text(&self, range: &Range<usize>) -> &[u8] {
         self.arena.get(range.clone()).unwrap_or_default()
@@ -365,6 +434,29 @@ pub struct Piece {
     entries: Vec<u32>,
     delete: bool,
     relaxed: bool,
+}
+
+impl Piece {
+    /// Both halves; a statement of one row is given back.
+    pub fn halves(mut self) -> std::result::Result<[Self; 2], Self> {
+        if self.entries.len() < 2 {
+            return Err(self);
+        }
+        let entries = self.entries.split_off(self.entries.len() / 2);
+        let second = Self {
+            batch: Arc::clone(&self.batch),
+            table: self.table,
+            entries,
+            delete: self.delete,
+            relaxed: self.relaxed,
+        };
+        Ok([self, second])
+    }
+
+    /// Table and entry of a statement of one row.
+    pub fn only(&self) -> Option<(usize, u32)> {
+        self.entries.first().map(|entry| (self.table, *entry))
+    }
 }
 
 /// Rows of a statement outside strict mode: each causes a warning, and servers keep 64.

@@ -14,7 +14,7 @@ use crate::model::{Dialect, Table, TableName, Tso};
 use crate::schema_sync::Wanted;
 use crate::store::{CatalogSchema, CatalogVersion};
 use crate::task::selection::Selection;
-use crate::task::spec::{DdlPolicies, Spec, TablesWithoutKey};
+use crate::task::spec::{DdlPolicies, DdlPolicy, OnlineDdlMode, Spec, TableDdl, TablesWithoutKey};
 use crate::task::standing::Standing;
 use crate::tidb::SourceCatalog;
 
@@ -43,6 +43,9 @@ pub struct TableEntry {
     /// Passed over by DDL policy: the target does not get this table.
     #[serde(default)]
     pub ignored: bool,
+    /// The task itself made the table on the target: a reset may empty or drop it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made: bool,
     #[serde(default, skip_serializing_if = "Standing::is_following")]
     pub standing: Standing,
     /// Rows up to here are in the table's copy: its own T' after a resync, else 0.
@@ -72,6 +75,7 @@ impl TableEntry {
             hidden: Vec::new(),
             keep_other_columns: false,
             ignored: false,
+            made: false,
             sent_as: None,
             standing: Standing::Following,
             snapshot: Tso(0),
@@ -189,6 +193,22 @@ impl Catalog {
     /// Whether the source compares text by its bytes, whatever its collations say.
     pub fn bytewise(self, bytewise: bool) -> Self {
         Self { bytewise, ..self }
+    }
+
+    /// The same catalog where every DDL is applied, or passed over, whatever the task's policies say.
+    pub fn with_policy(&self, policy: DdlPolicy) -> Self {
+        let mut spec = (*self.spec).clone();
+        spec.ddl = DdlPolicies::all(policy);
+        spec.online_ddl.mode = OnlineDdlMode::Follow;
+        for rule in spec.objects.tables.values_mut() {
+            rule.ddl = TableDdl::default();
+        }
+        let mut catalog = self.clone();
+        if let Ok(selection) = Selection::new(&spec) {
+            catalog.selection = Arc::new(selection);
+        }
+        catalog.spec = Arc::new(spec);
+        catalog
     }
 
     /// Fills the catalog from the store.
@@ -540,6 +560,17 @@ impl Change {
         })
     }
 
+    /// Marks the entries whose table of the target is among these: the task made it.
+    pub fn made(&mut self, targets: &HashSet<TableName>, selection: &Selection) {
+        for (name, entry) in &mut self.entries {
+            if let Entry::Table(entry) = entry
+                && selection.selects(name)
+            {
+                entry.made = targets.contains(&selection.target(name));
+            }
+        }
+    }
+
     /// Everything that the source shows of a task's schemas and tables.
     pub fn from_source(found: SourceCatalog, selection: &Selection) -> Self {
         let schemas = found
@@ -560,6 +591,16 @@ impl Change {
             .map(|table| (table.name.clone(), Entry::Table(Box::new(TableEntry::new(table)))))
             .collect();
         Self { schemas, entries }
+    }
+
+    /// Tables of online DDLs that are under way, or were given up: as when their CREATE TABLE comes in the stream.
+    pub fn leave_shadows_out(&mut self, selection: &Selection) {
+        let known: HashSet<TableName> = self.entries.iter().map(|(name, _)| name.key()).collect();
+        for (name, entry) in &mut self.entries {
+            if let Entry::Table(entry) = entry {
+                entry.ignored |= selection.shadow_of(name).is_some_and(|real| known.contains(&real.key()));
+            }
+        }
     }
 
     /// The same change as the store keeps it.

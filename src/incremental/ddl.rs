@@ -6,16 +6,18 @@
 
 use super::catalog::{Change, TableEntry};
 use super::plan::{self, Ask, Event, Existing, Facts, Plan, Steps};
-use super::stream::Stream;
+use super::stream::{Stream, text};
 use crate::adb::dialect::Done;
 use crate::binlog::{ChangeSource, Ddl};
+use crate::crash;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{MysqlEndpoint, Offset, Position, Table, TableName, Tso};
 use crate::mysql::Session;
 use crate::schema_sync;
+use crate::sql::ddl::apply::create_like;
 use crate::sql::ddl::ast::{AlterClause, Statement};
 use crate::sql::{ddl, literal};
-use crate::store::{DdlRecord, DdlState};
+use crate::store::{DdlDecision, DdlRecord, DdlState};
 use crate::task::spec::{DdlPolicy, ExistingTables};
 use crate::task::standing::Standing;
 use crate::tidb;
@@ -32,12 +34,11 @@ impl<S: ChangeSource> Stream<S> {
         let (store, task, epoch) =
             (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
         let watermark = self.watermark();
-        let moved = after.map(|after| (self.saved, after, watermark));
-        if let Some(known) = store.ddl_by_commit_ts(&task, commit_ts).await?
-            && matches!(known.state, DdlState::Done | DdlState::Ignored)
-        {
-            if let Some((from, to, watermark)) = moved {
-                store.advance(&task, epoch, from, to, watermark).await?;
+        let known = store.ddl_by_commit_ts(&task, commit_ts).await?;
+        let decision = known.as_ref().and_then(|known| known.decision.clone());
+        if known.is_some_and(|known| matches!(known.state, DdlState::Done | DdlState::Ignored)) {
+            if let Some(to) = after {
+                store.advance(&task, epoch, self.saved, to, watermark).await?;
                 self.moved(to, watermark);
             }
             return Ok(());
@@ -53,17 +54,30 @@ impl<S: ChangeSource> Stream<S> {
             notes: Vec::new(),
             steps_done: 0,
             state: DdlState::Pending,
+            decision: None,
             error: None,
             created_at_ms: 0,
             finished_at_ms: None,
         };
+        // As it was right before.
+        let name = TableName::new(&record.schema_name, &record.table_name);
+        self.adopt(&name, Tso(commit_ts.0.saturating_sub(1)), None).await?;
+        record.decision = decision;
         match self.plan_and_run(event, &mut record).await {
             Ok(mut steps) => {
                 self.resync_after(&mut steps.change, &steps.resync, commit_ts).await?;
+                // The checkpoint may have moved to right before the DDL.
+                let moved = after.map(|after| (self.saved, after, watermark));
                 record.notes.clone_from(&steps.notes);
                 record.state = if record.statements.is_empty() { DdlState::Ignored } else { DdlState::Done };
                 let (schemas, tables) = steps.change.stored(commit_ts)?;
+                self.letters_meet(event, &steps).await?;
+                crash::point("ddl.before");
+                if !record.statements.is_empty() {
+                    self.mark_change(after.unwrap_or(self.applied)).await?;
+                }
                 store.ddl_finish(&task, epoch, &record, &schemas, &tables, moved).await?;
+                crash::point("ddl.saved");
                 if let Some((_, to, watermark)) = moved {
                     self.moved(to, watermark);
                 }
@@ -92,7 +106,7 @@ impl<S: ChangeSource> Stream<S> {
         }
     }
 
-    /// The one table that a DDL concerns, when it is one and keeps its name: by the catalog, or as the DDL creates it.
+    /// The one table that a DDL concerns, when it is one: by the catalog, or as the DDL creates it.
     fn only_table(&self, event: &Ddl<'_>) -> Option<TableEntry> {
         let schema = std::str::from_utf8(event.schema_name).ok()?;
         let table = std::str::from_utf8(event.table_name).ok()?;
@@ -100,23 +114,37 @@ impl<S: ChangeSource> Stream<S> {
         let [statement] = statements.as_slice() else { return None };
         let name = match statement {
             Statement::AlterTable { clauses, .. }
-                if clauses.iter().any(|clause| {
-                    matches!(clause, AlterClause::Rename { .. } | AlterClause::ExchangePartition { .. })
-                }) =>
+                if clauses.iter().any(|clause| matches!(clause, AlterClause::ExchangePartition { .. })) =>
             {
                 return None;
             }
+            Statement::RenameTable { pairs } => match pairs.as_slice() {
+                [(old, _)] => old,
+                _ => return None,
+            },
             Statement::AlterTable { name, .. } | Statement::TruncateTable { name } => name,
             Statement::CreateIndex { table, .. } | Statement::DropIndex { table, .. } => table,
             Statement::CreateTable { name, table: created, .. } if name.name.eq_ignore_ascii_case(table) => {
                 let name = TableName::new(schema, table);
                 return Some(TableEntry::new(Table { name, ..created.clone() }));
             }
+            Statement::CreateTableLike { name, source, .. } if name.name.eq_ignore_ascii_case(table) => {
+                let mut known = self.catalog.tables_named(&source.name);
+                let written = source.or_schema(schema);
+                let like = self.catalog.table(&written).or_else(|| self.catalog.table(known.next()?));
+                let name = TableName::new(schema, table);
+                // Of a table that is not ours the stream tells no layout.
+                return Some(TableEntry::new(match like {
+                    Some(like) => create_like(&like.table, name),
+                    None => Table::unknown(name),
+                }));
+            }
             _ => return None,
         };
         let event = TableName::new(schema, table);
         let named = name.or_schema(schema);
-        self.catalog.table(&named).or_else(|| self.catalog.table(&event)).cloned()
+        let known = |name: &TableName| self.catalog.table(&self.catalog.followed(&name.key()));
+        known(&named).or_else(|| known(&event)).cloned()
     }
 
     /// The stream goes on behind a DDL that stops its own table only. Its layout from here on is that after the DDL, as far as we
@@ -132,28 +160,42 @@ impl<S: ChangeSource> Stream<S> {
             return Err(error);
         }
         let name = entry.table.name.clone();
-        let detail = serde_json::json!({"table": name.to_string(), "error": error});
-        let mut change = Change::of(TableEntry { standing: Standing::Stopped { error }, ..entry });
+        let standing = Standing::Stopped { error: error.clone() };
+        let mut change = Change::of(TableEntry { standing, ..entry });
         let mut catalog = self.catalog.clone();
         catalog.apply(&change);
-        let names = Event { schema: &name.schema, table: &name.table };
-        if let Ok(statements) = ddl::parse(event.query)
-            && let Ok(Plan::Do(steps)) = plan::plan(names, &statements, &catalog, &Facts::default())
-            && steps.statements.is_empty()
-        {
-            change.entries.extend(steps.change.entries);
+        let statements = ddl::parse(event.query).unwrap_or_default();
+        let moves = statements.iter().any(|statement| match statement {
+            Statement::RenameTable { .. } => true,
+            Statement::AlterTable { clauses, .. } => {
+                clauses.iter().any(|clause| matches!(clause, AlterClause::Rename { .. }))
+            }
+            _ => false,
+        });
+        let names = match moves {
+            true => Event { schema: text(event.schema_name)?, table: text(event.table_name)? },
+            false => Event { schema: &name.schema, table: &name.table },
+        };
+        let mut notes = Vec::new();
+        match plan::plan(names, &statements, &catalog, &Facts::default()) {
+            Ok(Plan::Do(steps)) if steps.statements.is_empty() => {
+                change.entries.extend(steps.change.entries);
+                notes = steps.notes;
+            }
+            // Where its rows come from here on would be a guess.
+            _ if moves => return Err(error),
+            _ => {}
         }
+        let detail = serde_json::json!({"table": name.to_string(), "error": error, "notes": notes});
         self.change_tables(change, &[], after).await?;
         self.event("table_stopped", "a DDL stopped its table; the others go on", detail).await
     }
 
     async fn plan_and_run(&mut self, event: &Ddl<'_>, record: &mut DdlRecord) -> Result<Steps> {
-        let steps = self.plan(event, record).await?;
-        if let Some(resync) = steps.resync.first().filter(|_| self.context.source.is_none()) {
-            return Err(Error::new(ErrorKind::StatementRefused, resync.reason.clone())
-                .object(&resync.table)
-                .hint("give the task a TiDB connection to copy the table from, or exclude it"));
-        }
+        let steps = match &record.decision {
+            None => self.plan(event, record).await?,
+            Some(decision) => self.decided(event, record, decision).await?,
+        };
         self.places_are_free(&steps).await?;
         record.statements = plan::texts(&steps.statements);
         if steps.statements.is_empty() {
@@ -161,16 +203,19 @@ impl<S: ChangeSource> Stream<S> {
         }
         let (store, task, epoch) =
             (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
+        // Rows before the DDL are in the target. They must not be applied again once it has run: they would not fit.
+        self.save().await?;
         let resumed = store.ddl_by_commit_ts(&task, record.commit_ts).await?.is_some();
         let (n, done) = store.ddl_begin(&task, epoch, record).await?;
         record.n = n;
+        crash::point("ddl.pending");
         for (at, step) in steps.statements.iter().enumerate().skip(done) {
             // Only the first step after a restart is in doubt.
             let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
             let writer = self.writer()?;
             let session = writer.session().await?;
-            // A database that is there needs no privilege to make it.
-            let look = in_doubt || matches!(step.done, Done::DatabaseExists { .. });
+            // A database that is there needs no privilege to make it, and what may be missing need not be moved.
+            let look = in_doubt || matches!(step.done, Done::DatabaseExists { .. } | Done::TableMoved { .. });
             let passed = keeps_database(session, &step.done).await?
                 || (look && took_effect(session, &step.done).await?);
             if !passed {
@@ -179,7 +224,12 @@ impl<S: ChangeSource> Stream<S> {
                     .await
                     .map_err(|error| error.object(format!("DDL {n} step {}: {}", at + 1, step.sql)))?;
             }
+            crash::point("ddl.statement");
             store.ddl_step(&task, epoch, n, at + 1).await?;
+            crash::point("ddl.step");
+        }
+        if matches!(record.decision, Some(DdlDecision::Replace { .. })) {
+            self.takes_rows(&steps).await?;
         }
         Ok(steps)
     }
@@ -210,7 +260,7 @@ impl<S: ChangeSource> Stream<S> {
         Ok(())
     }
 
-    async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
+    pub(super) async fn plan(&mut self, event: &Ddl<'_>, record: &DdlRecord) -> Result<Steps> {
         let statements = ddl::parse(event.query).map_err(|fault| {
             Error::new(ErrorKind::StatementRefused, format!("DDL that we do not understand: {fault}"))
                 .hint("apply it to the target by hand, set ddl.other to ignore and resume, and set it back once it is passed; please report the text")
@@ -300,9 +350,7 @@ async fn took_effect(session: &mut Session, done: &Done) -> Result<bool> {
         return Ok(false);
     }
     let Done::TableExists { table } = done else { return Ok(true) };
-    let row: Option<u8> =
-        session.first(&format!("SELECT 1 FROM {} LIMIT 1", literal::table_name(table))).await?;
-    Ok(row.is_none())
+    Ok(!schema_sync::has_rows(session, table).await?)
 }
 
 /// True for the DROP of a database that holds tables which are not the task's: it stays, and so do they.

@@ -5,6 +5,7 @@
 
 use crate::adb::throttle::Traffic;
 use crate::adb::writer::Writer;
+use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Offset, TaskId};
 use crate::mysql::Session;
@@ -52,15 +53,20 @@ impl Keyless {
         let _permit = gate.pass(Traffic::Incremental, rows, bytes).await?;
         // What fails here leaves the transaction open on a session that is dropped with the writer.
         session.execute("begin").await?;
+        crash::point("keyless.begun");
         match self.changes(session, batch, applied, after, limits).await {
-            Ok(()) => session.execute("commit").await?,
+            Ok(()) => {
+                crash::point("keyless.before");
+                session.execute("commit").await?;
+                crash::point("keyless.committed");
+            }
             Err(error) => {
                 if !session.is_broken() {
                     session.execute("rollback").await?;
                 }
                 return Err(error);
             }
-        };
+        }
         self.applied = Some(after);
         Ok(())
     }
@@ -84,7 +90,7 @@ impl Keyless {
     }
 
     async fn prepare(&self, session: &mut Session) -> Result<Place> {
-        session.execute("create database if not exists `tidegate`").await?;
+        create_database(session).await?;
         session
             .execute(format!(
                 "create table if not exists {POSITIONS} (id varchar(128) primary key, message_offset bigint not null, changes bigint not null) \
@@ -145,6 +151,16 @@ impl Keyless {
             .endpoint(Endpoint::Target)
             .object(POSITIONS))
     }
+}
+
+/// Makes the database of our own tables on the target. One that is there needs no privilege to make it.
+pub(super) async fn create_database(session: &mut Session) -> Result<()> {
+    let there: Option<u8> =
+        session.first("select 1 from information_schema.schemata where schema_name = 'tidegate'").await?;
+    if there.is_none() {
+        session.execute("create database if not exists `tidegate`").await?;
+    }
+    Ok(())
 }
 
 struct Insert {

@@ -17,6 +17,9 @@ use crate::tidb;
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// The topic's retention is asked for again after so many looks.
+const RETENTION_EVERY: u32 = 600;
+
 /// One look at source and topic, in this order.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Look {
@@ -24,6 +27,8 @@ pub struct Look {
     pub resolved: Option<Tso>,
     pub start: Offset,
     pub end: Offset,
+    /// `retention.ms`; None = for ever, or this user may not see it.
+    pub retention_ms: Option<i64>,
 }
 
 /// Looks once a second until cancelled. `since` is when the task began to follow. A failed look is skipped: reading and applying notice the outage themselves.
@@ -35,6 +40,7 @@ pub async fn watch(
     cancel: CancellationToken,
 ) {
     let mut session = None;
+    let (mut looked, mut retention_ms) = (0_u32, None);
     while !cancel.is_cancelled() {
         let resolved = match &source {
             Some(endpoint) => match tidb::max_commit_ts(endpoint, since, &mut session).await {
@@ -48,7 +54,13 @@ pub async fn watch(
             None => None,
         };
         if let Ok(range) = topic.log_range().await {
-            looks.send_replace(Look { resolved, start: range.start, end: range.end });
+            if looked.is_multiple_of(RETENTION_EVERY)
+                && let Ok(found) = topic.retention_ms().await
+            {
+                retention_ms = found;
+            }
+            looked = looked.wrapping_add(1);
+            looks.send_replace(Look { resolved, start: range.start, end: range.end, retention_ms });
         }
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -94,7 +106,12 @@ mod tests {
     fn a_watermark_holds_once_its_end_offset_is_applied() {
         let mut pending = Pending::default();
         for (end, tso) in [(5, 100), (5, 110), (9, 120)] {
-            pending.push(Look { resolved: Some(Tso(tso)), start: Offset(0), end: Offset(end) });
+            pending.push(Look {
+                resolved: Some(Tso(tso)),
+                start: Offset(0),
+                end: Offset(end),
+                retention_ms: None,
+            });
         }
         assert_eq!(pending.reached(Offset(4)), None);
         assert_eq!(pending.reached(Offset(5)), Some(Tso(110)));

@@ -11,7 +11,7 @@ use crate::adb::encode::{Encoder, Pushed};
 use crate::binlog::message::ColumnInfo;
 use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{TableName, Value, Zone};
+use crate::model::{Dialect, TableName, Value, Zone};
 use crate::sql::filter::Filter;
 use crate::sql::literal::{push_name, push_string, table_name};
 use crate::task::spec::Operations;
@@ -102,6 +102,8 @@ pub struct Layout {
     pub constant: Option<Vec<u8>>,
     /// Key columns of the message.
     pub key_width: usize,
+    /// Their names at the source.
+    pub key_columns: Vec<String>,
     /// No usable key: rows are matched by all their columns.
     pub keyless: bool,
     /// The key holds text: bytes that differ may be one key for the target.
@@ -189,20 +191,25 @@ impl Layout {
         }
         let target = table_name(&table.name);
         let into = [target.as_bytes(), b" (", &filled.join(&b","[..]), b") VALUES "].concat();
-        let upsert_tail = if replace {
-            Vec::new()
-        } else {
-            let sets: Vec<Vec<u8>> =
-                names.iter().map(|name| [&name[..], b"=VALUES(", &name[..], b")"].concat()).collect();
-            [b" ON DUPLICATE KEY UPDATE ".to_vec(), sets.join(&b","[..])].concat()
-        };
-        let verb: &[u8] = if replace { b"REPLACE INTO " } else { b"INSERT INTO " };
         let keys: Vec<Vec<u8>> = identity
             .iter()
             .filter_map(|key| table.columns.get(*key))
             .chain(constant)
             .map(|column| quoted(&column.name))
             .collect();
+        // AnalyticDB compares keys by their bytes, so there they stay as they are; and it refuses to set them. Without anything to set, an
+        // INSERT does nothing to a row that is there.
+        let sets: Vec<Vec<u8>> = names
+            .iter()
+            .filter(|name| table.dialect == Dialect::Mysql || !keys.contains(name))
+            .map(|name| [&name[..], b"=VALUES(", &name[..], b")"].concat())
+            .collect();
+        let upsert_tail = if replace || sets.is_empty() {
+            Vec::new()
+        } else {
+            [b" ON DUPLICATE KEY UPDATE ".to_vec(), sets.join(&b","[..])].concat()
+        };
+        let verb: &[u8] = if replace { b"REPLACE INTO " } else { b"INSERT INTO " };
         let key_list = keys.join(&b","[..]);
         let key_list = if keys.len() > 1 { [b"(", &key_list[..], b")"].concat() } else { key_list };
         let deletes_first = table.columns.iter().enumerate().any(|(place, column)| {
@@ -220,6 +227,11 @@ impl Layout {
                 literal
             }),
             key_width: identity.len(),
+            key_columns: identity
+                .iter()
+                .filter_map(|key| table.columns.get(*key).and_then(source_column))
+                .map(|column| column.name.clone())
+                .collect(),
             keyless: identity.is_empty(),
             deletes_first,
             upsert_head: [verb, &into].concat(),

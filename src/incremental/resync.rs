@@ -24,6 +24,7 @@ use crate::adb;
 use crate::adb::dialect::{TargetTable, drop_table, put_in_place};
 use crate::adb::writer::{Use, Writer, end_sessions};
 use crate::binlog::{SeenSet, Topic, seen};
+use crate::crash;
 use crate::engine::progress::{Progress, Stage};
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -32,7 +33,7 @@ use crate::model::{Dialect, LossyCounts, MysqlEndpoint, Position, TableName, Tso
 use crate::mysql::Session;
 use crate::schema_sync::{self, Wanted};
 use crate::store::Checkpoint;
-use crate::task::spec::{ExistingTables, Spec};
+use crate::task::spec::{ExistingTables, RowErrorPolicy, Spec};
 use crate::tidb::{self, KeptGuards, Source};
 
 /// A resync to be run.
@@ -110,6 +111,7 @@ impl Resync {
         let copied = self.copy(endpoint, snapshot).await;
         guards.release().await;
         let (entry, target) = copied?;
+        crash::point("resync.copied");
 
         self.stage(Some(Stage::CatchingUp));
         let checkpoint = Checkpoint {
@@ -123,6 +125,8 @@ impl Resync {
             full_done: true,
             // the catalog knows
             bytewise: false,
+            mark: 0,
+            anchor: None,
             updated_at_ms: 0,
         };
         let mut shadow = Shadow { name: target.name.clone(), snapshot, entry, lossy: LossyCounts::default() };
@@ -188,6 +192,7 @@ impl Resync {
         let mut session = adb::connect(&context.target, context.dialect).await?;
         context.store.session_opened(&context.task, context.epoch, session.id(), Use::Resync).await?;
         self.place_is_free(&mut session, &place).await?;
+        context.store.shadow_made(&context.task, context.epoch, &shadow).await?;
         session.execute(drop_table(&shadow).sql).await?;
         let wanted = Wanted {
             ours: true,
@@ -196,6 +201,7 @@ impl Resync {
         let policy = context.spec.existing_tables;
         let plan = schema_sync::create(&mut session, context.dialect, &[wanted], policy, |_| {}).await?;
         session.close().await;
+        crash::point("resync.shadow");
         let target = plan
             .tables
             .into_iter()
@@ -252,6 +258,8 @@ fn smaller(spec: &Spec) -> Spec {
     let mut spec = spec.clone();
     spec.tuning.connections = (spec.tuning.connections / 2).max(1);
     spec.tuning.memory_bytes /= 2;
+    // A copy in the making sets nothing aside: it takes every row, or the table stops.
+    spec.errors.row = RowErrorPolicy::Stop;
     spec
 }
 
@@ -280,9 +288,12 @@ pub async fn swap(
         let is_there = schema_sync::has_table(session, table).await?;
         for statement in put_in_place(dialect, shadow, table, is_there.then_some(&old)) {
             session.execute(&statement).await.map_err(|error| error.object(table))?;
+            crash::point("swap.statement");
         }
     }
+    crash::point("swap.swapped");
     session.execute(drop_table(&old).sql).await?;
+    crash::point("swap.dropped");
     Ok(())
 }
 

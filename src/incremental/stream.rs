@@ -4,13 +4,14 @@
 //! moves only over what is acknowledged. DDL is a barrier. Whatever fails ends the loop with an error: the worker starts again
 //! from the checkpoint, so there is one path for a crash, a lost connection and a retry.
 
+mod late;
 mod look_ahead;
 mod messages;
 mod renew;
 mod standing;
 mod tables;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -25,10 +26,14 @@ use super::batch::{Batch, Limits, pieces};
 use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
+use super::letters::{self, Letters, Refused};
+use super::marker::Marker;
 use crate::adb::LARGEST_BATCH;
 use crate::adb::throttle::Traffic;
 use crate::adb::writer::Writer;
-use crate::binlog::{ChangeSource, Incoming, Malformed, RawMessage, SeenSet, Topic};
+use crate::binlog::{ChangeSource, Incoming, LogRange, Malformed, RawMessage, SeenSet, Topic, position_lost};
+use crate::crash;
+use crate::engine::progress::spent;
 use crate::engine::worker::WorkerContext;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
 use crate::model::{LossyCounts, Offset, Position, TableName, Tso, Zone};
@@ -44,7 +49,45 @@ const IN_LIST: usize = 2000;
 /// How long the last batch may take once the run is over.
 const LAST_BATCH: Duration = Duration::from_secs(10);
 
-type InFlight = JoinHandle<(Writer, Keyless, Batch, Result<()>)>;
+type InFlight = JoinHandle<Landed>;
+
+/// A batch back from the target, and what it refused of it.
+type Landed = (Writer, Keyless, Batch, Result<Vec<Refused>>);
+
+/// What the loop waits for.
+#[expect(clippy::large_enum_variant, reason = "taken apart where it was made")]
+enum Event {
+    Tick,
+    Landed(Result<Landed>),
+    Look,
+    /// Newer ones are there.
+    Settings,
+    Incoming(Result<Incoming>),
+}
+
+/// Tells a second Drainer from one that was restarted: a restart repeats one stretch, a second one repeats this and that between
+/// new transactions.
+#[derive(Default)]
+struct Twins {
+    after_new: bool,
+    stretches: u32,
+}
+
+impl Twins {
+    /// So many stretches in one run are no restarts.
+    const MANY: u32 = 8;
+
+    fn new_one(&mut self) {
+        self.after_new = true;
+    }
+
+    /// True once: when it is clear.
+    fn repeated(&mut self) -> bool {
+        let begins = std::mem::replace(&mut self.after_new, false);
+        self.stretches += u32::from(begins);
+        begins && self.stretches == Self::MANY
+    }
+}
 
 /// How far a stream beside the main one may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +108,12 @@ pub struct Stream<S> {
     /// Transactions up to here are in the snapshot.
     snapshot: Tso,
     writer: Option<(Writer, Keyless)>,
+    marker: Option<Marker>,
+    /// The target has changed since the marker was set.
+    unmarked: bool,
     in_flight: Option<(InFlight, Position)>,
+    /// Of a batch that was refused: sent one by one before the position moves.
+    parts: VecDeque<Batch>,
     batch: Batch,
     /// Bytes of one batch.
     batch_bytes: usize,
@@ -74,14 +122,16 @@ pub struct Stream<S> {
     /// After the last message read.
     read: Position,
     /// After the last message whose changes are acknowledged.
-    applied: Position,
+    pub(super) applied: Position,
     /// As in the store.
     pub(super) saved: Position,
     saved_watermark: Tso,
     saved_at: Instant,
     /// What applied rows have lost since the checkpoint was saved.
     lossy: HashMap<TableName, LossyCounts>,
+    pub(super) letters: Letters,
     recovered: bool,
+    twins: Twins,
     /// Catches one table up beside the main stream: it keeps no position, and DDL is not its business.
     side: bool,
     resyncs: Resyncs,
@@ -118,7 +168,10 @@ impl<S: ChangeSource> Stream<S> {
             seen,
             snapshot: checkpoint.snapshot,
             writer: Some((writer, keyless)),
+            marker: None,
+            unmarked: false,
             in_flight: None,
+            parts: VecDeque::new(),
             batch: Batch::default(),
             batch_bytes,
             layouts: HashMap::new(),
@@ -129,13 +182,20 @@ impl<S: ChangeSource> Stream<S> {
             saved_watermark: checkpoint.watermark,
             saved_at: Instant::now(),
             lossy: HashMap::new(),
+            letters: Letters::default(),
             recovered: false,
+            twins: Twins::default(),
             side: false,
             resyncs: Resyncs::default(),
             looks,
             pending: Pending::default(),
             context,
         }
+    }
+
+    /// Sets this marker on the target before the checkpoint moves.
+    pub fn marked(self, marker: Option<Marker>) -> Self {
+        Self { marker, ..self }
     }
 
     /// Follows the stream until cancelled (`Cancelled`, checkpoint saved) or failed. Ok when newer settings need a run of their own
@@ -146,9 +206,12 @@ impl<S: ChangeSource> Stream<S> {
         // Nothing may be in flight when this run is over; its outcome counts when it is a success.
         if let Some((mut handle, position)) = self.in_flight.take() {
             match tokio::time::timeout(LAST_BATCH, &mut handle).await {
-                Ok(Ok((writer, keyless, batch, Ok(())))) => {
+                Ok(Ok((writer, keyless, mut batch, Ok(refused))))
+                    if refused.is_empty() && self.parts.is_empty() =>
+                {
                     self.writer = Some((writer, keyless));
-                    self.acknowledge(&batch, position);
+                    self.acknowledge_rows(&mut batch);
+                    self.acknowledge(position);
                 }
                 Ok(_) => {}
                 // The target holds it: the next run ends its sessions there before it writes.
@@ -166,10 +229,19 @@ impl<S: ChangeSource> Stream<S> {
         }
         match &result {
             Err(error) if error.kind == ErrorKind::Fenced => {}
-            _ => self.save().await?,
+            // What failed first is the cause.
+            Err(_) => {
+                if let Err(also) = self.save().await {
+                    tracing::warn!(task.id = %self.context.task, error = %also, "the checkpoint was not saved at the end");
+                }
+            }
+            Ok(()) => self.save().await?,
         }
         if let Some((writer, _)) = self.writer.take() {
             writer.close().await;
+        }
+        if let Some(marker) = self.marker.take() {
+            marker.close().await;
         }
         result
     }
@@ -178,7 +250,9 @@ impl<S: ChangeSource> Stream<S> {
         let cancel = self.context.cancel.clone();
         let mut tick = tokio::time::interval(CHECKPOINT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.load_letters().await?;
         self.finish_swaps().await?;
+        self.tidy().await?;
         self.begin_objects().await?;
         let mut settings = self.context.settings.clone();
         loop {
@@ -190,16 +264,28 @@ impl<S: ChangeSource> Stream<S> {
                 return Ok(());
             }
             let room = !renews && self.has_room();
-            tokio::select! {
+            let waits = Instant::now();
+            let event = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
-                _ = tick.tick() => self.tick().await?,
-                landed = landing(&mut self.in_flight) => self.landed(landed).await?,
-                Ok(()) = self.looks.changed() => self.look(),
-                Ok(()) = settings.changed() => {}
-                incoming = self.source.next(), if room => {
+                _ = tick.tick() => Event::Tick,
+                landed = landing(&mut self.in_flight) => Event::Landed(landed),
+                Ok(()) = self.looks.changed() => Event::Look,
+                Ok(()) = settings.changed() => Event::Settings,
+                incoming = self.source.next(), if room => Event::Incoming(incoming),
+            };
+            let time = &self.context.progress.time;
+            spent(if room { &time.reading_us } else { &time.blocked_us }, waits);
+            match event {
+                Event::Tick => self.tick().await?,
+                Event::Landed(landed) => self.landed(landed).await?,
+                Event::Look => self.look()?,
+                Event::Settings => {}
+                Event::Incoming(incoming) => {
                     if let Incoming::Message(message) = incoming? {
+                        let begins = Instant::now();
                         self.message(message).await?;
+                        spent(&self.context.progress.time.decoding_us, begins);
                     }
                 }
             }
@@ -232,25 +318,48 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     fn send(&mut self, batch: Batch, position: Position) {
+        let (limits, most) = (self.limits(), self.most_letters());
         let Some((mut writer, mut keyless)) = self.writer.take() else { return };
+        let progress = Arc::clone(&self.context.progress);
+        progress.buffered_bytes.store(batch.bytes() as u64, Relaxed);
+        let handle = tokio::spawn(async move {
+            let begins = Instant::now();
+            let batch = Arc::new(batch);
+            let result = apply(&mut writer, &mut keyless, &batch, limits, most).await;
+            // Every statement has let go of the batch by now.
+            let batch = Arc::try_unwrap(batch).unwrap_or_default();
+            if result.is_ok() {
+                progress.batch_acknowledged(begins);
+            }
+            (writer, keyless, batch, result)
+        });
+        self.in_flight = Some((handle, position));
+    }
+
+    /// Bounds of one statement.
+    pub(super) fn limits(&self) -> Limits {
         let tuning = self.context.spec.tuning;
         let most = self.context.gate.most(Traffic::Incremental);
         let bounded = |bound: u64, most: u64| usize::try_from(bound.min(most)).unwrap_or(usize::MAX);
         let rows = bounded(u64::from(tuning.batch_rows.max(1)), most.rows);
-        let limits = Limits {
+        Limits {
             rows,
             bytes: bounded(u64::from(tuning.batch_bytes), most.bytes).min(LARGEST_BATCH),
             keys: rows.min(IN_LIST),
-            connections: writer.connections(),
-        };
-        let handle = tokio::spawn(async move {
-            let batch = Arc::new(batch);
-            let result = apply(&mut writer, &mut keyless, &batch, limits).await;
-            // Every statement has let go of the batch by now.
-            let batch = Arc::try_unwrap(batch).unwrap_or_default();
-            (writer, keyless, batch, result)
-        });
-        self.in_flight = Some((handle, position));
+            connections: self.writer.as_ref().map_or(1, |(writer, _)| writer.connections()),
+        }
+    }
+
+    pub(super) fn is_side(&self) -> bool {
+        self.side
+    }
+
+    pub(super) fn zone(&self) -> Arc<Zone> {
+        Arc::clone(&self.zone)
+    }
+
+    pub(super) fn count_lossy(&mut self, table: &TableName, counts: &LossyCounts) {
+        self.lossy.entry(table.clone()).or_default().merge(counts);
     }
 
     fn count_messages(&mut self) {
@@ -259,29 +368,67 @@ impl<S: ChangeSource> Stream<S> {
         progress.bytes_applied.fetch_add(std::mem::take(&mut self.batch.message_bytes), Relaxed);
     }
 
-    async fn landed(&mut self, landed: Result<(Writer, Keyless, Batch, Result<()>)>) -> Result<()> {
+    async fn landed(&mut self, landed: Result<Landed>) -> Result<()> {
         let Some((_, position)) = self.in_flight.take() else { return Ok(()) };
         let (writer, keyless, mut batch, result) = landed?;
-        if let Err(error) = result {
+        let refused = match result {
+            Ok(refused) => refused,
             // Nothing of the batch is under way any more, and all of it but the guilty table's can be sent again.
-            let guilty = error.object.as_deref().and_then(|target| batch.source_of(target)).cloned();
-            let Some(guilty) = guilty else { return Err(error) };
-            self.table_failed(&guilty, error).await?;
-            batch.remove(&guilty);
-            self.writer = Some((writer, keyless));
-            self.send(batch, position);
-            return Ok(());
-        }
+            Err(error) => {
+                let target = error.object.clone().unwrap_or_default();
+                if let Some(guilty) = batch.source_of(&target).cloned() {
+                    self.table_failed(&guilty, error).await?;
+                    batch.remove(&guilty);
+                } else {
+                    let parts = if self.stops_table(&error) { batch.split(&target) } else { Vec::new() };
+                    if parts.is_empty() {
+                        return Err(error);
+                    }
+                    self.parts.extend(parts);
+                }
+                self.writer = Some((writer, keyless));
+                self.send(batch, position);
+                return Ok(());
+            }
+        };
         self.writer = Some((writer, keyless));
-        self.acknowledge(&batch, position);
-        Ok(())
+        let room = if refused.is_empty() {
+            self.room_for_letters(&batch).await
+        } else {
+            self.set_aside(&mut batch, refused).await
+        };
+        if let Err(error) = room {
+            // Nothing may go out behind rows that are neither in the target nor set aside.
+            if let Some((writer, _)) = self.writer.take() {
+                writer.close().await;
+            }
+            return Err(error);
+        }
+        self.acknowledge_rows(&mut batch);
+        match self.parts.pop_front() {
+            Some(part) => {
+                self.send(part, position);
+                Ok(())
+            }
+            None => {
+                self.acknowledge(position);
+                if self.letters.is_saved() || self.side { Ok(()) } else { self.save().await }
+            }
+        }
     }
 
-    fn acknowledge(&mut self, batch: &Batch, position: Position) {
+    fn acknowledge(&mut self, position: Position) {
+        self.applied = position;
+        self.context.progress.set_next_offset(position.next_offset.0);
+    }
+
+    fn acknowledge_rows(&mut self, batch: &mut Batch) {
         let progress = &self.context.progress;
+        self.unmarked |= batch.changes > 0;
         progress.changes_applied.fetch_add(batch.changes, Relaxed);
         progress.transactions_applied.fetch_add(batch.transactions, Relaxed);
         progress.bytes_applied.fetch_add(batch.message_bytes, Relaxed);
+        self.letters.acknowledged(batch);
         for table in &batch.tables {
             progress.table(&table.layout.source, |counters| {
                 counters.changes_applied += table.changes;
@@ -291,8 +438,6 @@ impl<S: ChangeSource> Stream<S> {
                 self.lossy.entry(table.layout.source.clone()).or_default().merge(&table.lossy);
             }
         }
-        self.applied = position;
-        progress.set_next_offset(position.next_offset.0);
     }
 
     /// Follows beside the main stream, never past it, until that waits and both stand at one offset. `reached` hears of every
@@ -385,10 +530,20 @@ impl<S: ChangeSource> Stream<S> {
             .ok_or_else(|| Error::internal("DDL while a batch is being written"))
     }
 
-    fn look(&mut self) {
+    /// # Errors
+    /// `PositionLost` when the log ends before what was read of it: the topic was made again, or lost data.
+    fn look(&mut self) -> Result<()> {
         let look = *self.looks.borrow_and_update();
+        // A look is a moment old: what was read since is none of its business.
+        let went_back = self.context.progress.end_offset().is_some_and(|before| look.end.0 < before);
+        if went_back && look.end < self.applied.next_offset {
+            let range = LogRange { start: look.start, end: look.end };
+            return Err(position_lost(self.topic.name(), self.applied.next_offset, Some(range)));
+        }
         self.context.progress.set_log_range(look.start.0, look.end.0);
+        self.context.progress.set_retention_ms(look.retention_ms);
         self.pending.push(look);
+        Ok(())
     }
 
     pub(super) fn watermark(&self) -> Tso {
@@ -396,6 +551,9 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     async fn tick(&mut self) -> Result<()> {
+        if self.in_flight.is_none() {
+            self.context.progress.buffered_bytes.store(self.batch.bytes() as u64, Relaxed);
+        }
         if let Some(reached) = self.pending.reached(self.applied.next_offset) {
             self.context.progress.advance_watermark(reached);
         }
@@ -414,21 +572,47 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     /// Makes the applied position durable.
-    async fn save(&mut self) -> Result<()> {
+    pub(super) async fn save(&mut self) -> Result<()> {
         let watermark = self.watermark();
         // An idle task saves its watermark about once a minute.
         let idle = self.applied.next_offset == self.saved.next_offset;
         if idle
             && self.lossy.is_empty()
+            && self.letters.is_saved()
             && watermark.physical_ms() - self.saved_watermark.physical_ms() < 60_000
         {
             return Ok(());
         }
+        let mark = if self.unmarked { self.mark(self.applied).await? } else { None };
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
-        store.advance_with(task, epoch, self.saved, self.applied, watermark, &self.lossy).await?;
+        let letters = (self.letters.new.as_slice(), self.letters.superseded.as_slice());
+        crash::point("checkpoint.before");
+        let moved = (self.saved, self.applied, watermark);
+        store.advance_with(task, epoch, moved, &self.lossy, letters, mark).await?;
+        crash::point("checkpoint.saved");
         self.lossy.clear();
+        self.letters.superseded.clear();
+        if !std::mem::take(&mut self.letters.new).is_empty() {
+            self.load_letters().await?;
+        }
         self.moved(self.applied, watermark);
         self.recovered().await
+    }
+
+    /// Sets the marker: everything before the position is in the target. Gives its number.
+    async fn mark(&mut self, position: Position) -> Result<Option<u64>> {
+        let Some(marker) = &mut self.marker else { return Ok(None) };
+        let number = marker.set(position).await?;
+        self.unmarked = false;
+        Ok(Some(number))
+    }
+
+    /// What a DDL or a swap has done to the target is marked before the store knows of it.
+    pub(super) async fn mark_change(&mut self, position: Position) -> Result<()> {
+        match self.mark(position).await? {
+            Some(number) => self.context.store.set_mark(&self.context.task, self.context.epoch, number).await,
+            None => Ok(()),
+        }
     }
 
     /// Retries are over once there is progress, or nothing to do; not with a mere login.
@@ -459,9 +643,7 @@ async fn held(cancel: &CancellationToken) {
 }
 
 /// The batch in flight, or never.
-async fn landing(
-    in_flight: &mut Option<(InFlight, Position)>,
-) -> Result<(Writer, Keyless, Batch, Result<()>)> {
+async fn landing(in_flight: &mut Option<(InFlight, Position)>) -> Result<Landed> {
     match in_flight {
         Some((handle, _)) => {
             handle.await.map_err(|error| Error::internal(format!("the writer ended: {error}")))
@@ -470,14 +652,23 @@ async fn landing(
     }
 }
 
-async fn apply(writer: &mut Writer, keyless: &mut Keyless, batch: &Arc<Batch>, limits: Limits) -> Result<()> {
+async fn apply(
+    writer: &mut Writer,
+    keyless: &mut Keyless,
+    batch: &Arc<Batch>,
+    limits: Limits,
+    most: usize,
+) -> Result<Vec<Refused>> {
     let [first, second] = pieces(batch, limits);
-    writer.run(first).await?;
-    writer.run(second).await?;
+    crash::point("batch.before");
+    let mut refused = letters::send(writer, batch, first, most).await?;
+    crash::point("batch.deleted");
+    refused.extend(letters::send(writer, batch, second, most).await?);
+    crash::point("batch.written");
     if batch.has_keyless() {
         keyless.apply(writer, batch, (limits.rows, limits.bytes)).await?;
     }
-    Ok(())
+    Ok(refused)
 }
 
 fn corrupt(fault: Malformed) -> Error {
@@ -486,7 +677,7 @@ fn corrupt(fault: Malformed) -> Error {
         .hint("look at the message in the topic: only one Drainer may write to it, and nothing else")
 }
 
-fn text(bytes: &[u8]) -> Result<&str> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes)
         .map_err(|_| Error::new(ErrorKind::CorruptMessage, "a table's name is not UTF-8"))
 }

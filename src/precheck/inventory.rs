@@ -68,6 +68,10 @@ pub(super) async fn read(source: &MysqlEndpoint, selection: &Selection) -> Resul
             table.definition = definition;
         }
     }
+    // Dropped or renamed since they were listed.
+    inventory
+        .tables
+        .retain(|table| !matches!(&table.definition, Some(Err(error)) if error.kind == ErrorKind::Missing));
     server.close().await;
     Ok(inventory)
 }

@@ -22,7 +22,7 @@ mod target;
 #[cfg(test)]
 mod stack_tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,8 @@ pub struct PrecheckInput {
     pub kafka: Option<KafkaEndpoint>,
     pub target: MysqlEndpoint,
     pub dialect: Dialect,
+    /// Tables of the target that the task made before it was reset: they are not in its way.
+    pub own: HashSet<TableName>,
 }
 
 /// True when the task may not start: a failure, or a warning that is not waived.

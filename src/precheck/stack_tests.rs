@@ -91,6 +91,7 @@ impl Stack {
             spec[field] = value.clone();
         }
         PrecheckInput {
+            own: std::collections::HashSet::new(),
             spec: Arc::new(serde_json::from_value(spec).unwrap()),
             source: Some(self.tidb.clone()),
             kafka: Some(self.kafka.clone()),

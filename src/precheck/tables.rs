@@ -1,7 +1,7 @@
 //! `tables.*`: does every selected table fit the target, and is there room for it? Judged without I/O but for one look at the
 //! target's own tables.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::existing::{self, Existing};
 use super::finding::{CHECK_TIMEOUT, Finding, bytes, counted};
@@ -80,7 +80,7 @@ pub(super) async fn checks(
         ("tables.merge", rules::merge(&plans, spec)),
         ("tables.names", names(inventory, spec, dialect, known)),
         ("tables.columns", columns),
-        ("tables.existing", existing_tables(inventory, &plans, spec, &existing)),
+        ("tables.existing", existing_tables(inventory, &plans, spec, &input.own, &existing)),
         ("tables.distribution", plans::distribution(&plans, dialect)),
         ("tables.foreign_keys", foreign_keys(inventory)),
     ]
@@ -102,7 +102,7 @@ async fn look(input: &PrecheckInput, inventory: &Inventory, schemas: &BTreeSet<S
     let mut server = Server::new(&input.target, Endpoint::Target);
     let mut existing = existing::read(&mut server, input.dialect, schemas).await?;
     let some = inventory.tables.iter().any(|table| existing.get(&table.target).is_some());
-    if some && !refuses_existing(&input.spec) {
+    if some && (!refuses_existing(&input.spec) || !input.own.is_empty()) {
         existing::read_columns(&mut server, &mut existing, schemas).await?;
     }
     server.close().await;
@@ -341,6 +341,7 @@ fn existing_tables(
     inventory: &Inventory,
     plans: &[Plan<'_>],
     spec: &Spec,
+    own: &HashSet<TableName>,
     existing: &Result<Existing>,
 ) -> Finding {
     let existing = match existing {
@@ -369,14 +370,17 @@ fn existing_tables(
             counted(absent.len() as u64, "table")
         ));
     }
+    let foreign: Vec<&SourceTable> =
+        there.iter().copied().filter(|table| !own.contains(&table.target)).collect();
     let count = counted(there.len() as u64, "table");
-    if refuses_existing(spec) {
+    if refuses_existing(spec) && !foreign.is_empty() {
+        let count = counted(foreign.len() as u64, "table");
         return Finding::fail(
             format!("{count} of the same name on the target already, and existing_tables is refuse"),
             "drop or rename them, route the tables elsewhere (objects.tables.<table>.target), or set existing_tables to keep \
              (rows already there win in full sync) or replace (rows of the source win)",
         )
-        .objects(named(&there));
+        .objects(named(&foreign));
     }
     compare(plans, existing, &count)
 }

@@ -212,6 +212,7 @@ pub async fn done(session: &mut Session, done: &Done) -> Result<bool> {
         Done::TableExists { table } => has_table(session, table).await?,
         Done::TableAbsent { table } => !has_table(session, table).await?,
         Done::TableRenamed { from, to } => !has_table(session, from).await? && has_table(session, to).await?,
+        Done::TableMoved { from, to } => !has_table(session, from).await? || has_table(session, to).await?,
         Done::ColumnExists { table, column } => {
             columns(session, table).await?.iter().any(|name| same(name, column, false))
         }
@@ -247,6 +248,12 @@ pub async fn has_table(session: &mut Session, table: &TableName) -> Result<bool>
     let case_sensitive = is_case_sensitive(session).await?;
     let found: Vec<String> = session.query(&of_table("TABLE_NAME", "TABLES", table)).await?;
     Ok(found.iter().any(|other| same(other, &table.table, case_sensitive)))
+}
+
+pub async fn has_rows(session: &mut Session, table: &TableName) -> Result<bool> {
+    let row: Option<u8> =
+        session.first(&format!("SELECT 1 FROM {} LIMIT 1", literal::table_name(table))).await?;
+    Ok(row.is_some())
 }
 
 async fn columns(session: &mut Session, table: &TableName) -> Result<Vec<String>> {

@@ -226,7 +226,8 @@ pub(super) fn too_slow() -> Refusal {
     Refusal::EndpointTimeout(format!("the endpoint did not answer within {} s", ENDPOINT_PATIENCE.as_secs()))
 }
 
-async fn test(opened: &Opened) -> Answer<Vec<TestStep>> {
+/// Reaches an endpoint and tells what it finds, step by step.
+pub(crate) async fn test(opened: &Opened) -> Answer<Vec<TestStep>> {
     let steps = async {
         match opened {
             Opened::Tidb(endpoint) => precheck::test_mysql(endpoint, Endpoint::Source, None).await,

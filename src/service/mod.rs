@@ -1,15 +1,23 @@
 //! Use cases: what an operator can do, each one store transaction and then a word to the supervisor. No HTTP, no SQL.
 
+pub mod alerts;
+pub mod checkpoint;
 pub mod commands;
 mod connection_change;
 pub mod connections;
+pub mod ddl;
 pub mod events;
+pub mod letters;
 pub mod objects;
+pub mod reset;
 pub mod specs;
+mod still;
 pub mod tables;
 pub mod tasks;
 pub mod throttle;
 pub mod tokens;
+pub mod transfer;
+pub mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,6 +48,8 @@ pub struct Service {
     pub access: Arc<tokens::Access>,
     pub events: Arc<events::EventTail>,
     pub started: Instant,
+    /// Calls who tells webhooks.
+    pub told: Arc<Notify>,
 }
 
 /// Why something was not done.
@@ -59,6 +69,16 @@ pub enum Refusal {
         status: Status,
         allowed_from: &'static [Status],
     },
+    /// The task's state forbids what is asked of it while it stands.
+    State {
+        what: String,
+        status: Status,
+        allowed_from: &'static [Status],
+    },
+    /// The topic does not hold the position that is asked for.
+    OutsideRetention(Fault),
+    /// The task would lose its tables' layouts on the way to that position.
+    PositionBlocked(String),
     /// The state of the task, or of a table, forbids a command for single tables.
     Tables {
         detail: String,

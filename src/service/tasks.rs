@@ -14,8 +14,8 @@ use crate::incremental::catalog::{Catalog, Change};
 use crate::model::{Epoch, TableName, TaskId};
 use crate::precheck::{self, CheckOutcome, PrecheckInput, PrecheckItem};
 use crate::schema_sync;
-use crate::store::now_ms;
 use crate::store::tasks::{Report, TaskRow};
+use crate::store::{OwnTable, now_ms};
 use crate::task::selection::{Selection, canonicalize};
 use crate::task::spec::Spec;
 use crate::task::status::{Desired, Status};
@@ -86,7 +86,9 @@ impl Service {
     /// Runs the precheck now and keeps its report.
     pub async fn run_precheck(&self, task: &TaskRow) -> Answer<PrecheckRun> {
         let endpoints = self.endpoints(task).await?;
+        let own = self.store.own_tables(&task.id).await?;
         let input = PrecheckInput {
+            own: own.into_iter().map(|own| own.name).collect(),
             spec: Arc::new(task.spec.clone()),
             source: endpoints.source,
             kafka: endpoints.kafka,
@@ -121,7 +123,8 @@ impl Service {
     /// Works out what schema sync would do now, and keeps the plan.
     pub async fn run_plan(&self, task: &TaskRow) -> Answer<PlanRun> {
         let endpoints = self.endpoints(task).await?;
-        let tables = plan_tables(task, &endpoints).await?;
+        let own = self.store.own_tables(&task.id).await?;
+        let tables = plan_tables(task, &endpoints, &own).await?;
         let run = PlanRun { at_ms: now_ms(), spec_version: task.spec_version, tables };
         let value = serde_json::to_value(&run).map_err(Error::internal)?;
         self.store.save_report(&task.id, Report::Plan, &value).await?;
@@ -158,7 +161,7 @@ pub(super) async fn catalog_now(
 }
 
 /// The tables as the source has them now, held against the target.
-async fn plan_tables(task: &TaskRow, endpoints: &Endpoints) -> Answer<Vec<PlanTable>> {
+async fn plan_tables(task: &TaskRow, endpoints: &Endpoints, own: &[OwnTable]) -> Answer<Vec<PlanTable>> {
     let Some(source) = &endpoints.source else {
         // The stream's own DDL makes the tables.
         return Ok(Vec::new());
@@ -168,7 +171,10 @@ async fn plan_tables(task: &TaskRow, endpoints: &Endpoints) -> Answer<Vec<PlanTa
     let source = Source::new(source.clone());
     let catalog = catalog_now(&task.spec, endpoints, &source, |name| selection.selects(name)).await?;
     let mut session = adb::connect(&endpoints.target, endpoints.dialect).await?;
-    let wanted = catalog.wanted();
+    let mut wanted = catalog.wanted();
+    for wanted in &mut wanted {
+        wanted.ours = own.iter().any(|own| own.name == wanted.target);
+    }
     let names: Vec<TableName> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
     let state = schema_sync::introspect(&mut session, endpoints.dialect, &names).await?;
     session.close().await;

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
+use secrecy::ExposeSecret;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::alerts::rule_secret_place;
 use super::rows::{json, to_json};
 use super::tasks::TaskRow;
 use super::{Store, now_ms};
-use crate::error::Result;
+use crate::crypto::Keyring;
+use crate::error::{Error, Result};
 use crate::task::connection::ConnectionSettings;
 use crate::task::spec::Throttle;
 
@@ -28,6 +31,11 @@ pub struct ConnectionRow {
 /// What a connection's sealed secret is bound to.
 pub fn secret_place(name: &str) -> String {
     format!("connection/{name}/secret")
+}
+
+/// What a kept answer and its request's fingerprint are bound to.
+pub fn answer_place(caller: &str, key: &str) -> String {
+    format!("idempotency/{caller}/{key}")
 }
 
 fn read(row: &SqliteRow) -> Result<ConnectionRow> {
@@ -160,6 +168,65 @@ impl Store {
         super::events::insert(&mut transaction, None, "connection", None, &message, &detail).await?;
         transaction.commit().await?;
         read(&row).map(Some)
+    }
+
+    /// Seals all secrets under another key, in one transaction with the value that tells which key it is; gives their number.
+    pub async fn reseal(&self, old: &Keyring, new: &Keyring, (key, check): (&str, &[u8])) -> Result<u64> {
+        let mut transaction = self.writer.begin().await?;
+        let mut count = 0;
+        let secrets: [(&str, &str, &str, fn(&str) -> String); 2] = [
+            (
+                "connection",
+                "select name, secret from connections where secret is not null",
+                "update connections set secret = ? where name = ?",
+                secret_place,
+            ),
+            (
+                "alert rule",
+                "select name, secret from alert_rules where secret is not null",
+                "update alert_rules set secret = ? where name = ?",
+                rule_secret_place,
+            ),
+        ];
+        for (what, select, update, place_of) in secrets {
+            for row in &sqlx::query(select).fetch_all(&mut *transaction).await? {
+                let name: String = row.try_get("name")?;
+                let place = place_of(&name);
+                let secret = old
+                    .open(&place, &row.try_get::<Vec<u8>, _>("secret")?)
+                    .map_err(|error| Error { object: Some(format!("{what} {name}")), ..error })?;
+                sqlx::query(update)
+                    .bind(new.seal(&place, secret.expose_secret().as_bytes())?)
+                    .bind(name)
+                    .execute(&mut *transaction)
+                    .await?;
+                count += 1;
+            }
+        }
+        let kept =
+            sqlx::query("select n, caller, key, request, answer from idempotency where answer is not null")
+                .fetch_all(&mut *transaction)
+                .await?;
+        for row in &kept {
+            let place = answer_place(&row.try_get::<String, _>("caller")?, &row.try_get::<String, _>("key")?);
+            let again = |column: &str| -> Result<Vec<u8>> {
+                let plain = old.open(&place, &row.try_get::<Vec<u8>, _>(column)?)?;
+                new.seal(&place, plain.expose_secret().as_bytes())
+            };
+            sqlx::query("update idempotency set request = ?, answer = ? where n = ?")
+                .bind(again("request")?)
+                .bind(again("answer")?)
+                .bind(row.try_get::<i64, _>("n")?)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query("update meta set value = ? where key = ?")
+            .bind(check)
+            .bind(key)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(count)
     }
 
     /// Names of the tasks that use a connection.

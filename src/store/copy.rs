@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::error::Error;
 use crate::model::{Epoch, LossyCounts, TableName, TaskId, Tso};
+use crate::store::letters::{Letter, over_limit, put_letters};
 use crate::store::lossy::add_lossy;
 use crate::store::{Store, now_ms};
 
@@ -199,9 +200,20 @@ impl Store {
         name: &TableName,
         n: u32,
         (rows, bytes, left_out): (u64, u64, u64),
-        lossy: &LossyCounts,
+        (lossy, letters, limit): (&LossyCounts, &[Letter], i64),
     ) -> Result<(), Error> {
         let mut transaction = self.fenced(task, epoch).await?;
+        put_letters(&mut transaction, task, letters).await?;
+        if let Some(last) = letters.last() {
+            let open: i64 =
+                sqlx::query_scalar("select count(*) from dead_letters where task_id = ? and state = 'open'")
+                    .bind(&task.0)
+                    .fetch_one(&mut *transaction)
+                    .await?;
+            if open > limit {
+                return Err(over_limit(limit, &last.error));
+            }
+        }
         let changed = sqlx::query(
             "update copy_chunks set done = 1, rows = ?, bytes = ?, left_out = ? \
              where task_id = ? and schema_name = ? and table_name = ? and n = ? and done = 0",
@@ -234,6 +246,22 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Rows of the table's copy that were set aside, whatever became of them.
+    pub async fn copy_letters(&self, task: &TaskId, name: &TableName, snapshot: Tso) -> Result<u64, Error> {
+        let key = name.key();
+        let count: i64 = sqlx::query_scalar(
+            "select count(*) from dead_letters where task_id = ? and phase = 'full' and schema_key = ? and table_key = ?
+             and commit_ts = ?",
+        )
+        .bind(&task.0)
+        .bind(&key.schema)
+        .bind(&key.table)
+        .bind(snapshot.0.cast_signed())
+        .fetch_one(&self.reader)
+        .await?;
+        Ok(count.max(0).cast_unsigned())
     }
 
     /// Number of rows that the table has at the snapshot.

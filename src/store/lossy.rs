@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::Store;
+use super::letters::{Letter, put_letters, supersede};
 use super::rows::to_json;
-use super::stream::advance;
+use super::stream::{advance, write_mark};
 use crate::error::Result;
 use crate::model::{Epoch, LossyCount, LossyCounts, LossyRule, Position, TableName, TaskId, Tso};
 
@@ -44,18 +45,24 @@ pub(super) async fn add_lossy(
 }
 
 impl Store {
-    /// [`Store::advance`], and what the rows on the way have lost.
+    /// [`Store::advance`], with what the rows on the way have lost, which of them were set aside, letters whose rows have come since, and
+    /// the number of the marker that was set for them.
     pub async fn advance_with(
         &self,
         task: &TaskId,
         epoch: Epoch,
-        from: Position,
-        to: Position,
-        watermark: Tso,
+        (from, to, watermark): (Position, Position, Tso),
         lossy: &HashMap<TableName, LossyCounts>,
+        (letters, superseded): (&[Letter], &[i64]),
+        mark: Option<u64>,
     ) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         advance(&mut transaction, task, from, to, watermark).await?;
+        supersede(&mut transaction, task, superseded).await?;
+        put_letters(&mut transaction, task, letters).await?;
+        if let Some(mark) = mark {
+            write_mark(&mut transaction, task, mark).await?;
+        }
         for (table, counts) in lossy {
             add_lossy(&mut transaction, task, table, counts).await?;
         }

@@ -3,34 +3,51 @@
 //! Every write is one transaction on the single writer connection; WAL with full sync, so what was acknowledged survives a
 //! power cut. Reads use their own connections and never wait for the writer.
 
+pub mod alerts;
+pub mod backup;
 pub mod connections;
 mod copy;
 pub mod events;
 pub mod idempotency;
+mod letters;
+pub mod logs;
 mod lossy;
 mod rows;
 pub mod runs;
+mod series;
+mod still;
 mod stream;
 mod tables;
 pub mod tasks;
 pub mod tokens;
+mod transfer;
 pub mod views;
 
 pub use copy::{CopyChunk, CopyState, CopyTable};
+pub use letters::{Letter, LetterColumn, LetterRow, OpenLetter, Which, over_limit};
 pub use lossy::LossyTotal;
+pub use series::SeriesRow;
 
-use std::path::Path;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::Row;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{Connection, Row};
 
-pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlRecord, DdlState, Use};
+pub use still::{Moved, OwnState, OwnTable};
+pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlDecision, DdlRecord, DdlState, Use};
 pub use tables::TableState;
+pub use transfer::Rows;
 
 use crate::error::{Endpoint, Error, ErrorKind};
+
+/// The store's name in the data folder.
+pub const FILE: &str = "tidegate.db";
 
 /// Handle to the store; cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,19 +55,70 @@ pub struct Store {
     reader: SqlitePool,
     /// One connection: SQLite has one writer.
     writer: SqlitePool,
+    /// Where it lies.
+    folder: PathBuf,
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        Error::new(ErrorKind::Internal, format!("the metadata store refused: {error}"))
-            .endpoint(Endpoint::Store)
-            .hint("check free space, permissions and health of the data folder's tidegate.db")
+        // SQLite's result code; the bytes above the first say more of the same.
+        let code = match &error {
+            sqlx::Error::Database(refused) => refused.code().and_then(|code| code.parse::<u32>().ok()),
+            _ => None,
+        };
+        let (kind, message, hint) = match code.map(|code| code & 0xff) {
+            Some(FULL) => (
+                ErrorKind::Unreachable,
+                "the disk of the metadata store is full",
+                "free space in the data folder; what runs goes on by itself then",
+            ),
+            Some(READONLY | CANTOPEN | PERM) => (
+                ErrorKind::Unreachable,
+                "the metadata store cannot be written",
+                "make the data folder and its tidegate.db writable for the server's user; what runs goes on by itself then",
+            ),
+            Some(IOERR | BUSY | LOCKED | NOMEM) => (
+                ErrorKind::Unreachable,
+                "the metadata store does not answer",
+                "check disk and memory of this machine, and that nothing else holds tidegate.db open; what runs goes on by itself",
+            ),
+            Some(CORRUPT | NOTADB) => (ErrorKind::Internal, "the metadata store is damaged", RESTORE),
+            _ => (
+                ErrorKind::Internal,
+                "the metadata store refused",
+                "check free space, permissions and health of the data folder's tidegate.db",
+            ),
+        };
+        Error::new(kind, format!("{message}: {error}")).endpoint(Endpoint::Store).hint(hint)
     }
 }
 
+const RESTORE: &str = "stop the server and restore tidegate.db from a backup; docs/problems/store.md says what becomes of the tasks";
+
+const PERM: u32 = 3;
+const BUSY: u32 = 5;
+const LOCKED: u32 = 6;
+const NOMEM: u32 = 7;
+const READONLY: u32 = 8;
+const IOERR: u32 = 10;
+const CORRUPT: u32 = 11;
+const FULL: u32 = 13;
+const CANTOPEN: u32 = 14;
+const NOTADB: u32 = 26;
+
 impl Store {
-    /// Opens (and creates or migrates) the store at this file.
+    /// Opens (and creates or migrates) the store at this file, which nobody else may read.
+    ///
+    /// # Errors
+    /// Also when the file is damaged: what it says of checkpoints would be no truth.
     pub async fn open(path: &Path) -> Result<Self, Error> {
+        let object = || format!("metadata store {}", path.display());
+        keep_private(path).map_err(|error| {
+            Error::new(ErrorKind::Configuration, format!("cannot be opened: {error}"))
+                .endpoint(Endpoint::Store)
+                .object(object())
+                .hint("check permissions and free space of the data folder")
+        })?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -58,14 +126,78 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            // A full disk makes SQLite roll back by itself. The driver takes the transaction for open then, and what came after it
+            // would never be committed: such a connection is not used again. The ping lets a rollback under way end.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| Error::from(error).object(object()))?;
+        let health: String = sqlx::query_scalar("pragma quick_check(1)")
+            .fetch_one(&writer)
+            .await
+            .map_err(|error| Error::from(error).object(object()))?;
+        if health != "ok" {
+            return Err(Error::new(ErrorKind::Internal, format!("the metadata store is damaged: {health}"))
+                .endpoint(Endpoint::Store)
+                .object(object())
+                .hint(RESTORE));
+        }
         sqlx::migrate!().run(&writer).await.map_err(|error| {
             Error::new(ErrorKind::Internal, format!("cannot migrate the metadata store: {error}"))
                 .endpoint(Endpoint::Store)
         })?;
         let reader =
             SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
-        Ok(Self { reader, writer })
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new(".")).to_owned();
+        Self::clear_unfinished_copies(&folder).map_err(Error::internal)?;
+        Ok(Self { reader, writer, folder })
+    }
+
+    /// Opens the store at this file to look at it: it is neither made nor migrated, and another process may be using it.
+    pub async fn inspect(path: &Path) -> Result<Self, Error> {
+        let options =
+            SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(Duration::from_secs(10));
+        let reader =
+            SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(|error| {
+                Error::new(ErrorKind::Configuration, format!("cannot be opened: {error}"))
+                    .object(path.display())
+                    .hint("is this the data folder, and may this user read it?")
+            })?;
+        Ok(Self { writer: reader.clone(), reader, folder: PathBuf::new() })
+    }
+
+    /// What SQLite finds wrong with the file; empty when it is whole.
+    pub async fn integrity(&self) -> Result<Vec<String>, Error> {
+        let rows: Vec<String> =
+            sqlx::query_scalar("pragma integrity_check(10)").fetch_all(&self.reader).await?;
+        let mut faults: Vec<String> = rows.into_iter().filter(|row| row != "ok").collect();
+        let orphans = sqlx::query("pragma foreign_key_check").fetch_all(&self.reader).await?;
+        if !orphans.is_empty() {
+            faults.push(format!("{} rows belong to something that is gone", orphans.len()));
+        }
+        Ok(faults)
+    }
+
+    /// Number of changes that this version would make to the store's form; negative when a newer version has written it.
+    pub async fn pending_migrations(&self) -> Result<i64, Error> {
+        let newest: Option<i64> =
+            sqlx::query_scalar("select max(version) from _sqlx_migrations").fetch_one(&self.reader).await?;
+        let done: i64 =
+            sqlx::query_scalar("select count(*) from _sqlx_migrations").fetch_one(&self.reader).await?;
+        let ours = sqlx::migrate!();
+        let known = ours.iter().map(|migration| migration.version).max();
+        if newest > known {
+            return Ok(-1);
+        }
+        Ok(ours.iter().count() as i64 - done)
     }
 
     /// A value of the store about itself.
@@ -98,7 +230,21 @@ impl Store {
     }
 }
 
+/// The store and what SQLite keeps beside it are for the server's user alone. SQLite makes its further files like the first.
+fn keep_private(path: &Path) -> io::Result<()> {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    for end in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(end);
+        match std::fs::set_permissions(PathBuf::from(file), Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> i64 {
-    chrono::Utc::now().timestamp_millis()
+pub fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis() + crate::crash::clock_offset_ms()
 }

@@ -3,7 +3,7 @@
 //! Every write names the epoch of the worker that makes it and is refused (`Fenced`) when a newer run exists, so a worker that
 //! was thought dead can do no harm here.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::tables::write_state;
@@ -26,6 +26,10 @@ pub struct Checkpoint {
     pub full_done: bool,
     /// The source compares text by its bytes ([`crate::tidb::Source::compares_bytes`]).
     pub bytewise: bool,
+    /// Number of the last marker on the target that belongs to the position.
+    pub mark: u64,
+    /// Hash of the message before the start offset; None where there is none.
+    pub anchor: Option<String>,
     pub updated_at_ms: i64,
 }
 
@@ -62,6 +66,16 @@ impl DdlState {
     }
 }
 
+/// What an operator decided about a DDL at which the task stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum DdlDecision {
+    /// The target does not get it.
+    Skip,
+    /// The target gets these statements instead.
+    Replace { statements: Vec<String> },
+}
+
 /// One DDL event of the stream and what became of it.
 #[derive(Debug, Clone)]
 pub struct DdlRecord {
@@ -76,6 +90,8 @@ pub struct DdlRecord {
     pub statements: Vec<String>,
     pub steps_done: usize,
     pub state: DdlState,
+    /// Taken up when the task goes on.
+    pub decision: Option<DdlDecision>,
     pub error: Option<Error>,
     pub created_at_ms: i64,
     pub finished_at_ms: Option<i64>,
@@ -150,15 +166,27 @@ impl Store {
                 schema_done: row.try_get("schema_done")?,
                 full_done: row.try_get("full_done")?,
                 bytewise: row.try_get("bytewise")?,
+                mark: row.try_get::<i64, _>("mark")?.cast_unsigned(),
+                anchor: row.try_get("anchor")?,
                 updated_at_ms: row.try_get("updated_at")?,
             })
         })
         .transpose()
     }
 
-    /// Starts the task at a new position and forgets what belonged to an older one (catalog, DDL record).
+    /// Starts the task at a new position and forgets what belonged to an older one (catalog, DDL record). That a table is paused or
+    /// skipped was a person's word: it is asked again of the new catalog, unless there is a newer word.
     pub async fn begin(&self, task: &TaskId, epoch: Epoch, checkpoint: &Checkpoint) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
+        sqlx::query(
+            "insert or ignore into table_commands (task_id, schema_key, table_key, command, created_at)
+             select task_id, schema_key, table_key,
+                 case standing ->> '$.state' when 'paused' then 'pause' else 'skip' end, since
+             from table_states where task_id = ? and (standing ->> '$.state') in ('paused', 'skipped')",
+        )
+        .bind(&task.0)
+        .execute(&mut *transaction)
+        .await?;
         for table in ["checkpoints", "catalog", "catalog_schemas", "ddl", "table_states", "lossy_counts"] {
             sqlx::query(sqlx::AssertSqlSafe(format!("delete from {table} where task_id = ?")))
                 .bind(&task.0)
@@ -167,7 +195,7 @@ impl Store {
         }
         sqlx::query(
             "insert into checkpoints (task_id, snapshot_tso, start_offset, next_offset, commit_ts, cluster_id, topic,
-                 watermark_tso, schema_done, full_done, bytewise, updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 watermark_tso, schema_done, full_done, bytewise, anchor, updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&task.0)
         .bind(checkpoint.snapshot.0 as i64)
@@ -180,6 +208,7 @@ impl Store {
         .bind(checkpoint.schema_done)
         .bind(checkpoint.full_done)
         .bind(checkpoint.bytewise)
+        .bind(&checkpoint.anchor)
         .bind(now_ms())
         .execute(&mut *transaction)
         .await?;
@@ -233,6 +262,29 @@ impl Store {
     ) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         advance(&mut transaction, task, from, to, watermark).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// The marker on the target has this number; the position follows.
+    pub async fn set_mark(&self, task: &TaskId, epoch: Epoch, mark: u64) -> Result<()> {
+        let mut transaction = self.fenced(task, epoch).await?;
+        write_mark(&mut transaction, task, mark).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// The target was restored from an older copy: what came after this position is to be applied again.
+    pub async fn rewind(&self, task: &TaskId, epoch: Epoch, to: Position, mark: u64) -> Result<()> {
+        let mut transaction = self.fenced(task, epoch).await?;
+        sqlx::query(
+            "update checkpoints set next_offset = ?, commit_ts = ?, updated_at = ? where task_id = ?",
+        )
+        .bind(to.next_offset.0)
+        .bind(to.commit_ts.0 as i64)
+        .bind(now_ms())
+        .bind(&task.0)
+        .execute(&mut *transaction)
+        .await?;
+        write_mark(&mut transaction, task, mark).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -460,6 +512,19 @@ fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(Error::internal)
 }
 
+pub(super) async fn write_mark(
+    transaction: &mut Transaction<'static, Sqlite>,
+    task: &TaskId,
+    mark: u64,
+) -> Result<()> {
+    sqlx::query("update checkpoints set mark = ? where task_id = ?")
+        .bind(mark.cast_signed())
+        .bind(&task.0)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn advance(
     transaction: &mut Transaction<'static, Sqlite>,
     task: &TaskId,
@@ -579,6 +644,7 @@ fn ddl_record(row: &sqlx::sqlite::SqliteRow) -> Result<DdlRecord> {
         notes: serde_json::from_str(&row.try_get::<String, _>("notes")?).map_err(Error::internal)?,
         steps_done: row.try_get::<i64, _>("steps_done")?.max(0) as usize,
         state: DdlState::parse(&row.try_get::<String, _>("state")?)?,
+        decision: super::rows::optional_json(row, "decision")?,
         error: error.map(|text| serde_json::from_str(&text).map_err(Error::internal)).transpose()?,
         created_at_ms: row.try_get("created_at")?,
         finished_at_ms: row.try_get("finished_at")?,

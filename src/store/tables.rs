@@ -159,6 +159,45 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
+    /// A copy in the making is about to be created on the target.
+    pub async fn shadow_made(&self, task: &TaskId, epoch: Epoch, shadow: &TableName) -> Result<()> {
+        let mut transaction = self.fenced(task, epoch).await?;
+        sqlx::query("insert or ignore into shadows (task_id, schema_name, table_name) values (?, ?, ?)")
+            .bind(&task.0)
+            .bind(&shadow.schema)
+            .bind(&shadow.table)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// It is in its table's place, or removed.
+    pub async fn shadow_gone(&self, task: &TaskId, epoch: Epoch, shadow: &TableName) -> Result<()> {
+        let mut transaction = self.fenced(task, epoch).await?;
+        sqlx::query("delete from shadows where task_id = ? and schema_name = ? and table_name = ?")
+            .bind(&task.0)
+            .bind(&shadow.schema)
+            .bind(&shadow.table)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Copies in the making that may be on the target.
+    pub async fn shadows(&self, task: &TaskId) -> Result<Vec<TableName>> {
+        let rows = sqlx::query("select schema_name, table_name from shadows where task_id = ?")
+            .bind(&task.0)
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let (schema, table): (String, String) =
+                    (row.try_get("schema_name")?, row.try_get("table_name")?);
+                Ok(TableName::new(schema, table))
+            })
+            .collect()
+    }
+
     /// New versions of tables without a DDL: their standing or their copy has changed. Commands that this answers are taken
     /// off, and the checkpoint moves, in the same transaction.
     pub async fn change_tables(

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::Store;
 use super::rows::{optional_json, to_json};
+use super::{DdlDecision, Store};
 use crate::error::{Error, Result};
 use crate::model::TaskId;
 
@@ -36,9 +36,20 @@ pub struct DdlRow {
     pub notes: String,
     pub steps_done: i64,
     pub state: String,
+    pub decision: Option<DdlDecision>,
     pub error: Option<Error>,
     pub created_at: i64,
     pub finished_at: Option<i64>,
+}
+
+/// A DDL that is not applied and that the stream waits at.
+#[derive(Debug, Clone)]
+pub struct StoppedDdl {
+    pub n: i64,
+    /// `schema.table`, or the schema.
+    pub object: String,
+    pub error: Option<Error>,
+    pub since_ms: i64,
 }
 
 fn read_ddl(row: &SqliteRow) -> Result<DdlRow> {
@@ -53,6 +64,7 @@ fn read_ddl(row: &SqliteRow) -> Result<DdlRow> {
         notes: row.try_get("notes")?,
         steps_done: row.try_get("steps_done")?,
         state: row.try_get("state")?,
+        decision: optional_json(row, "decision")?,
         error: optional_json(row, "error")?,
         created_at: row.try_get("created_at")?,
         finished_at: row.try_get("finished_at")?,
@@ -105,6 +117,31 @@ impl Store {
         .fetch_all(&self.reader)
         .await?;
         rows.iter().map(read_ddl).collect()
+    }
+
+    /// The failed DDL of these tasks.
+    pub async fn stopped_ddl(&self, tasks: &[&TaskId]) -> Result<HashMap<TaskId, StoppedDdl>> {
+        let ids: Vec<_> = tasks.iter().map(|task| task.0.as_str()).collect();
+        let rows = sqlx::query(
+            "select task_id, n, schema_name, table_name, error, created_at from ddl
+             where state = 'failed' and task_id in (select value from json_each(?)) order by n",
+        )
+        .bind(to_json(&ids)?)
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let (schema, table): (String, String) =
+                    (row.try_get("schema_name")?, row.try_get("table_name")?);
+                let ddl = StoppedDdl {
+                    n: row.try_get("n")?,
+                    object: if table.is_empty() { schema } else { format!("{schema}.{table}") },
+                    error: optional_json(row, "error")?,
+                    since_ms: row.try_get("created_at")?,
+                };
+                Ok((TaskId(row.try_get("task_id")?), ddl))
+            })
+            .collect()
     }
 
     pub async fn ddl_one(&self, task: &TaskId, n: i64) -> Result<Option<DdlRow>> {

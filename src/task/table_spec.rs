@@ -138,6 +138,25 @@ pub struct TableDdl {
 }
 
 impl DdlPolicies {
+    /// One policy for every kind.
+    pub fn all(policy: DdlPolicy) -> Self {
+        Self {
+            create_database: policy,
+            drop_database: policy,
+            create_table: policy,
+            drop_table: policy,
+            truncate_table: policy,
+            rename_table: policy,
+            add_column: policy,
+            drop_column: policy,
+            rename_column: policy,
+            modify_column: policy,
+            partition: policy,
+            view: policy,
+            other: policy,
+        }
+    }
+
     /// The policies of a table.
     pub fn overridden(self, table: &TableDdl) -> Self {
         Self {

@@ -50,7 +50,6 @@ pub fn validate(spec: &Spec) -> Vec<Fault> {
     for (table, rule) in &spec.objects.tables {
         check_table(&child("/objects/tables", table), rule, &mut faults);
     }
-    check_supported(spec, &mut faults);
     faults
 }
 
@@ -257,21 +256,6 @@ fn check_table(pointer: &str, rule: &TableSpec, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Parts of the contract that this build cannot honour: accepted at their default only. Take a line out when its part is built.
-fn check_supported(spec: &Spec, faults: &mut Vec<Fault>) {
-    use super::spec::RowErrorPolicy;
-    let mut refuse = |asked: bool, pointer: &str| {
-        if asked {
-            faults.push(not_supported(pointer));
-        }
-    };
-    refuse(spec.errors.row != RowErrorPolicy::Stop, "/errors/row");
-}
-
-fn not_supported(pointer: &str) -> Fault {
-    Fault::new(pointer, "not_supported", "not supported yet by this build: leave it out, or send its default")
-}
-
 /// Rules between a spec and the kind of its target.
 pub fn validate_for_target(spec: &Spec, adb: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -370,13 +354,5 @@ mod tests {
         };
         let pointers = ["/ddl/add_column", "/online_ddl/mode"];
         assert_eq!(faults(alone), pointers.map(|pointer| (pointer.to_owned(), "invalid")));
-    }
-
-    #[test]
-    fn what_is_not_built_is_refused_by_name() {
-        let found = faults(|body| {
-            body["errors"] = json!({"row": "dead_letter"});
-        });
-        assert_eq!(found, ["/errors/row"].map(|pointer| (pointer.to_owned(), "not_supported")));
     }
 }

@@ -7,7 +7,7 @@ use tidegate::app::App;
 use tidegate::config::{AccessConfig, Config};
 use tidegate::engine::supervisor::worker_runner;
 
-use crate::app::{Logs, Reply, Stage, TestApp, config, pointers, spec};
+use crate::app::{Logs, Reply, Stage, TestApp, config, pointers};
 
 const FIRST: &str = "5f1c0a9e77b34c2d8e6f5f1c0a9e77b34c2d8e6f";
 

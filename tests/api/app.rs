@@ -13,8 +13,13 @@ use tidegate::engine::progress::Progress;
 use tidegate::engine::supervisor::Runner;
 use tidegate::engine::worker::{Outcome, WorkerContext};
 use tidegate::error::Error;
+use tidegate::observe::lines::TaskLines;
 use tidegate::telemetry::LogFormat;
 use tokio::sync::Notify;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// What a run does.
 #[derive(Clone, Default)]
@@ -93,9 +98,10 @@ impl Logs {
         START.call_once(|| {
             let logs = Logs::default();
             let writer = logs.clone();
-            let _ = tracing_subscriber::fmt()
-                .with_max_level(tracing::Level::TRACE)
-                .with_writer(move || writer.clone())
+            let printed = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+            let _ = tracing_subscriber::registry()
+                .with(printed.with_filter(LevelFilter::TRACE))
+                .with(TaskLines.with_filter(LevelFilter::INFO))
                 .try_init();
             *LOGS.lock().unwrap() = Some(logs);
         });
@@ -213,8 +219,14 @@ impl TestApp {
 
     /// Ends the server in order and starts another one on the same folder.
     pub async fn restart(self) -> Self {
+        self.restart_after(async || ()).await
+    }
+
+    /// Does something to the folder while no server runs on it.
+    pub async fn restart_after(self, meanwhile: impl AsyncFnOnce()) -> Self {
         let Self { app, stage, folder, .. } = self;
         app.stop().await;
+        meanwhile().await;
         Self::start_in(folder, stage).await
     }
 

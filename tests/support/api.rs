@@ -183,7 +183,10 @@ impl Api {
     pub async fn wait_for_offset(&self, task: &str, offset: i64, timeout: Duration) -> Value {
         let what = format!("running with its checkpoint at offset {offset}");
         self.wait_for(task, &what, timeout, |task| {
-            task["status"] == "running" && next_offset(task).is_some_and(|next| next >= offset)
+            // The checkpoint is there from the start: before full sync is over it says nothing.
+            task["status"] == "running"
+                && task["phase"] == "incremental"
+                && next_offset(task).is_some_and(|next| next >= offset)
         })
         .await
     }

@@ -11,6 +11,7 @@ pub mod api;
 pub mod cell;
 pub mod compare;
 pub mod history;
+pub mod proxy;
 pub mod server;
 pub mod sql;
 pub mod stack;

@@ -19,17 +19,29 @@ pub struct Server {
 
 impl Server {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further settings (environment) for this start.
+    pub async fn start_with(settings: &[(String, String)]) -> Self {
         let port = free_port();
         let folder =
             tempfile::Builder::new().prefix("tidegate-e2e-").tempdir().expect("a folder for the server");
         let mut server =
             Self { api: Api::new(format!("http://127.0.0.1:{port}")), child: None, port, folder };
-        server.restart().await;
+        server.spawn(settings);
+        server.ready().await;
         server
     }
 
     /// Starts the process again on the same port and data folder.
     pub async fn restart(&mut self) {
+        self.spawn(&[]);
+        self.ready().await;
+    }
+
+    /// Starts the process with further settings, and does not wait for it.
+    pub fn spawn(&mut self, settings: &[(String, String)]) {
         assert!(self.child.is_none(), "the server runs");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log file");
         let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
@@ -37,12 +49,17 @@ impl Server {
             .env("TIDEGATE_LISTEN", format!("127.0.0.1:{}", self.port))
             .env("TIDEGATE_DATA_DIR", self.data_folder())
             .env("RUST_BACKTRACE", "1")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log file"))
             .stderr(log)
             .spawn()
             .expect("the tidegate binary starts");
         self.child = Some(child);
+    }
+
+    /// Waits until the process answers.
+    pub async fn ready(&mut self) {
         let end = Instant::now() + PATIENCE;
         while !self.api.is_ready().await {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
@@ -64,6 +81,20 @@ impl Server {
         let mut child = self.child.take().expect("the server runs");
         child.kill().expect("kill the server");
         child.wait().expect("the server has ended");
+    }
+
+    /// Waits until the process has ended by itself; None when it does not.
+    pub async fn ended(&mut self, patience: Duration) -> Option<std::process::ExitStatus> {
+        let end = Instant::now() + patience;
+        while Instant::now() < end {
+            let child = self.child.as_mut().expect("the server was started");
+            if let Some(status) = child.try_wait().expect("the server's end") {
+                self.child = None;
+                return Some(status);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        None
     }
 
     /// SIGTERM, and waits for the end.
@@ -100,7 +131,7 @@ impl Server {
             .unwrap_or_default()
     }
 
-    fn log_tail(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")

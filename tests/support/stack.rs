@@ -35,6 +35,8 @@ pub struct Stack {
     pub zone: String,
     drainer: String,
     adb: String,
+    /// STACK_DIR
+    folder: PathBuf,
 }
 
 /// What `produce` reports.
@@ -99,6 +101,7 @@ impl Stack {
             zone: setting("TIDB_TZ"),
             drainer: setting("DRAINER_CONTROL"),
             adb: setting("ADB_CONTROL"),
+            folder: Path::new(&path).parent().expect("the stack's folder").to_owned(),
         })
     }
 
@@ -107,6 +110,32 @@ impl Stack {
         let build = std::env::var_os("STACK_BUILD")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack/build"), PathBuf::from);
         build.join("bin").join(name)
+    }
+
+    /// The name of the target's part of the stack.
+    pub fn target_part(&self) -> &'static str {
+        match self.dialect {
+            Dialect::Mysql => "mariadb",
+            Dialect::Adb => "adb",
+        }
+    }
+
+    /// Ends a server of the stack in order.
+    pub async fn stop_part(&self, part: &str) {
+        self.stack("stop", part).await;
+    }
+
+    /// Starts a server of the stack and waits until it is ready.
+    pub async fn start_part(&self, part: &str) {
+        self.stack("start", part).await;
+    }
+
+    async fn stack(&self, verb: &str, part: &str) {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack/stack.sh"));
+        command.args([verb, part]).env("STACK_DIR", &self.folder);
+        let output =
+            tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("stack.sh runs");
+        assert!(output.status.success(), "{verb} {part}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Writes messages to partition 0 of a topic, creating it when it is missing; `arguments` as in tests/stack/README.md.

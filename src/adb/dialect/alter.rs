@@ -44,7 +44,9 @@ pub fn alter(
         | AlterClause::SetPartitioning { .. }
         | AlterClause::ChangePartitionCount { .. }
         | AlterClause::Harmless { .. } => return Ok(Vec::new()),
-        AlterClause::DropPartitions { .. } | AlterClause::TruncatePartitions { names: Some(_) } => {
+        AlterClause::DropPartitions { .. }
+        | AlterClause::FirstPartition { .. }
+        | AlterClause::TruncatePartitions { names: Some(_) } => {
             return delete_partitions(before, target, context);
         }
         AlterClause::TruncatePartitions { names: None } => return Ok(vec![truncate_table(target)]),
@@ -112,6 +114,7 @@ pub fn alter(
         AlterClause::Comment { .. } => Ok(change.comment()),
         AlterClause::AddPartitions { .. }
         | AlterClause::DropPartitions { .. }
+        | AlterClause::FirstPartition { .. }
         | AlterClause::TruncatePartitions { .. }
         | AlterClause::ReorganizePartitions { .. }
         | AlterClause::ExchangePartition { .. }

@@ -37,6 +37,7 @@ pub use problem::{Problem, Severity};
 pub use session::{RELAXED_MODE, STRICT_MODE, target_session_setup, verify};
 pub use statements::{
     Done, TargetStatement, allow_null, create_database_statement, create_table_statement, drop_database,
-    drop_table, empty_table, own_rows, put_in_place, rename_tables, swap_tables, truncate_table,
+    drop_table, empty_table, move_if_there, own_rows, put_in_place, rename_tables, swap_tables,
+    truncate_table,
 };
 pub use table::{GeneratedColumn, TableOptions, TargetColumn, TargetKey, TargetTable, unjudged};

@@ -48,6 +48,11 @@ pub enum Done {
         from: TableName,
         to: TableName,
     },
+    /// `from` is gone, or there is something else in its new place.
+    TableMoved {
+        from: TableName,
+        to: TableName,
+    },
     ColumnExists {
         table: TableName,
         column: String,
@@ -152,6 +157,13 @@ pub fn rename_tables(
         statements.push(rename(dialect, from, to));
     }
     Ok(statements)
+}
+
+/// Renames a table of which nobody knows whether it is there; None where the target cannot.
+pub fn move_if_there(dialect: Dialect, from: &TableName, to: &TableName) -> Option<TargetStatement> {
+    let [statement] = rename_tables(dialect, &[(from.clone(), to.clone())]).ok()?.try_into().ok()?;
+    let done = Done::TableMoved { from: from.clone(), to: to.clone() };
+    Some(TargetStatement { done, ..statement })
 }
 
 /// Exchanges two tables of one schema: three steps through a temporary name (a shadow that takes its table's place).

@@ -6,6 +6,7 @@
 //! the margin that is stepped back, or a repetition began after it at or below T; such a repetition contains the transaction
 //! again, after the place.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset as RdOffset, TopicPartitionList};
+use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::binlog::fingerprint::Fingerprint;
 use crate::binlog::kafka::settings;
+use crate::binlog::kafka::source::RawMessage;
+use crate::binlog::kafka::source::{STALLED, STALLED_MOST};
 use crate::binlog::kafka::topic::{Inner, Topic};
 use crate::binlog::kafka::trouble::{Events, Trouble, lasting, position_lost, trouble};
-use crate::binlog::message::Message;
+use crate::binlog::message::{Kind, Message};
 use crate::binlog::seen::{Limits, REORDERED, Seen};
 use crate::error::{Error, Result};
 use crate::model::{Offset, Tso};
@@ -65,6 +69,11 @@ impl Topic {
         }
     }
 
+    /// Hash of the message before this offset; None when the log holds none there.
+    pub async fn anchor(&self, before: Offset) -> Result<Option<String>> {
+        self.blocking(move |topic, stop| topic.anchor(before, stop)).await
+    }
+
     /// Reads back from `before` (not included) until `limits` are filled, but not beyond `not_before`: the offset that the task
     /// started from. Feed the result to [`crate::binlog::SeenSet::rebuilt`]. The hash of the message before the checkpoint
     /// is that of its last entry (design.md 10.10).
@@ -73,10 +82,108 @@ impl Topic {
     }
 }
 
+/// A DDL on the way from one offset to another.
+#[derive(Debug, Clone)]
+pub struct PassedDdl {
+    pub offset: Offset,
+    pub commit_ts: Tso,
+    pub schema: String,
+    pub table: String,
+    pub query: Vec<u8>,
+}
+
+impl Topic {
+    /// The first message from `from` on whose transaction is newer than `tso`; None when there is none yet.
+    pub async fn first_after(&self, from: Offset, tso: Tso) -> Result<Option<(Offset, Tso)>> {
+        self.blocking(move |topic, stop| {
+            let end = topic.log_range(stop, 0)?.end;
+            let mut found = None;
+            RangeReader::new(topic, 2 << 20)?.read(
+                from,
+                end,
+                stop,
+                |offset, payload| match Message::parse(payload.unwrap_or_default()) {
+                    Ok(message) if message.commit_ts > tso && !matches!(message.kind, Kind::Resolved) => {
+                        found = Some((offset, message.commit_ts));
+                        ControlFlow::Break(())
+                    }
+                    _ => ControlFlow::Continue(()),
+                },
+            )?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The messages at these offsets that the topic still holds, copied.
+    pub async fn read_at(&self, offsets: BTreeSet<Offset>) -> Result<Vec<(Offset, Vec<u8>)>> {
+        let (Some(first), Some(last)) = (offsets.first().copied(), offsets.last().copied()) else {
+            return Ok(Vec::new());
+        };
+        self.blocking(move |topic, stop| {
+            let mut found = Vec::new();
+            RangeReader::new(topic, 2 << 20)?.read(first, Offset(last.0 + 1), stop, |offset, payload| {
+                if offsets.contains(&offset) {
+                    found.push((offset, payload.unwrap_or_default().to_vec()));
+                }
+                ControlFlow::Continue(())
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Every DDL from `from` up to `until`, not included, that `wanted` takes by its names and text. Messages that are not
+    /// Drainer's are passed over.
+    pub async fn ddl_between(
+        &self,
+        from: Offset,
+        until: Offset,
+        wanted: impl Fn(&str, &str, &[u8]) -> bool + Send + 'static,
+    ) -> Result<Vec<PassedDdl>> {
+        self.blocking(move |topic, stop| {
+            let mut found = Vec::new();
+            RangeReader::new(topic, 2 << 20)?.read(from, until, stop, |offset, payload| {
+                if let Ok(message) = Message::parse(payload.unwrap_or_default())
+                    && let Kind::Ddl(ddl) = message.kind
+                {
+                    let schema = String::from_utf8_lossy(ddl.schema_name).into_owned();
+                    let table = String::from_utf8_lossy(ddl.table_name).into_owned();
+                    if wanted(&schema, &table, ddl.query) {
+                        let query = ddl.query.to_vec();
+                        found.push(PassedDdl { offset, commit_ts: message.commit_ts, schema, table, query });
+                    }
+                }
+                // As many as a person reads.
+                if found.len() < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+}
+
 impl Inner {
+    /// Copies the first message at `from` or behind it, before `end`.
+    pub(super) fn one(
+        &self,
+        from: Offset,
+        end: Offset,
+        stop: &CancellationToken,
+    ) -> Result<Option<RawMessage>> {
+        let mut reader = RangeReader::new(self, 64 << 10)?;
+        let mut found = None;
+        reader.read(from, end, stop, |offset, payload| {
+            let payload = bytes::Bytes::copy_from_slice(payload.unwrap_or_default());
+            found = Some(RawMessage { offset, payload, kafka_timestamp_ms: None });
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
     fn find_after(&self, tso: Tso, stop: &CancellationToken) -> Result<Offset> {
         let range = self.log_range(stop, 0)?;
-        let reader = RangeReader::new(self, 64 << 10)?;
+        let mut reader = RangeReader::new(self, 64 << 10)?;
         let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = Offset(low.0 + (high.0 - low.0) / 2);
@@ -111,6 +218,23 @@ impl Inner {
             return Err(error);
         }
         self.walk_back(low, range.start, MARGIN, stop, |_| ControlFlow::Continue(()))
+    }
+
+    fn anchor(&self, before: Offset, stop: &CancellationToken) -> Result<Option<String>> {
+        let wanted = Offset(before.0 - 1);
+        let range = self.log_range(stop, 0)?;
+        if wanted < range.start || before > range.end {
+            return Ok(None);
+        }
+        let mut hash = None;
+        RangeReader::new(self, 64 << 10)?.read(wanted, before, stop, |offset, payload| {
+            if offset == wanted {
+                let digest = Sha256::digest(payload.unwrap_or_default());
+                hash = Some(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(hash)
     }
 
     fn read_back(
@@ -152,7 +276,7 @@ impl Inner {
         stop: &CancellationToken,
         mut visit: impl FnMut((Offset, Option<&[u8]>)) -> ControlFlow<()>,
     ) -> Result<Offset> {
-        let reader = RangeReader::new(self, 2 << 20)?;
+        let mut reader = RangeReader::new(self, 2 << 20)?;
         let (mut from, mut count, mut bytes, mut step) = (before, 0u64, 0u64, 4u64);
         while from > floor && count < limits.entries as u64 && bytes < limits.payload_bytes {
             let until = from;
@@ -174,21 +298,32 @@ impl Inner {
 /// Reads ranges of partition 0 on the calling thread, without copying payloads.
 struct RangeReader<'t> {
     topic: &'t Inner,
+    fetch_bytes: usize,
     consumer: BaseConsumer<Events>,
 }
 
 impl<'t> RangeReader<'t> {
     fn new(topic: &'t Inner, fetch_bytes: usize) -> Result<Self> {
-        let consumer = settings::jumping(&topic.endpoint, fetch_bytes)
+        Ok(Self { topic, fetch_bytes, consumer: Self::client(topic, fetch_bytes)? })
+    }
+
+    fn client(topic: &Inner, fetch_bytes: usize) -> Result<BaseConsumer<Events>> {
+        settings::jumping(&topic.endpoint, fetch_bytes)
             .create_with_context(Events::default())
-            .map_err(|error| lasting(Trouble::Setting, &topic.name, &error.to_string()))?;
-        Ok(Self { topic, consumer })
+            .map_err(|error| lasting(Trouble::Setting, &topic.name, &error.to_string()))
+    }
+
+    fn assign(&self, from: Offset) -> Result<()> {
+        let setting = |error: KafkaError| lasting(Trouble::Setting, &self.topic.name, &error.to_string());
+        let mut assignment = TopicPartitionList::with_capacity(1);
+        assignment.add_partition_offset(&self.topic.name, 0, RdOffset::Offset(from.0)).map_err(setting)?;
+        self.consumer.assign(&assignment).map_err(setting)
     }
 
     /// Visits the messages from `from` up to `until`, not included, or until `visit` breaks.
     fn read(
-        &self,
-        from: Offset,
+        &mut self,
+        mut from: Offset,
         until: Offset,
         stop: &CancellationToken,
         mut visit: impl FnMut(Offset, Option<&[u8]>) -> ControlFlow<()>,
@@ -197,11 +332,8 @@ impl<'t> RangeReader<'t> {
             return Ok(());
         }
         let topic = self.topic;
-        let setting = |error: KafkaError| lasting(Trouble::Setting, &topic.name, &error.to_string());
-        let mut assignment = TopicPartitionList::with_capacity(1);
-        assignment.add_partition_offset(&topic.name, 0, RdOffset::Offset(from.0)).map_err(setting)?;
-        self.consumer.assign(&assignment).map_err(setting)?;
-        let mut quiet_since = Instant::now();
+        self.assign(from)?;
+        let (mut quiet_since, mut asked_at, mut patience) = (Instant::now(), Instant::now(), STALLED);
         loop {
             if stop.is_cancelled() {
                 return Err(Error::cancelled());
@@ -215,11 +347,12 @@ impl<'t> RangeReader<'t> {
                     {
                         return Ok(());
                     }
-                    quiet_since = Instant::now();
+                    from = Offset(offset.0 + 1);
+                    (quiet_since, asked_at, patience) = (Instant::now(), Instant::now(), STALLED);
                     continue;
                 }
                 Some(Err(error)) => Some(error),
-                None if quiet_since.elapsed() < QUIET => continue,
+                None if asked_at.elapsed() < QUIET => continue,
                 None => None,
             };
             if let Some(error) = &error {
@@ -236,9 +369,18 @@ impl<'t> RangeReader<'t> {
             if refused || !range.holds(from) {
                 return Err(position_lost(&topic.name, from, Some(range)));
             }
-            if quiet_since.elapsed() > settings::REQUEST_TIMEOUT {
+            asked_at = Instant::now();
+            if quiet_since.elapsed() < patience {
+                continue;
+            }
+            if patience >= STALLED_MOST {
                 return Err(lasting(Trouble::Passing, &topic.name, "it answers, but hands out no messages"));
             }
+            // As the stream does: its connection may be one that a network swallowed.
+            patience = (patience * 2).min(STALLED_MOST);
+            quiet_since = Instant::now();
+            self.consumer = Self::client(topic, self.fetch_bytes)?;
+            self.assign(from)?;
         }
     }
 }

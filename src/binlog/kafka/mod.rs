@@ -12,6 +12,7 @@ mod source;
 mod topic;
 mod trouble;
 
-pub use locate::{ReadBack, Start};
+pub use locate::{PassedDdl, ReadBack, Start};
 pub use source::{ChangeSource, Incoming, KafkaSource, RawMessage};
 pub use topic::{LogRange, Topic};
+pub use trouble::position_lost;

@@ -8,6 +8,9 @@
 //! librdkafka repairs connections by itself and is silent about it. So that an outage does not look like an idle topic, a silent
 //! stream asks [`Topic`] every 10 seconds, and at once after an error, whether the log is there and where it ends. An outage
 //! shows as an error after at most [`QUIET`] plus 10 seconds, a position that the log lost as well.
+//!
+//! librdkafka waits five minutes for an answer, since one message may be 1 GiB. A connection that a network swallowed is not worth
+//! that: when the log has more and nothing arrives, the stream goes on over a new client, which waits twice as long as the last.
 
 use std::future::Future;
 use std::time::Duration;
@@ -29,8 +32,10 @@ use crate::model::Offset;
 /// A stream that says nothing for so long is asked after.
 const QUIET: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// How long the log may have more while the stream gives nothing: longer than the slowest answer that librdkafka waits for.
-const STALLED: Duration = Duration::from_secs(REQUEST_TIMEOUT.as_secs() + 60);
+/// How long the log may have more while a new client gives nothing; doubled for the next one, up to the slowest answer that
+/// librdkafka waits for.
+pub(super) const STALLED: Duration = Duration::from_secs(20);
+pub(super) const STALLED_MOST: Duration = Duration::from_secs(REQUEST_TIMEOUT.as_secs() + 60);
 
 /// A message as Kafka holds it.
 #[derive(Debug, Clone)]
@@ -67,6 +72,8 @@ pub struct KafkaSource {
     caught_up: bool,
     /// Since when the log is known to have more than was given out.
     waits_since: Option<Instant>,
+    /// How long this client may give nothing.
+    patience: Duration,
     probe_at: Instant,
     probe: Option<JoinHandle<Result<LogRange>>>,
     /// The broker refused the position; the probe finds out why.
@@ -76,20 +83,16 @@ pub struct KafkaSource {
 impl KafkaSource {
     /// Must be called within a tokio runtime. Does not wait; use [`Topic::open`], which checks the position first.
     pub(super) fn start(topic: Topic, start: Offset) -> Result<Self> {
-        let setting = |error: KafkaError| lasting(Trouble::Setting, topic.name(), &error.to_string());
-        let consumer: StreamConsumer<Events> =
-            settings::streaming(&topic.0.endpoint).create_with_context(Events::default()).map_err(setting)?;
-        let mut assignment = TopicPartitionList::with_capacity(1);
-        assignment.add_partition_offset(topic.name(), 0, RdOffset::Offset(start.0)).map_err(setting)?;
-        consumer.assign(&assignment).map_err(setting)?;
+        let consumer = client(&topic, start)?;
         Ok(Self {
             topic,
-            consumer: OffThread(Some(consumer)),
+            consumer,
             next: start,
             gaps: 0,
             delivered: start,
             caught_up: false,
             waits_since: None,
+            patience: STALLED,
             probe_at: Instant::now() + QUIET,
             probe: None,
             refused: false,
@@ -136,12 +139,23 @@ impl KafkaSource {
         }
         if range.end <= self.delivered {
             self.waits_since = None;
-        } else if self.waits_since.get_or_insert_with(Instant::now).elapsed() > STALLED {
-            return Err(lasting(
-                Trouble::Passing,
-                self.topic.name(),
-                "the log has more messages, but none arrives",
-            ));
+        } else if self.waits_since.get_or_insert_with(Instant::now).elapsed() >= self.patience {
+            if self.patience >= STALLED_MOST {
+                return Err(lasting(
+                    Trouble::Passing,
+                    self.topic.name(),
+                    "the log has more messages, but none arrives",
+                ));
+            }
+            tracing::warn!(
+                topic = self.topic.name(),
+                offset = self.next.0,
+                waited_s = self.patience.as_secs(),
+                "the log has more, but nothing arrives: going on over a new connection"
+            );
+            self.patience = (self.patience * 2).min(STALLED_MOST);
+            self.waits_since = None;
+            self.consumer = client(&self.topic, self.next)?;
         }
         self.probe_at = Instant::now() + PROBE_EVERY;
         Ok(())
@@ -190,6 +204,7 @@ impl ChangeSource for KafkaSource {
                         self.delivered = self.next;
                         self.caught_up = false;
                         self.waits_since = None;
+                        self.patience = STALLED;
                         self.probe_at = Instant::now() + QUIET;
                         return Ok(Incoming::Message(message));
                     }
@@ -210,6 +225,17 @@ impl ChangeSource for KafkaSource {
             }
         }
     }
+}
+
+/// A client of librdkafka that reads partition 0 from an offset on.
+fn client(topic: &Topic, from: Offset) -> Result<OffThread<StreamConsumer<Events>>> {
+    let setting = |error: KafkaError| lasting(Trouble::Setting, topic.name(), &error.to_string());
+    let consumer: StreamConsumer<Events> =
+        settings::streaming(&topic.0.endpoint).create_with_context(Events::default()).map_err(setting)?;
+    let mut assignment = TopicPartitionList::with_capacity(1);
+    assignment.add_partition_offset(topic.name(), 0, RdOffset::Offset(from.0)).map_err(setting)?;
+    consumer.assign(&assignment).map_err(setting)?;
+    Ok(OffThread(Some(consumer)))
 }
 
 /// Copies the message out of librdkafka's buffer.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio_util::sync::CancellationToken;
 
 use crate::binlog::kafka::settings;
-use crate::binlog::kafka::source::KafkaSource;
+use crate::binlog::kafka::source::{KafkaSource, RawMessage};
 use crate::binlog::kafka::trouble::{Events, Trouble, cause, lasting, position_lost, trouble};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{KafkaEndpoint, Offset};
@@ -87,6 +89,33 @@ impl Topic {
     /// The offset that the next message will get: what is still to be read is `end_offset - next_offset`.
     pub async fn end_offset(&self) -> Result<Offset> {
         Ok(self.log_range().await?.end)
+    }
+
+    /// How long the topic keeps a message; None = for ever. Needs DESCRIBE_CONFIGS.
+    pub async fn retention_ms(&self) -> Result<Option<i64>> {
+        let name = self.name().to_owned();
+        let refused = |text: String| lasting(Trouble::Refused, &name, &text);
+        let admin: AdminClient<DefaultClientContext> = settings::asking(&self.0.endpoint)
+            .create()
+            .map_err(|error| lasting(Trouble::Setting, &name, &error.to_string()))?;
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let answer = admin.describe_configs(&[ResourceSpecifier::Topic(&name)], &options).await;
+        // Its thread ends with it, which takes a moment.
+        drop(OffThread(Some(admin)));
+        let found = answer.map_err(|error| refused(error.to_string()))?.pop();
+        let resource = found.ok_or_else(|| refused("no answer".to_owned()))?;
+        let resource = resource.map_err(|code| refused(code.to_string()))?;
+        let setting = resource.entries.into_iter().find(|entry| entry.name == "retention.ms");
+        Ok(setting.and_then(|entry| entry.value?.parse().ok()).filter(|ms: &i64| *ms >= 0))
+    }
+
+    /// One message as it lies in the log: the first at this offset or behind it. None at the end of the log.
+    pub async fn message(&self, offset: Offset) -> Result<Option<RawMessage>> {
+        let range = self.log_range().await?;
+        if offset < range.start || offset > range.end {
+            return Err(position_lost(&self.0.name, offset, Some(range)));
+        }
+        self.blocking(move |topic, stop| topic.one(offset, range.end, stop)).await
     }
 
     /// The stream from `start` on, which the log must hold.

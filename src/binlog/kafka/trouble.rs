@@ -108,7 +108,7 @@ pub(super) fn lasting(trouble: Trouble, topic: &str, cause: &str) -> Error {
 }
 
 /// The wanted offset is not in the log any more, or the log is not the one it was.
-pub(super) fn position_lost(topic: &str, wanted: Offset, range: Option<LogRange>) -> Error {
+pub fn position_lost(topic: &str, wanted: Offset, range: Option<LogRange>) -> Error {
     let message = match range {
         Some(range) if wanted < range.start => format!(
             "offset {wanted} was deleted by the topic's retention: the log holds {} to {}",

@@ -4,20 +4,20 @@ use super::{Ask, Planner, Resync, refuse};
 use crate::adb::dialect;
 use crate::error::{Error, Result};
 use crate::incremental::catalog::{Entry, TableEntry};
-use crate::model::{Dialect, TableName};
+use crate::model::{Dialect, Table, TableName};
 use crate::sql::ddl::ast::{AlterClause, ObjectName};
 use crate::sql::ddl::kind::DdlKind;
 use crate::sql::literal;
-use crate::task::spec::DdlPolicy;
+use crate::task::spec::{DdlPolicy, TableErrorPolicy};
 
 impl Planner<'_> {
-    /// `table` is its name after the DDL.
+    /// `table` is its name after the DDL. Without a TiDB connection there is nothing to copy from: under `stop_table` the table stops instead.
     ///
     /// # Errors
-    /// Without a TiDB connection there is nothing to copy from.
+    /// The task stops.
     pub(super) fn copy_again(&mut self, table: &TableName, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
-        if self.catalog.spec().source.tidb.is_none() {
+        if self.catalog.spec().source.tidb.is_none() && !self.stops_tables() {
             return Err(refuse(reason, "the table must be copied again: give the task a tidb connection in source.tidb, or exclude the table, and resume").object(table));
         }
         let known = self.steps.resync.iter().any(|resync| resync.table.key() == table.key());
@@ -25,6 +25,23 @@ impl Planner<'_> {
             self.steps.resync.push(Resync { table: table.clone(), reason });
         }
         Ok(())
+    }
+
+    pub(super) fn stops_tables(&self) -> bool {
+        self.catalog.spec().errors.table == TableErrorPolicy::StopTable
+    }
+
+    /// The definition of a table that comes without one. None: the source must be asked first. Where there is none, and the table is to be
+    /// stopped, nobody needs to know.
+    pub(super) fn definition(&mut self, name: &TableName) -> Option<Table> {
+        if let Some(table) = self.facts.tables.get(&name.key()) {
+            return Some(table.clone());
+        }
+        if self.catalog.spec().source.tidb.is_none() && self.stops_tables() {
+            return Some(Table::unknown(name.clone()));
+        }
+        self.ask = Some(Ask::Definition(name.clone()));
+        None
     }
 
     pub(super) fn is_copied_again(&self, table: &TableName) -> bool {
@@ -131,10 +148,7 @@ impl Planner<'_> {
             )
             .object(&name.schema));
         }
-        let Some(table) = self.facts.tables.get(&name.key()).cloned() else {
-            self.ask = Some(Ask::Definition(name));
-            return Ok(());
-        };
+        let Some(table) = self.definition(&name) else { return Ok(()) };
         self.change_entry(name.clone(), Entry::Table(Box::new(TableEntry::new(table))));
         self.steps.notes.push(
             "after FLASHBACK of a truncated table Drainer may send no more changes of it (source-drainer.md 10.7)".to_owned(),

@@ -9,7 +9,7 @@ use crate::incremental::catalog::{Entry, TableEntry};
 use crate::model::{Dialect, Partitioning, Table, TableName};
 use crate::sql::ddl::apply::{self, ApplyError};
 use crate::sql::ddl::ast::{AlterClause, ObjectName};
-use crate::sql::ddl::partition_condition;
+use crate::sql::ddl::{condition_in_front_of, partition_condition};
 
 impl Planner<'_> {
     pub(super) fn alter_table(&mut self, name: &ObjectName, clauses: &[AlterClause]) -> Result<()> {
@@ -71,10 +71,18 @@ impl Planner<'_> {
                 continue;
             }
             let before = entry.clone();
-            let condition = partitions_of(clause).map(|partitions| {
-                let mapping = self.catalog.options(&name).mapping;
-                partition_condition(&mapping.renamed(&before.table), partitions)
-            });
+            let renamed = |table: &Table| self.catalog.options(&name).mapping.renamed(table);
+            let condition = match clause {
+                AlterClause::DropPartitions { names, .. }
+                | AlterClause::TruncatePartitions { names: Some(names) } => {
+                    Some(partition_condition(&renamed(&before.table), names))
+                }
+                AlterClause::FirstPartition { bound } => {
+                    Some(condition_in_front_of(&renamed(&before.table), bound))
+                }
+                // No rows go, or all.
+                _ => None,
+            };
             match apply::alter(&mut entry.table, clause) {
                 Ok(()) => {}
                 // A DDL already satisfied is done (source-drainer.md 10.9).
@@ -142,6 +150,9 @@ impl Planner<'_> {
                 )?;
                 continue;
             }
+            if !self.settle_bytes(&mut entry.table, clause, &name_after) {
+                return Ok(());
+            }
             let defaulted = match clause {
                 AlterClause::AddColumn { column, .. } | AlterClause::ChangeColumn { column, .. } => {
                     Some(&column.name)
@@ -152,9 +163,6 @@ impl Planner<'_> {
             if let Some(column) = defaulted
                 && !self.settle_defaults(&mut entry.table, Some(column), &name_after)
             {
-                return Ok(());
-            }
-            if !self.settle_bytes(&mut entry.table, clause, &name_after) {
                 return Ok(());
             }
             let Some(existing) = self.existing_rows(clause, &name_after) else { return Ok(()) };
@@ -264,14 +272,5 @@ impl Planner<'_> {
                 column.ty.name.is_text()
                     && collation.is_some_and(|name| !name.ends_with("_bin") && name != "binary")
             })
-    }
-}
-
-/// The partitions whose rows go; None when none do, or all.
-fn partitions_of(clause: &AlterClause) -> Option<&[String]> {
-    match clause {
-        AlterClause::DropPartitions { names, .. }
-        | AlterClause::TruncatePartitions { names: Some(names) } => Some(names),
-        _ => None,
     }
 }

@@ -1,5 +1,6 @@
-//! Defaults that a statement's text does not tell: the zone in which a TIMESTAMP literal was meant (source-drainer.md 10.3), and what
-//! the rows that were there got in a column that is new.
+//! Defaults that a statement's text does not tell: the zone in which a TIMESTAMP literal was meant (source-drainer.md 10.3), bytes that are no
+//! UTF-8 (TiDB makes x'efbfbd' of x'ff', for the rows that are there and for new ones), and what the rows that were there got in a column that
+//! is new.
 //!
 //! The source is asked as of the statement's commit. Where nobody can answer (no TiDB connection, history gone), a literal is taken
 //! as UTC and CURRENT_TIMESTAMP as the time of the commit, and a note of the DDL says so.
@@ -20,7 +21,7 @@ pub enum Existing {
 }
 
 impl Planner<'_> {
-    /// Puts the TIMESTAMP defaults of the source's own definition, which are in UTC, in place of literals in an unknown zone;
+    /// Puts the defaults of the source's own definition, where TIMESTAMPs are in UTC and bytes are what rows get, in place of what the text has;
     /// `only` one column, or all. False when the source must be asked first; `asked` is the table's name after the statement.
     pub(super) fn settle_defaults(
         &mut self,
@@ -29,11 +30,16 @@ impl Planner<'_> {
         asked: &TableName,
     ) -> bool {
         let open = |column: &Column| {
-            let literal =
-                matches!(&column.default, Some(ColumnDefault::Literal(text)) if !text.starts_with("0000"));
-            literal
-                && column.ty.name == TypeName::Timestamp
-                && only.is_none_or(|only| column.name.eq_ignore_ascii_case(only))
+            let untold = match &column.default {
+                Some(ColumnDefault::Literal(text)) => {
+                    column.ty.name == TypeName::Timestamp && !text.starts_with("0000")
+                }
+                Some(ColumnDefault::Bits(bytes)) => {
+                    column.ty.name.is_binary() && std::str::from_utf8(bytes).is_err()
+                }
+                _ => false,
+            };
+            untold && only.is_none_or(|only| column.name.eq_ignore_ascii_case(only))
         };
         if !table.columns.iter().any(open) {
             return true;
@@ -45,10 +51,15 @@ impl Planner<'_> {
             }
             Some(None) => {
                 for column in table.columns.iter().filter(|column| open(column)) {
-                    self.steps.notes.push(format!(
-                        "`{}` has a TIMESTAMP default in the zone of a session that the stream does not tell: taken as UTC",
-                        column.name
-                    ));
+                    let what = match column.ty.name {
+                        TypeName::Timestamp => {
+                            "a TIMESTAMP default in the zone of a session that the stream does not tell: taken as UTC"
+                        }
+                        _ => {
+                            "a default that is no UTF-8: taken as the statement has it, though TiDB may have spoiled it, for the source cannot be asked; copy the table again if it matters"
+                        }
+                    };
+                    self.steps.notes.push(format!("`{}` has {what}", column.name));
                 }
             }
             Some(Some(known)) => {
@@ -62,8 +73,8 @@ impl Planner<'_> {
         true
     }
 
-    /// TiDB spoils a default of bytes that are no UTF-8 (x'ff' becomes x'efbfbd'), for the rows that are there and for new ones: what
-    /// they hold is the default. False when the source must be asked first.
+    /// What the rows that are there hold in a new column is its default as TiDB spoiled it, byte for byte. False when the source must be asked
+    /// first.
     pub(super) fn settle_bytes(
         &mut self,
         table: &mut Table,
@@ -83,12 +94,8 @@ impl Planner<'_> {
         }
         match self.facts.existing.get(&(asked.key(), column.name.to_lowercase())) {
             Some(Existing::Value(bytes)) => column.default = Some(ColumnDefault::Bits(bytes.clone())),
-            Some(Existing::Nothing) => {}
-            Some(Existing::Assumed(_)) => self.steps.notes.push(format!(
-                "existing rows get the default of `{}` as the statement has it: TiDB may have spoiled it, for it is no UTF-8, and the source cannot be asked; \
-                 copy the table again if it matters",
-                column.name
-            )),
+            // The source's definition may tell.
+            Some(Existing::Nothing | Existing::Assumed(_)) => {}
             None => {
                 self.ask = Some(Ask::Existing { table: asked.clone(), column: column.name.clone() });
                 return false;

@@ -1,7 +1,7 @@
 //! What the task's DDL policies allow, and how the catalog stays true to both sides when they pass a clause over.
 
 use super::{Planner, refuse};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::incremental::catalog::TableEntry;
 use crate::model::TableName;
 use crate::sql::ddl::ast::AlterClause;
@@ -39,7 +39,7 @@ impl Planner<'_> {
                 self.steps.notes.push(format!("{}: ignored by policy", kind.as_str()));
                 Ok(false)
             }
-            DdlPolicy::Stop => Err(refuse(
+            DdlPolicy::Stop => Err(stopped(
                 format!("the task stops at {} by policy", kind.as_str()),
                 format!(
                     "set ddl.{} (the task's, or the table's own) to apply or ignore and resume the task",
@@ -70,7 +70,7 @@ impl Planner<'_> {
                 self.steps.notes.push(format!("{what}: it is left out, and {real} is copied again when it takes its place"));
                 Ok(true)
             }
-            OnlineDdlMode::Stop => Err(refuse(
+            OnlineDdlMode::Stop => Err(stopped(
                 what,
                 "set online_ddl.mode to follow (synchronise it like any table) or ignore (copy the real table again at the end), and resume; or change online_ddl.shadow_patterns",
             )
@@ -87,6 +87,10 @@ impl Planner<'_> {
     pub(super) fn is_left_out(&self, name: &TableName) -> bool {
         self.catalog.spec().online_ddl.mode == OnlineDdlMode::Ignore && self.shadow_of(name).is_some()
     }
+}
+
+fn stopped(message: impl Into<String>, hint: impl Into<String>) -> Error {
+    Error::new(ErrorKind::StoppedByPolicy, message).hint(hint)
 }
 
 /// Keeps the catalog true to both sides when a policy passes a clause over.

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{Ask, Planner, refuse};
+use super::{Planner, refuse};
 use crate::adb::dialect;
 use crate::error::Result;
 use crate::incremental::catalog::{Entry, TableEntry};
 use crate::model::TableName;
 use crate::sql::ddl::ast::ObjectName;
 use crate::sql::ddl::kind::DdlKind;
+use crate::task::spec::DdlPolicy;
 
 impl Planner<'_> {
     /// The pairs of one statement, each seeing those before it.
@@ -69,8 +70,7 @@ impl Planner<'_> {
             // A shadow table that the policy leaves out.
             entry.ignored = self.catalog.selection().selects(&new_name);
         } else if comes {
-            let by_policy =
-                self.policy(DdlKind::CreateTable, &new_name) == crate::task::spec::DdlPolicy::Ignore;
+            let by_policy = self.policy(DdlKind::CreateTable, &new_name) == DdlPolicy::Ignore;
             entry.ignored = entry.ignored && by_policy && self.shadow_of(&old_name).is_none();
         }
         let comes = comes && !entry.ignored;
@@ -110,10 +110,7 @@ impl Planner<'_> {
         if !self.allowed(DdlKind::RenameTable, new_name)? {
             return Ok(());
         }
-        let Some(table) = self.facts.tables.get(&new_name.key()).cloned() else {
-            self.ask = Some(Ask::Definition(new_name.clone()));
-            return Ok(());
-        };
+        let Some(table) = self.definition(new_name) else { return Ok(()) };
         self.change_entry(new_name.clone(), Entry::Table(Box::new(TableEntry::new(table))));
         self.copy_again(
             new_name,
@@ -128,15 +125,7 @@ impl Planner<'_> {
         entry: &TableEntry,
     ) -> Result<()> {
         if !entry.standing.is_following() {
-            let from = self.catalog.selection().target(old_name);
-            let shared = self.catalog.sharing(old_name).is_some();
-            let moves = from != self.catalog.selection().target(new_name);
-            if entry.standing.is_resync() && moves && !shared && !entry.new_place {
-                // The copy to come takes the new name; the source has nothing under the old one any more.
-                self.steps.statements.push(dialect::drop_table(&from));
-            } else if moves {
-                self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}"));
-            }
+            self.rename_aside(old_name, new_name, entry);
             return Ok(());
         }
         if !self.allowed(DdlKind::RenameTable, old_name)? {
@@ -164,5 +153,35 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+    /// A table that is not followed now moves all the same: in its old place it would be in the way of the next table of that name. Nobody
+    /// looks after its place, so it may be missing there.
+    fn rename_aside(&mut self, old_name: &TableName, new_name: &TableName, entry: &TableEntry) {
+        let selection = self.catalog.selection();
+        let (from, to) = (selection.target(old_name), selection.target(new_name));
+        if from == to {
+            return;
+        }
+        let others = [old_name, new_name].map(|name| self.catalog.sharing(name));
+        let shared = others.iter().flatten().any(|other| other.table.name.key() != old_name.key());
+        if matches!(entry.standing, Standing::Removed { .. }) {
+            // It is the task's no more.
+            self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}"));
+            return;
+        }
+        if entry.standing.is_resync() && !shared && !entry.new_place {
+            // The copy to come takes the new name; the source has nothing under the old one any more.
+            self.steps.statements.push(dialect::drop_table(&from));
+            return;
+        }
+        let by_policy =
+            matches!(self.policy(DdlKind::RenameTable, old_name), DdlPolicy::Apply | DdlPolicy::Rebuild);
+        match dialect::move_if_there(self.catalog.dialect(), &from, &to) {
+            Some(moved) if by_policy && !shared => {
+                self.need_database(new_name, &to.schema);
+                self.steps.statements.push(moved);
+            }
+            _ => self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}")),
+        }
     }
 }

@@ -73,7 +73,7 @@ impl Planner<'_> {
     /// Tables that this event has made unclear are set aside; those that it has told apart are copied again.
     ///
     /// # Errors
-    /// Without a TiDB connection there is nothing to copy them from.
+    /// Without a TiDB connection there is nothing to copy them from, and `errors.table` stops the task.
     pub(super) fn settle_senders(&mut self, before: &Catalog) -> Result<()> {
         let was: Vec<TableEntry> = before.unclear().into_iter().flatten().cloned().collect();
         let now: Vec<Vec<TableEntry>> =
@@ -118,6 +118,9 @@ impl Planner<'_> {
             .collect();
         let cure = format!("{} at the source", cures.join(" and "));
         if self.catalog.spec().source.tidb.is_none() {
+            if self.stops_tables() {
+                return self.copy_again(&entry.table.name, what);
+            }
             return Err(refuse(
                 what,
                 format!("give the task a tidb connection in source.tidb and resume; the tables are then copied again after {cure}"),

@@ -112,6 +112,7 @@ impl Planner<'_> {
                 let target = self.catalog.target(&entry)?;
                 self.steps.notes.extend(target.warnings.iter().map(ToString::to_string));
                 if !self.joins(&name, &target)? {
+                    entry.made = true;
                     self.steps.statements.push(dialect::create_table_statement(&target));
                 }
             } else {

@@ -73,6 +73,7 @@ fn changes_layout(query: &[u8], renames_only: bool) -> bool {
                 matches!(
                     clause,
                     AlterClause::DropPartitions { .. }
+                        | AlterClause::FirstPartition { .. }
                         | AlterClause::TruncatePartitions { .. }
                         | AlterClause::ExchangePartition { .. }
                 )

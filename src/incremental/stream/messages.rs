@@ -1,12 +1,15 @@
 //! Takes the messages of the topic: each once, in its place, or late.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use super::{Stream, corrupt};
-use crate::binlog::{ChangeSource, Fingerprint, Incoming, Kind, Message, RawMessage, Seen, Shape, Verdict};
+use crate::binlog::{ChangeSource, Fingerprint, Kind, Message, RawMessage, Seen, Verdict};
+use crate::engine::progress::spent;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Offset, Position, Tso};
+use crate::store::now_ms;
 
 impl<S: ChangeSource> Stream<S> {
     pub(super) async fn message(&mut self, raw: RawMessage) -> Result<()> {
@@ -33,10 +36,25 @@ impl<S: ChangeSource> Stream<S> {
         }
         let seen = Seen::new(&Fingerprint::new(&message, &counts), offset, raw.payload.len());
         match self.seen.judge(&seen) {
-            Verdict::New => self.take(&message, offset, raw.payload.len() as u64).await?,
+            Verdict::New => {
+                self.twins.new_one();
+                self.take(&message, offset, raw.payload.len() as u64).await?;
+            }
             Verdict::Duplicate { .. } => {
                 self.context.progress.duplicates_skipped.fetch_add(1, Relaxed);
                 self.passed(offset, commit_ts);
+                if self.twins.repeated() && !self.side {
+                    let detail = serde_json::json!({
+                        "offset": offset.to_string(), "hint": "give each Drainer a topic of its own", "help": "/problems/corrupt-message",
+                    });
+                    tracing::warn!(task.id = %self.context.task, offset = offset.0, "transactions keep coming twice: do two Drainers write this topic?");
+                    self.event(
+                        "second_drainer",
+                        "transactions keep coming twice: two Drainers seem to write this topic",
+                        detail,
+                    )
+                    .await?;
+                }
             }
             Verdict::Late { newest } => self.late(&message, raw, newest).await?,
             Verdict::BelowWindow { floor } => {
@@ -64,7 +82,7 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     /// A message in its place.
-    async fn take(&mut self, message: &Message<'_>, offset: Offset, bytes: u64) -> Result<()> {
+    pub(super) async fn take(&mut self, message: &Message<'_>, offset: Offset, bytes: u64) -> Result<()> {
         match message.kind {
             Kind::Dml(tables) => {
                 let mut nth = 0;
@@ -84,7 +102,13 @@ impl<S: ChangeSource> Stream<S> {
                     self.save().await?;
                 }
                 let after = self.after(offset, message.commit_ts);
-                self.ddl(&ddl, offset, message.commit_ts, Some(after)).await?;
+                let progress = Arc::clone(&self.context.progress);
+                let begins = Instant::now();
+                progress.set_ddl_since(Some(now_ms()));
+                let applied = self.ddl(&ddl, offset, message.commit_ts, Some(after)).await;
+                progress.set_ddl_since(None);
+                spent(&progress.time.ddl_us, begins);
+                applied?;
                 self.read = after;
                 self.applied = after;
                 self.context.progress.set_next_offset(after.next_offset.0);
@@ -92,68 +116,6 @@ impl<S: ChangeSource> Stream<S> {
             Kind::Resolved => {}
         }
         Ok(())
-    }
-
-    /// A transaction that newer ones have overtaken on their way (source-drainer.md 0.7). It is applied, and then what was
-    /// applied of the newer ones is applied again: every key ends with its newest image, whoever came first. A crash
-    /// in between repeats both, for the position moves only afterwards.
-    async fn late(&mut self, message: &Message<'_>, raw: &RawMessage, newest: Tso) -> Result<()> {
-        let commit_ts = message.commit_ts;
-        self.context.progress.late_transactions.fetch_add(1, Relaxed);
-        tracing::warn!(task.id = %self.context.task, offset = raw.offset.0, %commit_ts, %newest, "late transaction");
-        let refuse = |what: &str| {
-            Error::new(
-                ErrorKind::PositionLost,
-                format!("{what} {commit_ts} comes after newer transactions (up to {newest})"),
-            )
-            .endpoint(Endpoint::Kafka)
-            .hint("the broker or Drainer changed the order; copy the tables again with a new task")
-        };
-        if matches!(message.kind, Kind::Ddl(_)) {
-            return Err(refuse("DDL"));
-        }
-        if self.seen.newer_than(commit_ts).any(|seen| seen.shape() == Shape::Ddl) {
-            return Err(refuse("a transaction that belongs before a DDL:"));
-        }
-        self.flush().await?;
-        let newer: HashSet<(Offset, Tso)> =
-            self.seen.newer_than(commit_ts).map(|seen| (seen.offset, seen.commit_ts)).collect();
-        let before = self.read;
-        self.take(message, raw.offset, raw.payload.len() as u64).await?;
-        let after = self.read;
-        self.read = before;
-        self.flush().await?;
-        if let Some(first) = newer.iter().map(|(offset, _)| *offset).min() {
-            let mut again = self.topic.open(first).await?;
-            while let Incoming::Message(old) = again.next().await? {
-                if old.offset >= raw.offset {
-                    break;
-                }
-                let message = Message::parse(&old.payload).map_err(corrupt)?;
-                // Only first copies, and only of what is newer: the rest is in the target as it should be.
-                if !newer.contains(&(old.offset, message.commit_ts)) {
-                    continue;
-                }
-                match message.kind {
-                    Kind::Dml(tables) => {
-                        let mut nth = 0;
-                        for table in tables {
-                            self.table(&table.map_err(corrupt)?, old.offset, &mut nth, message.commit_ts)
-                                .await?;
-                        }
-                    }
-                    Kind::Ddl(_) | Kind::Resolved => {}
-                }
-            }
-            self.flush().await?;
-        }
-        self.read = after;
-        let detail =
-            serde_json::json!({"offset": raw.offset.to_string(), "commit_ts": commit_ts.to_string()});
-        self.context
-            .store
-            .event(Some(&self.context.task), "late_transaction", None, "late transaction applied", detail)
-            .await
     }
 
     pub(super) fn after(&self, offset: Offset, commit_ts: Tso) -> Position {

@@ -11,10 +11,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{LAST_BATCH, Stream, Until};
+use crate::adb::dialect::drop_table;
 use crate::binlog::{ChangeSource, TableChange};
+use crate::crash;
 use crate::engine::progress::Stage;
 use crate::engine::worker::WorkerContext;
-use crate::error::{Endpoint, Error, ErrorKind, Result};
+use crate::error::{Endpoint, Error, ErrorKind, Policy, Result};
 use crate::incremental::catalog::{Change, Entry, Resolved, TableEntry};
 use crate::incremental::resync::{self, Reached, Resync, Shadow};
 use crate::model::{Position, TableName, Tso};
@@ -32,8 +34,11 @@ pub(in crate::incremental) struct Resyncs {
     running: Option<Running>,
     /// Tries so far of a table, and when the next may begin.
     waiting: HashMap<TableName, (u32, Instant)>,
-    /// Tables that were copied again because their rows did not fit: once, for a copy that does not help would go on for ever.
-    misfits: HashSet<TableName>,
+    /// Tables that were copied again because their rows did not fit, and the columns of those rows: each layout once, for a copy that does
+    /// not help would go on for ever.
+    misfits: HashSet<(TableName, String)>,
+    /// Copies that came to nothing may lie on the target.
+    untidy: bool,
 }
 
 struct Running {
@@ -51,6 +56,9 @@ impl<S: ChangeSource> Stream<S> {
     /// Looks after tables that do not follow; called a few times a second.
     pub(super) async fn tend_tables(&mut self) -> Result<()> {
         self.take_commands().await?;
+        if self.resyncs.untidy && self.resyncs.running.is_none() {
+            self.tidy().await?;
+        }
         match &self.resyncs.running {
             None => self.begin_resync(),
             Some(running) if running.work.is_finished() => {
@@ -88,7 +96,7 @@ impl<S: ChangeSource> Stream<S> {
             self.resyncs.waiting.remove(&name);
             self.change_tables(change.unwrap_or_default(), &[(name, command)], None).await?;
         }
-        Ok(())
+        self.retry_letters().await
     }
 
     /// Makes new versions of tables durable, and then true here. What runs for one of them ends.
@@ -120,7 +128,8 @@ impl<S: ChangeSource> Stream<S> {
 
     /// A resync under way of a table that has changed copies what is no longer so; one of whose names another table has taken
     /// would take that table's rows for its own.
-    pub(in crate::incremental) fn touched(&self, change: &Change) {
+    pub(in crate::incremental) fn touched(&mut self, change: &Change) {
+        self.resyncs.untidy = true;
         if let Some(running) = &self.resyncs.running
             && change.entries.iter().any(|(name, _)| running.names.contains(&name.key()))
         {
@@ -147,14 +156,18 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     async fn stop_table(&mut self, name: &TableName, error: Error) -> Result<()> {
+        // It may be met under an old name.
+        let Some(entry) = self.catalog.table(&self.catalog.followed(&name.key())) else {
+            return Err(error.object(name));
+        };
+        let name = &entry.table.name.clone();
         let error = error.object(name);
-        match self.catalog.table(name).map(|entry| &entry.standing) {
+        match entry.standing {
             // The first error is the cause.
-            Some(
-                Standing::Stopped { .. } | Standing::Paused | Standing::Skipped | Standing::Removed { .. },
-            ) => return Ok(()),
-            Some(Standing::Following | Standing::Resync { .. } | Standing::Swapping { .. }) => {}
-            None => return Err(error),
+            Standing::Stopped { .. } | Standing::Paused | Standing::Skipped | Standing::Removed { .. } => {
+                return Ok(());
+            }
+            Standing::Following | Standing::Resync { .. } | Standing::Swapping { .. } => {}
         }
         tracing::error!(task.id = %self.context.task, table = %name, %error, "table stopped");
         let detail = serde_json::json!({"table": name.to_string(), "error": error});
@@ -164,7 +177,7 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     /// Has a table copied again, also one that was not known before.
-    async fn want_resync(&mut self, entry: TableEntry, reason: String) -> Result<()> {
+    pub(super) async fn want_resync(&mut self, entry: TableEntry, reason: String) -> Result<()> {
         let detail = serde_json::json!({"table": entry.table.name.to_string(), "reason": reason});
         let entry = TableEntry { standing: Standing::resync(reason), ..entry };
         self.change_tables(Change::of(entry), &[], None).await?;
@@ -192,8 +205,9 @@ impl<S: ChangeSource> Stream<S> {
             _ => (None, "nothing".to_owned()),
         };
         let found: Vec<_> = table.columns.iter().map(|column| String::from_utf8_lossy(column.name)).collect();
-        let difference = format!("rows with columns {} where {expected} was expected", found.join(", "));
-        let first = self.resyncs.misfits.insert(name.key());
+        let found = found.join(", ");
+        let difference = format!("rows with columns {found} where {expected} was expected");
+        let first = self.resyncs.misfits.insert((name.key(), found));
         if first && let Some(source) = &self.context.source {
             let at = match tidb::table_at(source, commit_ts, known.as_ref().unwrap_or(name)).await {
                 Err(error) if error.kind != ErrorKind::SnapshotLost => return Err(error),
@@ -237,6 +251,12 @@ impl<S: ChangeSource> Stream<S> {
             // What was set aside by a person stays so.
             let standing = match entry.standing {
                 Standing::Paused | Standing::Skipped => entry.standing.clone(),
+                // The planner lets it come to this only under `stop_table`.
+                _ if self.context.source.is_none() => Standing::Stopped {
+                    error: Error::new(ErrorKind::SchemaMismatch, resync.reason.clone())
+                        .object(&resync.table)
+                        .hint("give the task a tidb connection in source.tidb, then resync the table"),
+                },
                 _ => Standing::resync(&resync.reason),
             };
             change.entries.extend(Change::of(TableEntry { standing, ..entry }).entries);
@@ -260,6 +280,7 @@ impl<S: ChangeSource> Stream<S> {
             return Ok(());
         };
         tracing::info!(task.id = %self.context.task, table = %table, "resync begins");
+        crash::point("resync.wanted");
         let cancel = self.context.cancel.child_token();
         let (until, main) = watch::channel(Until { offset: self.read.next_offset, last: false });
         let (progress, reached) = watch::channel(None);
@@ -306,14 +327,17 @@ impl<S: ChangeSource> Stream<S> {
         // Whatever the flush met: only a table that is still to be copied takes its copy.
         if running.cancel.is_cancelled() || !self.catalog.table(&name).is_some_and(|e| e.standing.is_resync())
         {
+            self.resyncs.untidy = true;
             return Ok(());
         }
         if !shadow.lossy.is_empty() {
             self.lossy.entry(name.clone()).or_default().merge(&shadow.lossy);
         }
         let standing = Standing::Swapping { shadow: shadow.name.clone() };
-        let entry = TableEntry { standing, snapshot: shadow.snapshot, ..shadow.entry };
+        let entry = TableEntry { standing, snapshot: shadow.snapshot, made: true, ..shadow.entry };
+        crash::point("resync.caught_up");
         self.change_tables(Change::of(entry), &[], Some(self.applied)).await?;
+        crash::point("swap.recorded");
         self.swap(&name, &shadow.name).await
     }
 
@@ -330,6 +354,40 @@ impl<S: ChangeSource> Stream<S> {
             .collect();
         for (name, shadow) in found {
             self.swap(&name, &shadow).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes copies in the making that nobody wants any more: their table was dropped, set aside, or left the task.
+    pub(super) async fn tidy(&mut self) -> Result<()> {
+        self.resyncs.untidy = false;
+        let (store, task, epoch) =
+            (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
+        let wanted: HashSet<TableName> = self
+            .catalog
+            .aside()
+            .into_iter()
+            .filter_map(|entry| match &entry.standing {
+                Standing::Resync { .. } => {
+                    Some(resync::shadow_name(&task.0, &self.catalog.selection().target(&entry.table.name)))
+                }
+                Standing::Swapping { shadow } => Some(shadow.clone()),
+                _ => None,
+            })
+            .collect();
+        for shadow in store.shadows(&task).await? {
+            if wanted.contains(&shadow) {
+                continue;
+            }
+            self.flush().await?;
+            match self.writer()?.execute(&drop_table(&shadow).sql).await {
+                Ok(_) => store.shadow_gone(&task, epoch, &shadow).await?,
+                // The next run tries again.
+                Err(error) if error.policy() == Policy::Stop => {
+                    tracing::warn!(task.id = %task, table = %shadow, %error, "a copy that is not wanted any more stays on the target");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -358,8 +416,12 @@ impl<S: ChangeSource> Stream<S> {
             Err(error) if error.concerns_one_table() => return self.stop_table(name, error).await,
             Err(error) => return Err(error),
         }
+        self.letters_copied(name).await?;
+        self.mark_change(self.applied).await?;
         let change = self.catalog.stand(name, Standing::Following).unwrap_or_default();
         self.change_tables(change, &[], None).await?;
+        crash::point("swap.saved");
+        self.context.store.shadow_gone(&self.context.task, self.context.epoch, shadow).await?;
         self.resyncs.waiting.remove(&name.key());
         let snapshot = self.catalog.table(name).map(|entry| entry.snapshot.to_string());
         let detail = serde_json::json!({
@@ -369,6 +431,7 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     async fn resync_failed(&mut self, table: &TableName, error: Error) -> Result<()> {
+        self.resyncs.untidy = true;
         let Some(entry) = self.catalog.table(table) else { return Ok(()) };
         let name = entry.table.name.clone();
         self.stage(&name, None);

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::{Stream, corrupt, text};
-use crate::binlog::{ChangeSource, TableChange};
+use crate::binlog::{ChangeSource, ColumnInfo, TableChange};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::incremental::batch::Place;
-use crate::incremental::catalog::{Resolved, Tracked};
+use crate::incremental::catalog::{Change, Resolved, TableEntry, Tracked};
 use crate::incremental::layout::Layout;
+use crate::incremental::letters;
 use crate::model::{Dialect, Offset, TableName, Tso};
+use crate::tidb;
 
 /// Mutations between two looks at the batch's size within one message.
 const LOOK_EVERY: u64 = 256;
@@ -54,10 +56,15 @@ impl<S: ChangeSource> Stream<S> {
             let place = Place { offset: offset.0, nth: *nth };
             *nth += 1;
             if let Err(error) = self.batch.fold(slot, &mutation, place, commit_ts.physical_ms()) {
-                self.table_failed(&layout.source, error).await?;
-                // The places of what comes behind must be the same when the message is read again.
-                *nth = first + table.mutations().count() as u64;
-                break;
+                if self.sets_aside(&layout, &error) {
+                    let letter = letters::letter(&layout, table, &mutation, (place, commit_ts), error)?;
+                    self.batch.letters.push(letter);
+                } else {
+                    self.table_failed(&layout.source, error).await?;
+                    // The places of what comes behind must be the same when the message is read again.
+                    *nth = first + table.mutations().count() as u64;
+                    break;
+                }
             }
             until_look -= 1;
             if until_look == 0 {
@@ -96,6 +103,9 @@ impl<S: ChangeSource> Stream<S> {
         let key = std::mem::take(&mut self.scratch);
         let name = TableName::new(text(table.schema)?, text(table.table)?);
         let mut resolved = self.resolve(&name).await?;
+        if matches!(resolved, Resolved::Unknown) && self.adopt(&name, commit_ts, Some(table)).await? {
+            resolved = self.resolve(&name).await?;
+        }
         while !fits(&resolved, table)
             && !self.side
             && self.look_ahead(&name, matches!(resolved, Resolved::Dropped)).await?
@@ -157,6 +167,41 @@ impl<S: ChangeSource> Stream<S> {
         };
         self.layouts.insert(key, target.clone());
         Ok(target)
+    }
+
+    /// A task that copies nothing and begins in the middle of the stream meets tables that were made before: the source says
+    /// what they looked like then or, where its history is gone, what they look like now, if that is what their rows look like.
+    pub(in crate::incremental) async fn adopt(
+        &mut self,
+        name: &TableName,
+        commit_ts: Tso,
+        table: Option<&TableChange<'_>>,
+    ) -> Result<bool> {
+        let phases = self.context.spec.phases;
+        let ours = self.catalog.entry(name).is_none() && self.catalog.selection().selects(name);
+        if self.side || phases.schema || phases.full || !ours {
+            return Ok(false);
+        }
+        let Some(endpoint) = self.context.source.clone() else { return Ok(false) };
+        let found = match tidb::table_at(&endpoint, commit_ts, name).await {
+            Err(error) if error.kind == ErrorKind::SnapshotLost => {
+                let now = tidb::Source::new(endpoint.clone()).current_tso().await?;
+                let known = tidb::table_at(&endpoint, now, name).await?;
+                known.zip(table).map(|(known, _)| known).filter(|known| {
+                    let sent = table.map_or(&[][..], |table| &table.columns);
+                    let known_too = |column: &ColumnInfo<'_>| {
+                        known.column(&String::from_utf8_lossy(column.name)).is_some()
+                    };
+                    known.columns.len() == sent.len() && sent.iter().all(known_too)
+                })
+            }
+            found => found?,
+        };
+        let Some(found) = found else { return Ok(false) };
+        let detail = serde_json::json!({"table": name.to_string(), "commit_tso": commit_ts.to_string()});
+        self.change_tables(Change::of(TableEntry::new(found)), &[], None).await?;
+        self.event("table_met", "a table that was there before the task's start is followed", detail).await?;
+        Ok(true)
     }
 
     async fn resolve(&mut self, name: &TableName) -> Result<Resolved> {

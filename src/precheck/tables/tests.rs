@@ -240,7 +240,7 @@ fn tables_on_the_target_are_in_the_way_or_must_fit() {
         let tables = table.map(|table| (TableName::new("a", "b"), table));
         let spec = spec(extra);
         let plans = plans::plans(&found, &spec, Dialect::Mysql, None, None);
-        existing_tables(&found, &plans, &spec, &Ok(Existing::of(false, tables))).outcome
+        existing_tables(&found, &plans, &spec, &HashSet::new(), &Ok(Existing::of(false, tables))).outcome
     };
     let same = there(&[("ID", false), ("a", true)]);
     assert_eq!(of(serde_json::json!({}), None), Pass);

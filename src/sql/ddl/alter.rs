@@ -1,5 +1,7 @@
 //! The clauses of ALTER TABLE.
 
+use crate::model::Partitioning;
+
 use super::ast::{AlterClause, ColumnPosition};
 use super::charset;
 use super::column;
@@ -76,6 +78,15 @@ fn clause(cursor: &mut Cursor<'_>, out: &mut Clauses) -> Result<bool, DdlError> 
             AlterClause::ConvertCharset { charset, collation }
         }
         "TRUNCATE" | "REORGANIZE" | "EXCHANGE" | "COALESCE" | "PARTITION" => partitions(cursor, mark, &word)?,
+        "FIRST" if cursor.take(&["PARTITION", "LESS", "THAN"]) => {
+            AlterClause::FirstPartition { bound: cursor.group_items()? }
+        }
+        // What a TiDB writes as ADD or REORGANIZE PARTITION: no row moves, but the partitions are not listed any more.
+        "LAST" | "MERGE" | "SPLIT" if interval(cursor, &word) => {
+            cursor.group()?;
+            let text = cursor.source_since(mark);
+            AlterClause::SetPartitioning { partitioning: Some(Partitioning::Other { text }) }
+        }
         "REMOVE" if cursor.take(&["PARTITIONING"]) => AlterClause::SetPartitioning { partitioning: None },
         "REMOVE" if cursor.take(&["TTL"]) => harmless("remove ttl"),
         "SET" if cursor.take(&["TIFLASH", "REPLICA"]) || cursor.take(&["HYPO", "TIFLASH", "REPLICA"]) => {
@@ -106,15 +117,16 @@ fn clause(cursor: &mut Cursor<'_>, out: &mut Clauses) -> Result<bool, DdlError> 
 }
 
 fn not_understood(cursor: &Cursor<'_>) -> DdlError {
-    let error = cursor.expected("a clause of ALTER TABLE");
-    let rewritten = cursor.are(&["FIRST", "PARTITION"])
-        || cursor.are(&["LAST", "PARTITION"])
-        || cursor.are(&["MERGE", "FIRST"])
-        || cursor.are(&["SPLIT", "MAXVALUE"]);
-    if rewritten {
-        return error.hint("interval partitioning is understood only as the ADD, DROP or REORGANIZE PARTITION that TiDB rewrites it to");
+    cursor.expected("a clause of ALTER TABLE")
+}
+
+/// LAST PARTITION, MERGE FIRST PARTITION, SPLIT MAXVALUE PARTITION, each LESS THAN (bound).
+fn interval(cursor: &mut Cursor<'_>, word: &str) -> bool {
+    match word {
+        "LAST" => cursor.take(&["PARTITION", "LESS", "THAN"]),
+        "MERGE" => cursor.take(&["FIRST", "PARTITION", "LESS", "THAN"]),
+        _ => cursor.take(&["MAXVALUE", "PARTITION", "LESS", "THAN"]),
     }
-    error
 }
 
 fn option(cursor: &mut Cursor<'_>) -> Result<Option<TableOption>, DdlError> {

@@ -126,6 +126,7 @@ pub fn alter(table: &mut Table, clause: &AlterClause) -> Result<(), ApplyError> 
         }
         AlterClause::AddPartitions { .. }
         | AlterClause::DropPartitions { .. }
+        | AlterClause::FirstPartition { .. }
         | AlterClause::TruncatePartitions { .. }
         | AlterClause::ReorganizePartitions { .. }
         | AlterClause::ChangePartitionCount { .. } => partitions::alter(&mut table.partitioning, clause),

@@ -28,8 +28,23 @@ pub(super) fn alter(partitioning: &mut Option<Partitioning>, clause: &AlterClaus
     let Some(partitioning) = partitioning else {
         return Err(ApplyError::contradiction("the table is not partitioned".to_owned()));
     };
+    // What is not listed stays so; whose rows go is asked of the condition, which says that nobody knows.
+    if matches!(partitioning, Partitioning::Other { .. }) {
+        return Ok(());
+    }
     match clause {
         AlterClause::AddPartitions { partitioning: definitions } => add(partitioning, definitions),
+        AlterClause::FirstPartition { bound } => {
+            match in_front_of(partitioning, bound) {
+                Some(names) if names.is_empty() => {}
+                Some(names) => drop(partitioning, &names, true)?,
+                None => {
+                    let text = format!("FIRST PARTITION LESS THAN ({})", bound.join(", "));
+                    *partitioning = Partitioning::Other { text };
+                }
+            }
+            Ok(())
+        }
         AlterClause::DropPartitions { names, if_exists } => drop(partitioning, names, *if_exists),
         // Layout stays.
         AlterClause::TruncatePartitions { names: None } => Ok(()),
@@ -46,6 +61,13 @@ pub(super) fn alter(partitioning: &mut Option<Partitioning>, clause: &AlterClaus
         AlterClause::ChangePartitionCount { by } => change_count(partitioning, *by),
         _ => Ok(()),
     }
+}
+
+/// Names of the RANGE partitions in front of the one with this bound; None when no listed partition has it.
+pub(super) fn in_front_of(partitioning: &Partitioning, bound: &[String]) -> Option<Vec<String>> {
+    let Partitioning::Range { partitions, .. } = partitioning else { return None };
+    let at = partitions.iter().position(|(_, upper)| upper == bound)?;
+    Some(partitions.iter().take(at).map(|(name, _)| name.clone()).collect())
 }
 
 /// Where the wanted names stand among the known ones, in rising order.
@@ -65,12 +87,7 @@ fn unlike(partitioning: &Partitioning) -> ApplyError {
         Partitioning::List { .. } => "LIST",
         Partitioning::Hash { .. } => "HASH",
         Partitioning::Key { .. } => "KEY",
-        Partitioning::Other { .. } => {
-            return ApplyError::Unsupported {
-                what: "the partitions of this table are not listed in its definition".to_owned(),
-                hint: "read the table's definition from the source".to_owned(),
-            };
-        }
+        Partitioning::Other { .. } => "INTERVAL",
     };
     ApplyError::contradiction(format!("the table is partitioned by {kind}, which has no such operation"))
 }

@@ -165,6 +165,11 @@ pub enum AlterClause {
         names: Vec<String>,
         if_exists: bool,
     },
+    /// FIRST PARTITION LESS THAN (bound) of interval partitioning: the partitions in front of the one with this bound go. A TiDB writes the DROP
+    /// PARTITION that it stands for.
+    FirstPartition {
+        bound: Vec<String>,
+    },
     /// None = ALL
     TruncatePartitions {
         names: Option<Vec<String>>,

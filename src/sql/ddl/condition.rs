@@ -58,6 +58,16 @@ pub fn partition_condition(table: &Table, names: &[String]) -> Result<String, Ap
     Ok(join(alternatives, "OR"))
 }
 
+/// The same for the partitions in front of the one with this bound.
+pub fn condition_in_front_of(table: &Table, bound: &[String]) -> Result<String, ApplyError> {
+    let known = table.partitioning.as_ref().and_then(|known| apply_partitions::in_front_of(known, bound));
+    match known {
+        Some(names) if names.is_empty() => Ok(FALSE.to_owned()),
+        Some(names) => partition_condition(table, &names),
+        None => Err(unsupported("no partition with this bound is listed in the table's definition")),
+    }
+}
+
 fn found(at: Option<usize>, name: &str) -> Result<usize, ApplyError> {
     at.ok_or_else(|| ApplyError::missing("partition", name))
 }

@@ -91,6 +91,7 @@ impl AlterClause {
             Self::Rename { .. } => &[DdlKind::RenameTable],
             Self::AddPartitions { .. }
             | Self::DropPartitions { .. }
+            | Self::FirstPartition { .. }
             | Self::TruncatePartitions { .. }
             | Self::ReorganizePartitions { .. }
             | Self::SetPartitioning { .. }

@@ -35,7 +35,7 @@ pub(in crate::sql) mod token;
 mod writer;
 
 pub use charset::default_collation;
-pub use condition::partition_condition;
+pub use condition::{condition_in_front_of, partition_condition};
 pub use error::DdlError;
 pub use expression::replace_columns;
 

@@ -1,8 +1,9 @@
 //! Partitions as conditions.
 
-use super::table;
+use super::{clauses, table};
+use crate::model::Partitioning;
 use crate::sql::ddl::apply::ApplyError;
-use crate::sql::ddl::partition_condition;
+use crate::sql::ddl::{self, condition_in_front_of, partition_condition};
 
 fn condition(partition_by: &str, names: &[&str]) -> Result<String, ApplyError> {
     let table = table(&format!(
@@ -59,6 +60,40 @@ fn rows_of_partitions() {
     ] {
         assert_eq!(condition(by, names).as_deref(), Ok(expected), "{by} {names:?}");
     }
+}
+
+/// What TiDB writes as DROP, ADD and REORGANIZE PARTITION is understood in its own words too.
+#[test]
+fn interval_partitions() {
+    let by = "RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20), PARTITION p2 VALUES LESS THAN (30))";
+    let mut table = table(&format!("CREATE TABLE t (id INT PRIMARY KEY) PARTITION BY {by}"));
+    let bound = |text: &str| vec![text.to_owned()];
+    assert_eq!(condition_in_front_of(&table, &bound("10")).as_deref(), Ok("1 = 0"));
+    assert_eq!(
+        condition_in_front_of(&table, &bound("30")).as_deref(),
+        Ok("(`id` < 10) OR ((`id` >= 10) AND (`id` < 20))")
+    );
+    assert!(matches!(condition_in_front_of(&table, &bound("25")), Err(ApplyError::Unsupported { .. })));
+    let mut alter = |text: &str| {
+        for clause in clauses(&format!("ALTER TABLE t {text}")) {
+            ddl::apply::alter(&mut table, &clause).unwrap();
+        }
+        table.partitioning.clone().unwrap()
+    };
+    let Partitioning::Range { partitions, .. } = alter("FIRST PARTITION LESS THAN (20)") else { panic!() };
+    assert_eq!(partitions.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["p1", "p2"]);
+    // From here on nobody can say which rows a name means, so nobody may guess.
+    for text in [
+        "LAST PARTITION LESS THAN (50)",
+        "MERGE FIRST PARTITION LESS THAN (30)",
+        "SPLIT MAXVALUE PARTITION LESS THAN (60)",
+        "DROP PARTITION p1",
+        "FIRST PARTITION LESS THAN (30)",
+    ] {
+        assert!(matches!(alter(text), Partitioning::Other { .. }), "{text}");
+    }
+    let dropped = partition_condition(&table, &["p2".to_owned()]);
+    assert!(matches!(dropped, Err(ApplyError::Unsupported { .. })));
 }
 
 #[test]

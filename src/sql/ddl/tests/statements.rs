@@ -163,7 +163,7 @@ fn a_refusal_says_where_what_and_how_to_go_on() {
         ("DROP FUNCTION f", 5),
         ("ALTER TABLE t", 13),
         ("ALTER TABLE t MODIFY c INT UNIQUE", 21),
-        ("ALTER TABLE t FIRST PARTITION LESS THAN (10)", 14),
+        ("ALTER TABLE t LAST PARTITION", 14),
         ("CREATE TABLE t (a INT) PARTITION BY SYSTEM_TIME", 36),
         (
             "CREATE TABLE t (a INT) PARTITION BY RANGE (a) SUBPARTITION BY HASH (a) (PARTITION p VALUES LESS THAN (1))",

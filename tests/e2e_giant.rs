@@ -1,0 +1,97 @@
+//! One transaction of a million rows: applied to the last row, within 1.5 times the message and 128 MiB.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use serde_json::json;
+use support::server::Server;
+use support::sql;
+use support::stack::Stack;
+use tidegate::binlog::encode::{Binlog, Encode, Table};
+use tidegate::model::Value;
+
+const ROWS: i64 = 1_000_000;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn produce(stack: &Stack, topic: &str, messages: &[Binlog]) -> usize {
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", &stack.kafka)
+        .set("message.max.bytes", "1000000000")
+        .set("queue.buffering.max.kbytes", "2000000")
+        .set("message.timeout.ms", "300000")
+        .create()
+        .unwrap();
+    let mut largest = 0;
+    for message in messages {
+        let payload = message.encode_to_vec();
+        largest = largest.max(payload.len());
+        let record = BaseRecord::<(), [u8]>::to(topic).partition(0).payload(&payload);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    assert_eq!(producer.in_flight_count(), 0);
+    largest
+}
+
+/// Most memory that the process has had, in bytes.
+fn most_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_a_million_rows_fits_into_bounded_memory() {
+    let Some(stack) = Stack::utc("a_transaction_of_a_million_rows_fits_into_bounded_memory") else { return };
+    let schema = "giant";
+    sql::drop_schemas(&stack, &[schema]).await;
+    let topic = format!("giant_{}", std::process::id());
+    stack.create_topic(&topic, 1);
+    let mut rows = Table::new(schema, "t", &[("id", "bigint"), ("v", "varchar")], &["id"]);
+    for id in 0..ROWS {
+        let text = format!("the row with the number {id} of a transaction that is far too large");
+        rows = rows.insert(&[Value::Int(id), Value::Text(text.as_bytes())]);
+    }
+    let messages = [
+        Binlog::ddl(1 << 40, schema, "", &format!("CREATE DATABASE {schema}")),
+        Binlog::ddl(
+            (1 << 40) + 1,
+            schema,
+            "t",
+            &format!("CREATE TABLE {schema}.t (id BIGINT PRIMARY KEY, v VARCHAR(100))"),
+        ),
+        Binlog::dml((1 << 40) + 2, vec![rows]),
+    ];
+    let bytes = produce(&stack, &topic, &messages) as u64;
+    drop(messages);
+    let server = Server::start().await;
+    server.api.connect(&stack).await;
+    server
+        .api
+        .create_task(&json!({
+            "name": "task",
+            "source": {"kafka": "kafka", "topic": topic},
+            "target": "target",
+            "phases": {"schema": false, "full": false, "incremental": true},
+            "start_at": {"offset": "0"},
+            "objects": {"include": [format!("{schema}.*")]},
+        }))
+        .await;
+    server.api.start("task").await;
+    server.api.wait_for_offset("task", 3, PATIENCE).await;
+    let most = most_memory(server.pid());
+    let mib = |bytes: u64| bytes >> 20;
+    eprintln!("a message of {} MiB with {ROWS} rows took {} MiB", mib(bytes), mib(most));
+    assert!(most <= bytes * 3 / 2 + (128 << 20), "{} MiB for a message of {} MiB", mib(most), mib(bytes));
+    let mut target = sql::target(&stack).await;
+    let found: (i64, i64) =
+        target.query_first(format!("SELECT COUNT(*), SUM(id) FROM {schema}.t")).await.unwrap().unwrap();
+    assert_eq!(found, (ROWS, ROWS * (ROWS - 1) / 2));
+    sql::drop_schemas(&stack, &[schema]).await;
+}

@@ -1,0 +1,172 @@
+//! What overtakes what on its way to the topic, DDL among it: the tables that this concerns are copied again, once, and no other.
+//!
+//! Each case is two statements whose messages the Drainer stage sends in the other order, as the retries of a producer do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[macro_use]
+mod support;
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::server::Server;
+use support::stack::Stack;
+use support::{api, compare, sql};
+use tokio::sync::Mutex;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The two messages must be the only ones that wait.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+on_both_targets! {
+    late_ddl_and_rows_from_before_a_ddl_end_equal => late("fz_late", "fz_late_adb");
+}
+
+struct Case {
+    /// Sent last.
+    first: &'static str,
+    /// Sent first.
+    second: &'static str,
+    /// Tables that are copied again.
+    copied: &'static [&'static str],
+}
+
+const fn case(first: &'static str, second: &'static str, copied: &'static [&'static str]) -> Case {
+    Case { first, second, copied }
+}
+
+const MADE: &[&str] = &[
+    "CREATE TABLE a (id INT PRIMARY KEY, v VARCHAR(20))",
+    "CREATE TABLE b (id INT PRIMARY KEY, v VARCHAR(20))",
+    "CREATE TABLE c (id INT PRIMARY KEY, v VARCHAR(20))",
+    "INSERT INTO a VALUES (1, 'one'), (2, 'two')",
+    "INSERT INTO b VALUES (1, 'one'), (2, 'two')",
+    "INSERT INTO c VALUES (1, 'one'), (2, 'two')",
+];
+
+const CASES: &[Case] = &[
+    // Rows alone.
+    case("UPDATE a SET v = 'first' WHERE id = 1", "UPDATE a SET v = 'second' WHERE id = 1", &[]),
+    case("DELETE FROM a WHERE id = 2", "INSERT INTO a VALUES (2, 'again')", &[]),
+    // A DDL after rows of the same table, and after those of another.
+    case("ALTER TABLE a ADD COLUMN n INT DEFAULT 5", "INSERT INTO a VALUES (3, 'three', 7)", &["a"]),
+    case("ALTER TABLE a ADD COLUMN m INT DEFAULT 6", "INSERT INTO b VALUES (3, 'three')", &[]),
+    case("TRUNCATE TABLE b", "INSERT INTO b VALUES (1, 'new')", &["b"]),
+    case("ALTER TABLE b DROP COLUMN v", "INSERT INTO b VALUES (2)", &["b"]),
+    case("ALTER TABLE c MODIFY COLUMN v VARCHAR(40)", "UPDATE c SET v = 'changed' WHERE id = 1", &["c"]),
+    // A row after a DDL of its table, and after that of another.
+    case("INSERT INTO a VALUES (4, 'four', 8, 9)", "ALTER TABLE a DROP COLUMN m", &["a"]),
+    case("INSERT INTO c VALUES (4, 'four')", "TRUNCATE TABLE b", &[]),
+    case("INSERT INTO c VALUES (5, 'five')", "TRUNCATE TABLE c", &["c"]),
+    case("INSERT INTO c VALUES (6, 'six')", "ALTER TABLE c ADD KEY (v)", &["c"]),
+    // The rows wait for their DDL, so it is not late any more.
+    case("RENAME TABLE c TO d", "INSERT INTO d VALUES (7, 'seven')", &[]),
+    case("CREATE TABLE e (id INT PRIMARY KEY)", "INSERT INTO e VALUES (1)", &[]),
+    // A row under the old name.
+    case("INSERT INTO d VALUES (8, 'eight')", "RENAME TABLE d TO f", &["f"]),
+    // Rows of a table that is gone; a table that comes when it is gone; two DDL of one table.
+    case("INSERT INTO e VALUES (2)", "DROP TABLE e", &[]),
+    case("CREATE TABLE g (id INT PRIMARY KEY)", "DROP TABLE g", &[]),
+    case("ALTER TABLE f ADD COLUMN x INT DEFAULT 1", "ALTER TABLE f ADD COLUMN y INT DEFAULT 2", &["f"]),
+    case("ALTER TABLE f DROP COLUMN x", "TRUNCATE TABLE f", &["f"]),
+];
+
+async fn run(stack: &Stack, schema: &str, statements: &[&str]) {
+    let mut source = sql::tidb(stack).await;
+    sql::run(&mut source, &[&format!("USE {schema}")]).await;
+    sql::run(&mut source, statements).await;
+}
+
+/// Runs the first, then the second, and has them sent the other way round.
+async fn the_other_way_round(stack: &Stack, schema: &str, first: &str, second: &str) {
+    stack.settle().await;
+    stack.drainer(Method::POST, "/drainer/pause").await;
+    run(stack, schema, &[first, second]).await;
+    stack.drainer(Method::POST, "/drainer/reorder?count=1").await;
+    stack.drainer(Method::POST, "/drainer/resume").await;
+    stack.settle().await;
+}
+
+async fn events(server: &Server, kind: &str) -> Vec<Value> {
+    let events = server.api.get("/tasks/late/events?limit=500").await;
+    let events = events["items"].as_array().unwrap().clone();
+    events.into_iter().filter(|event| event["kind"] == kind).collect()
+}
+
+/// Tables that were copied again so far, in order.
+async fn copied(server: &Server) -> Vec<String> {
+    let events = events(server, "table_resynced").await;
+    events.iter().map(|event| event["detail"]["table"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn late(stack: Stack, schema: &str) {
+    let _alone = ALONE.lock().await;
+    sql::drop_schemas(&stack, &[schema]).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(&mut source, &[&format!("CREATE DATABASE {schema}")]).await;
+    run(&stack, schema, MADE).await;
+    let server = Server::start().await;
+    server.api.connect(&stack).await;
+    server.api.create_task(&api::spec("late", &stack, &[&format!("{schema}.*")], &json!({}))).await;
+    server.api.start("late").await;
+    server.api.wait_for("late", "incremental", PATIENCE, |task| task["phase"] == "incremental").await;
+    let mut expected: Vec<String> = Vec::new();
+    for Case { first, second, copied: tables } in CASES {
+        the_other_way_round(&stack, schema, first, second).await;
+        expected.extend(tables.iter().map(|table| format!("{schema}.{table}")));
+        server.api.wait_caught_up("late", &stack, PATIENCE).await;
+        let end = tokio::time::Instant::now() + PATIENCE;
+        let mut found = copied(&server).await;
+        while found.len() < expected.len() {
+            let task = server.api.task("late").await;
+            assert_ne!(task["status"], "failed", "{first}; {second}: {task:#}");
+            assert!(tokio::time::Instant::now() < end, "{first}; {second}: {found:?}\n{}", server.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            found = copied(&server).await;
+        }
+        assert_eq!(found, expected, "{first}; {second}");
+        let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+        compare::assert_schemas_equal(&mut source, &mut target, &[(schema, schema)]).await;
+    }
+    // The test tests what it says: but for the DDL that rows waited for, each case had its late message.
+    assert_eq!(events(&server, "late_transaction").await.len(), CASES.len());
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// Without a TiDB there is nothing to copy from: the task stops before it does harm, and says what would help.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_ddl_stops_a_task_without_a_source() {
+    let Some(stack) = Stack::utc("a_late_ddl_stops_a_task_without_a_source") else { return };
+    let _alone = ALONE.lock().await;
+    let schema = "fz_blind";
+    sql::drop_schemas(&stack, &[schema]).await;
+    stack.settle().await;
+    let server = Server::start().await;
+    server.api.connect(&stack).await;
+    let offset = stack.end_offset(&stack.topic).await.to_string();
+    let more = json!({
+        "source": {"tidb": null},
+        "phases": {"schema": false, "full": false, "incremental": true},
+        "start_at": {"offset": offset},
+    });
+    server.api.create_task(&api::spec("late", &stack, &[&format!("{schema}.*")], &more)).await;
+    server.api.start("late").await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(&mut source, &[&format!("CREATE DATABASE {schema}")]).await;
+    run(&stack, schema, MADE).await;
+    // One that only its own rows concern is applied here too.
+    the_other_way_round(&stack, schema, "ALTER TABLE a ADD COLUMN n INT", "INSERT INTO b VALUES (3, 'x')")
+        .await;
+    server.api.wait_caught_up("late", &stack, PATIENCE).await;
+    the_other_way_round(&stack, schema, "TRUNCATE TABLE b", "INSERT INTO b VALUES (1, 'new')").await;
+    let task = server.api.wait_for_status("late", "failed", PATIENCE).await;
+    let error = &task["last_error"];
+    assert_eq!(error["kind"], "position_lost", "{task:#}");
+    assert!(error["object"].as_str().unwrap().contains("fz_blind.b"), "{error:#}");
+    assert!(error["hint"].as_str().unwrap().contains("source.tidb"), "{error:#}");
+    assert_eq!(sql::count(&mut sql::target(&stack).await, "fz_blind.b").await, 3);
+    sql::drop_schemas(&stack, &[schema]).await;
+}
