@@ -256,6 +256,20 @@ pub struct Table {
 }
 
 impl Table {
+    /// A table of which the name alone is known.
+    pub fn empty(name: TableName) -> Self {
+        Self {
+            name,
+            columns: Vec::new(),
+            keys: Vec::new(),
+            charset: None,
+            collation: None,
+            comment: String::new(),
+            partitioning: None,
+            temporary: false,
+        }
+    }
+
     /// Looks a column up without case.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.column_index(name).and_then(|index| self.columns.get(index))
