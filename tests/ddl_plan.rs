@@ -198,6 +198,17 @@ fn a_rename_without_a_schema_asks_the_source_which_table_it_was() {
 }
 
 #[test]
+fn a_swap_with_an_unqualified_name_asks_for_the_table_by_its_last_name() {
+    let mut stream = with_tidb(Dialect::Mysql, &["shop.*"], serde_json::json!({}));
+    stream.ok("shop", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    stream.ok("shop", "b", "CREATE TABLE b (id INT PRIMARY KEY)");
+    stream.facts.before.insert(TableName::new("shop", "b").key(), Some(TableName::new("shop", "a")));
+    let statements = stream.ok("shop", "b", "RENAME TABLE a TO shop.x, shop.b TO a, shop.x TO shop.b");
+    assert_eq!(statements.len(), 3, "{statements:?}");
+    assert_eq!(statements[2], "RENAME TABLE `shop`.`x` TO `shop`.`b`");
+}
+
+#[test]
 fn a_table_of_the_same_name_stays_when_one_that_is_not_ours_is_renamed() {
     let mut stream = with_tidb(Dialect::Mysql, &["shop.*"], serde_json::json!({}));
     stream.ok("shop", "orders", "CREATE TABLE orders (id INT PRIMARY KEY)");

@@ -46,7 +46,7 @@ pub struct WorkerContext {
 }
 
 /// DDLs that may come between a precheck and the start.
-const SINCE_PRECHECK: u32 = 500;
+const SINCE_PRECHECK: u32 = 100;
 
 /// How a run ended. The supervisor turns it into the task's status.
 #[derive(Debug)]

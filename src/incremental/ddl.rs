@@ -6,13 +6,14 @@
 
 use super::catalog::{Change, TableEntry};
 use super::plan::{self, Ask, Event, Existing, Facts, Plan, Steps};
-use super::stream::Stream;
+use super::stream::{Stream, text};
 use crate::adb::dialect::Done;
 use crate::binlog::{ChangeSource, Ddl};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{MysqlEndpoint, Offset, Position, Table, TableName, Tso};
 use crate::mysql::Session;
 use crate::schema_sync;
+use crate::sql::ddl::apply::create_like;
 use crate::sql::ddl::ast::{AlterClause, Statement};
 use crate::sql::{ddl, literal};
 use crate::store::{DdlRecord, DdlState};
@@ -92,7 +93,7 @@ impl<S: ChangeSource> Stream<S> {
         }
     }
 
-    /// The one table that a DDL concerns, when it is one and keeps its name: by the catalog, or as the DDL creates it.
+    /// The one table that a DDL concerns, when it is one: by the catalog, or as the DDL creates it.
     fn only_table(&self, event: &Ddl<'_>) -> Option<TableEntry> {
         let schema = std::str::from_utf8(event.schema_name).ok()?;
         let table = std::str::from_utf8(event.table_name).ok()?;
@@ -100,17 +101,30 @@ impl<S: ChangeSource> Stream<S> {
         let [statement] = statements.as_slice() else { return None };
         let name = match statement {
             Statement::AlterTable { clauses, .. }
-                if clauses.iter().any(|clause| {
-                    matches!(clause, AlterClause::Rename { .. } | AlterClause::ExchangePartition { .. })
-                }) =>
+                if clauses.iter().any(|clause| matches!(clause, AlterClause::ExchangePartition { .. })) =>
             {
                 return None;
             }
+            Statement::RenameTable { pairs } => match pairs.as_slice() {
+                [(old, _)] => old,
+                _ => return None,
+            },
             Statement::AlterTable { name, .. } | Statement::TruncateTable { name } => name,
             Statement::CreateIndex { table, .. } | Statement::DropIndex { table, .. } => table,
             Statement::CreateTable { name, table: created, .. } if name.name.eq_ignore_ascii_case(table) => {
                 let name = TableName::new(schema, table);
                 return Some(TableEntry::new(Table { name, ..created.clone() }));
+            }
+            Statement::CreateTableLike { name, source, .. } if name.name.eq_ignore_ascii_case(table) => {
+                let mut known = self.catalog.tables_named(&source.name);
+                let written = source.or_schema(schema);
+                let like = self.catalog.table(&written).or_else(|| self.catalog.table(known.next()?));
+                let name = TableName::new(schema, table);
+                // Of a table that is not ours the stream tells no layout.
+                return Some(TableEntry::new(match like {
+                    Some(like) => create_like(&like.table, name),
+                    None => Table::empty(name),
+                }));
             }
             _ => return None,
         };
@@ -133,17 +147,33 @@ impl<S: ChangeSource> Stream<S> {
             return Err(error);
         }
         let name = entry.table.name.clone();
-        let detail = serde_json::json!({"table": name.to_string(), "error": error});
-        let mut change = Change::of(TableEntry { standing: Standing::Stopped { error }, ..entry });
+        let standing = Standing::Stopped { error: error.clone() };
+        let mut change = Change::of(TableEntry { standing, ..entry });
         let mut catalog = self.catalog.clone();
         catalog.apply(&change);
-        let names = Event { schema: &name.schema, table: &name.table };
-        if let Ok(statements) = ddl::parse(event.query)
-            && let Ok(Plan::Do(steps)) = plan::plan(names, &statements, &catalog, &Facts::default())
-            && steps.statements.is_empty()
-        {
-            change.entries.extend(steps.change.entries);
+        let statements = ddl::parse(event.query).unwrap_or_default();
+        let moves = statements.iter().any(|statement| match statement {
+            Statement::RenameTable { .. } => true,
+            Statement::AlterTable { clauses, .. } => {
+                clauses.iter().any(|clause| matches!(clause, AlterClause::Rename { .. }))
+            }
+            _ => false,
+        });
+        let names = match moves {
+            true => Event { schema: text(event.schema_name)?, table: text(event.table_name)? },
+            false => Event { schema: &name.schema, table: &name.table },
+        };
+        let mut notes = Vec::new();
+        match plan::plan(names, &statements, &catalog, &Facts::default()) {
+            Ok(Plan::Do(steps)) if steps.statements.is_empty() => {
+                change.entries.extend(steps.change.entries);
+                notes = steps.notes;
+            }
+            // Where its rows come from here on would be a guess.
+            _ if moves => return Err(error),
+            _ => {}
         }
+        let detail = serde_json::json!({"table": name.to_string(), "error": error, "notes": notes});
         self.change_tables(change, &[], after).await?;
         self.event("table_stopped", "a DDL stopped its table; the others go on", detail).await
     }

@@ -478,7 +478,7 @@ fn corrupt(fault: Malformed) -> Error {
         .hint("look at the message in the topic: only one Drainer may write to it, and nothing else")
 }
 
-fn text(bytes: &[u8]) -> Result<&str> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes)
         .map_err(|_| Error::new(ErrorKind::CorruptMessage, "a table's name is not UTF-8"))
 }

@@ -25,8 +25,9 @@ const AFTER_LOGIN: [&str; 5] = ["source.version", "source.binlog", "source.gc", 
 /// Tables that Drainer may call by stale names.
 pub const RENAMES: &str = "source.renames";
 
-/// DDLs of the source's history that are looked at.
-const HISTORY: u32 = 20_000;
+/// DDLs of the source's history that are looked at, and how long that may take.
+const HISTORY: u32 = 2_000;
+const HISTORY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Everything that needs no list of tables.
 pub(super) async fn checks(server: &mut Server, spec: &Spec) -> Vec<(&'static str, Finding)> {
@@ -357,7 +358,14 @@ async fn renames(server: &mut Server, spec: &Spec) -> Result<Finding> {
     if !spec.phases.incremental {
         return Ok(Finding::skipped("incremental sync is off"));
     }
-    let all = tidb::renamed_together(server.session().await?, HISTORY).await?;
+    let read = tidb::renamed_together(server.session().await?, HISTORY);
+    let Ok(all) = tokio::time::timeout(HISTORY_TIMEOUT, read).await else {
+        return Ok(Finding::warn(
+            format!("the source's history of DDL cannot be read within {} s", HISTORY_TIMEOUT.as_secs()),
+            "run the precheck again; if several tables were renamed in one statement at the source, run ALTER TABLE ... COMMENT = '...' on each of them, then waive this",
+        ));
+    };
+    let all = all?;
     let ours: Vec<&TableName> =
         all.iter().filter(|stale| stale.concerns(&selection)).map(|stale| &stale.table).collect();
     if ours.is_empty() {

@@ -37,8 +37,8 @@ struct Rename {
 }
 
 impl Rename {
-    fn read((job, schema, query): (u64, Option<String>, Option<Vec<u8>>)) -> Option<Self> {
-        let statements = ddl::parse(&query?).ok()?;
+    fn read(job: u64, schema: Option<String>, query: &[u8]) -> Option<Self> {
+        let statements = ddl::parse(query).ok()?;
         let pairs = statements.into_iter().find_map(|statement| match statement {
             Statement::RenameTable { pairs } => Some(pairs),
             _ => None,
@@ -68,18 +68,31 @@ impl Rename {
     }
 }
 
-/// All of them among the last `most` statements of the history. A source that keeps no such history (before 4.0) renames no tables together.
+/// A job of the history: id, type, table, schema, and the text of a RENAME of several tables.
+type Job = (u64, String, u64, Option<String>, Option<Vec<u8>>);
+
+/// All of them among the last `most` statements of the history, of which a server reads some thousand a second. A source that keeps no such history
+/// (before 4.0) renames no tables together.
 pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<RenamedTogether>> {
-    let history = format!("(SELECT * FROM information_schema.ddl_jobs LIMIT {most}) AS history");
     let jobs = session
         .query(&format!(
-            "SELECT JOB_ID, DB_NAME, QUERY FROM {history} WHERE JOB_TYPE = 'rename tables' AND STATE = 'synced' ORDER BY JOB_ID"
+            "SELECT JOB_ID, JOB_TYPE, TABLE_ID, DB_NAME, IF(JOB_TYPE = 'rename tables' AND STATE = 'synced', QUERY, NULL) \
+             FROM information_schema.ddl_jobs LIMIT {most}"
         ))
         .await;
-    let renames: Vec<Rename> = match jobs {
+    let jobs: Vec<Job> = match jobs {
         Err(error) if error.kind == ErrorKind::Missing => return Ok(Vec::new()),
-        jobs => jobs?.into_iter().filter_map(Rename::read).collect(),
+        jobs => jobs?,
     };
+    let (mut renames, mut own) = (Vec::new(), HashMap::<u64, u64>::new());
+    for (job, kind, table, schema, query) in jobs {
+        if let Some(query) = query {
+            renames.extend(Rename::read(job, schema, &query));
+        } else if kind != "rename tables" {
+            let last = own.entry(table).or_default();
+            *last = job.max(*last);
+        }
+    }
     if renames.is_empty() {
         return Ok(Vec::new());
     }
@@ -91,17 +104,8 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
             "SELECT TABLE_SCHEMA, TABLE_NAME, TIDB_TABLE_ID FROM information_schema.tables WHERE LOWER(TABLE_NAME) IN ({names})"
         ))
         .await?;
-    if tables.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids = tables.iter().map(|(_, _, id)| id.to_string()).collect::<Vec<_>>().join(", ");
-    let own: Vec<(u64, u64)> = session
-        .query(&format!(
-            "SELECT TABLE_ID, MAX(JOB_ID) FROM {history} WHERE TABLE_ID IN ({ids}) AND JOB_TYPE <> 'rename tables' GROUP BY TABLE_ID"
-        ))
-        .await?;
     let tables = tables.into_iter().map(|(schema, table, id)| (TableName::new(schema, table), id)).collect();
-    Ok(stale(&renames, tables, &own.into_iter().collect()))
+    Ok(stale(&renames, tables, &own))
 }
 
 /// `own`: the last DDL of each table by itself, by id.
@@ -127,7 +131,7 @@ mod tests {
     use super::*;
 
     fn rename(job: u64, schema: &str, query: &str) -> Rename {
-        Rename::read((job, Some(schema.to_owned()), Some(query.as_bytes().to_vec()))).unwrap()
+        Rename::read(job, Some(schema.to_owned()), query.as_bytes()).unwrap()
     }
 
     #[test]
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_no_rename_is_nothing() {
-        assert!(Rename::read((1, None, Some(b"ALTER TABLE a RENAME b".to_vec()))).is_none());
-        assert!(Rename::read((1, None, None)).is_none());
+        assert!(Rename::read(1, None, b"ALTER TABLE a RENAME b").is_none());
+        assert!(Rename::read(1, None, b"").is_none());
     }
 }

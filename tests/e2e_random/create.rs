@@ -13,9 +13,19 @@ const COLUMNS: &[&str] = &[
     "A1",
 ];
 
+/// Names that begin with no letter are rare: AnalyticDB refuses their tables.
+fn plain_mostly<'a>(rng: &mut StdRng, from: &[&'a str]) -> &'a str {
+    loop {
+        let name = pick(rng, from);
+        if name.starts_with(|c: char| c.is_alphabetic() || c == '_') || rng.random_ratio(1, 4) {
+            return name;
+        }
+    }
+}
+
 pub fn column_name(rng: &mut StdRng, taken: &mut Vec<String>) -> String {
     loop {
-        let mut name = pick(rng, COLUMNS).to_owned();
+        let mut name = plain_mostly(rng, COLUMNS).to_owned();
         if rng.random_ratio(1, 3) {
             name = format!("{name}{}", rng.random_range(1..30));
         }
@@ -32,7 +42,7 @@ const TABLES: &[&str] = &[
 ];
 
 pub fn table_name(rng: &mut StdRng) -> String {
-    let base = pick(rng, TABLES);
+    let base = plain_mostly(rng, TABLES);
     if rng.random_ratio(1, 4) { base.to_owned() } else { format!("{base}{}", rng.random_range(0..12)) }
 }
 

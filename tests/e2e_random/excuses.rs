@@ -53,11 +53,9 @@ pub fn cure(error: &Value) -> Option<(&'static str, Cure)> {
 const STOPS: &[(&str, Option<&str>, &str)] = &[
     // The Drainer stage sent it late (/drainer/reorder): nothing can be said of the rows between.
     ("came after newer changes", None, "a DDL that came late"),
-    (
-        "has no schema in this statement",
-        Some("unqualified"),
-        "an old name without its schema that fits several tables",
-    ),
+    // TiDB computes a virtual column when it is read, and then fails itself.
+    ("out of range in", None, OVERFLOW),
+    ("has no schema in this statement", None, "an old name without its schema that fits several tables"),
 ];
 
 pub fn of_stop(error: &Value, history: &History) -> Option<&'static str> {
@@ -67,6 +65,8 @@ pub fn of_stop(error: &Value, history: &History) -> Option<&'static str> {
         .find(|(part, mark, _)| text.contains(part) && mark.is_none_or(|mark| history.marks.contains(mark)))
         .map(|(.., reason)| *reason)
 }
+
+const OVERFLOW: &str = "a generated column that overflows";
 
 /// What AnalyticDB cannot hold or follow, by a part of the error.
 const ADB: &[(&str, &str)] = &[
@@ -78,7 +78,7 @@ const ADB: &[(&str, &str)] = &[
 
 pub fn of_table(error: &Value, dialect: Dialect) -> Option<&'static str> {
     let text = error.to_string();
-    let list = if dialect == Dialect::Adb { ADB } else { &[] };
+    let list = if dialect == Dialect::Adb { ADB } else { &[("out of range in", OVERFLOW)] };
     list.iter().find(|(part, _)| text.contains(part)).map(|(_, reason)| *reason)
 }
 

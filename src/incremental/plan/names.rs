@@ -133,19 +133,22 @@ impl Planner<'_> {
             _ if !new_is_ours && !old_may_be_ours => return Ok(None),
             _ => {}
         }
-        // Its new name tells which table it was, unless the statement moved it twice.
-        let asked = pairs.iter().enumerate().find_map(|(at, (old, new))| {
-            let moved_again = |(other_old, other_new): &(ObjectName, ObjectName)| {
-                [&other_old.name, &other_new.name]
-                    .iter()
-                    .any(|name| name.eq_ignore_ascii_case(&old.name) || name.eq_ignore_ascii_case(&new.name))
-            };
-            let others = pairs.iter().enumerate().filter(|(other, _)| *other != at);
-            let plain = old.schema.is_none()
-                && new.schema.is_some()
-                && !others.map(|(_, pair)| pair).any(moved_again);
-            plain.then(|| (old, new.or_schema(self.event.schema)))
-        });
+        // The last name that the statement gives a table tells which one it was.
+        let same = |one: &ObjectName, other: &ObjectName| {
+            let schema = |name: &ObjectName| name.schema.as_ref().map(|schema| schema.to_lowercase());
+            one.name.to_lowercase() == other.name.to_lowercase() && schema(one) == schema(other)
+        };
+        let mut moved: Vec<(&ObjectName, &ObjectName)> = Vec::new();
+        for (old, new) in pairs {
+            match moved.iter_mut().find(|(_, last)| same(last, old)) {
+                Some(table) => table.1 = new,
+                None => moved.push((old, new)),
+            }
+        }
+        let asked = moved
+            .into_iter()
+            .find(|(old, new)| old.schema.is_none() && new.schema.is_some())
+            .map(|(old, new)| (old, new.or_schema(self.event.schema)));
         if let Some((old, new)) = asked.filter(|_| self.catalog.spec().source.tidb.is_some()) {
             match self.facts.before.get(&new.key()) {
                 None => {
