@@ -136,7 +136,7 @@ impl<S: ChangeSource> Stream<S> {
                 // Of a table that is not ours the stream tells no layout.
                 return Some(TableEntry::new(match like {
                     Some(like) => create_like(&like.table, name),
-                    None => Table::unknown(name),
+                    None => Table::empty(name),
                 }));
             }
             _ => return None,

@@ -256,8 +256,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of which nothing is known but its name.
-    pub fn unknown(name: TableName) -> Self {
+    /// A table of which the name alone is known.
+    pub fn empty(name: TableName) -> Self {
         Self {
             name,
             columns: Vec::new(),

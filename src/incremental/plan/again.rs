@@ -38,7 +38,7 @@ impl Planner<'_> {
             return Some(table.clone());
         }
         if self.catalog.spec().source.tidb.is_none() && self.stops_tables() {
-            return Some(Table::unknown(name.clone()));
+            return Some(Table::empty(name.clone()));
         }
         self.ask = Some(Ask::Definition(name.clone()));
         None

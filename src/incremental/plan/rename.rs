@@ -10,6 +10,7 @@ use crate::model::TableName;
 use crate::sql::ddl::ast::ObjectName;
 use crate::sql::ddl::kind::DdlKind;
 use crate::task::spec::DdlPolicy;
+use crate::task::standing::Standing;
 
 impl Planner<'_> {
     /// The pairs of one statement, each seeing those before it.

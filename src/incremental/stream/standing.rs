@@ -123,7 +123,8 @@ impl<S: ChangeSource> Stream<S> {
     /// The next resync of the table need not wait.
     pub(super) fn forget_tries(&mut self, name: &TableName) {
         self.resyncs.waiting.remove(&name.key());
-        self.resyncs.misfits.remove(&name.key());
+        let key = name.key();
+        self.resyncs.misfits.retain(|(table, _)| *table != key);
     }
 
     /// A resync under way of a table that has changed copies what is no longer so; one of whose names another table has taken
