@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 use crate::task::connection::ConnectionSettings;
 use crate::task::spec::Throttle;
 
+/// A kind of sealed secret: what it is of, how it is read and written, and where it is sealed to.
+type Sealed = (&'static str, &'static str, &'static str, fn(&str) -> String);
+
 #[derive(Debug, Clone)]
 pub struct ConnectionRow {
     pub name: String,
@@ -174,7 +177,7 @@ impl Store {
     pub async fn reseal(&self, old: &Keyring, new: &Keyring, (key, check): (&str, &[u8])) -> Result<u64> {
         let mut transaction = self.writer.begin().await?;
         let mut count = 0;
-        let secrets: [(&str, &str, &str, fn(&str) -> String); 2] = [
+        let secrets: [Sealed; 2] = [
             (
                 "connection",
                 "select name, secret from connections where secret is not null",
