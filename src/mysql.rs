@@ -381,9 +381,10 @@ fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> 
             Error::new(classify(server.code, &server.message), without_values(&server.message))
                 .code(server.code)
         }
-        mysql_async::Error::Io(mysql_async::IoError::Tls(tls)) => {
-            Error::new(ErrorKind::AccessDenied, format!("TLS: {tls}"))
-                .hint("check the connection's tls.mode and tls.ca against the server's certificate")
+        mysql_async::Error::Io(mysql_async::IoError::Tls(tls)) => tls_refused(tls),
+        // A handshake that fails on the way comes as trouble of the connection.
+        mysql_async::Error::Io(mysql_async::IoError::Io(io)) if io.get_ref().is_some_and(is_tls) => {
+            tls_refused(io)
         }
         mysql_async::Error::Io(io) => Error::new(ErrorKind::Unreachable, io.to_string()),
         mysql_async::Error::Driver(mysql_async::DriverError::ConnectionClosed) => {
@@ -392,6 +393,15 @@ fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> 
         other => Error::new(ErrorKind::Internal, other.to_string()),
     }
     .endpoint(side)
+}
+
+fn is_tls(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    cause.is::<rustls::Error>()
+}
+
+fn tls_refused(cause: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::AccessDenied, format!("TLS: {cause}"))
+        .hint("check the connection's tls.mode and tls.ca against the server's certificate")
 }
 
 /// A server's message without the values that it quotes. `near '...'` of a syntax error holds a piece of the statement, `value:

@@ -80,6 +80,15 @@ async fn events(api: &Api, kind: &str) -> Vec<Value> {
     events["items"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).cloned().collect()
 }
 
+/// Waits until the run that has just begun has said so; the end of the topic is reached before it has even looked.
+async fn until_event(api: &Api, kind: &str) {
+    let end = std::time::Instant::now() + PATIENCE;
+    while events(api, kind).await.is_empty() {
+        assert!(std::time::Instant::now() < end, "no event {kind}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 fn copy_store(from: &Path, to: &Path) {
     let _ = std::fs::create_dir(to);
     for name in ["tidegate.db", "key"] {
@@ -107,6 +116,7 @@ async fn older_store(stack: Stack, schema: &str) {
     change(&stack, schema, 5).await;
     copy_store(copy.path(), &server.data_folder());
     server.restart().await;
+    until_event(&api, "store_restored").await;
     api.wait_caught_up("task", &stack, PATIENCE).await;
     assert_eq!(events(&api, "store_restored").await.len(), 1);
     assert_equal(&stack, schema).await;
@@ -224,6 +234,7 @@ async fn older_target(stack: Stack, schema: &str) {
     }
     sql::run(&mut target, &restore.iter().map(String::as_str).collect::<Vec<_>>()).await;
     server.restart().await;
+    until_event(&api, "target_restored").await;
     api.wait_caught_up("task", &stack, PATIENCE).await;
     assert_eq!(events(&api, "target_restored").await.len(), 1);
     assert_equal(&stack, schema).await;

@@ -166,6 +166,7 @@ mod tests {
             Kind::TargetLocked,
             Kind::ValueRefused,
             Kind::StatementRefused,
+            Kind::StoppedByPolicy,
             Kind::PositionLost,
             Kind::SnapshotLost,
             Kind::CorruptMessage,

@@ -162,14 +162,14 @@ const UNDERSTOOD: &[&str] = &[
     "alter table t modify a int column_format default",
     "create table t (a int) /*T![placement] PLACEMENT POLICY=`p` */",
     "create table t (a int) /*T![affinity] AFFINITY='table' */",
-];
-
-/// Interval partitions name no partition: which rows go is not in the text. The rest no TiDB runs, or no target holds.
-const REFUSED: &[&str] = &[
     "alter table t first partition less than (100)",
     "alter table t last partition less than (200)",
     "alter table t merge first partition less than (100)",
     "alter table t split maxvalue partition less than (100)",
+];
+
+/// What no TiDB runs, or no target holds.
+const REFUSED: &[&str] = &[
     "create table t (a int) partition by system_time (partition p0 history, partition p1 current)",
     "alter table t import tablespace",
     "alter table t discard partition p0 tablespace",
