@@ -46,6 +46,9 @@ fn most_memory(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// A TSO of 2024.
+const FIRST: u64 = 446_700_000_000_000_000;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_of_a_million_rows_fits_into_bounded_memory() {
     let Some(stack) = Stack::utc("a_transaction_of_a_million_rows_fits_into_bounded_memory") else { return };
@@ -59,14 +62,14 @@ async fn a_transaction_of_a_million_rows_fits_into_bounded_memory() {
         rows = rows.insert(&[Value::Int(id), Value::Text(text.as_bytes())]);
     }
     let messages = [
-        Binlog::ddl(1 << 40, schema, "", &format!("CREATE DATABASE {schema}")),
+        Binlog::ddl(FIRST, schema, "", &format!("CREATE DATABASE {schema}")),
         Binlog::ddl(
-            (1 << 40) + 1,
+            FIRST + 1,
             schema,
             "t",
             &format!("CREATE TABLE {schema}.t (id BIGINT PRIMARY KEY, v VARCHAR(100))"),
         ),
-        Binlog::dml((1 << 40) + 2, vec![rows]),
+        Binlog::dml(FIRST + 2, vec![rows]),
     ];
     let bytes = produce(&stack, &topic, &messages) as u64;
     drop(messages);

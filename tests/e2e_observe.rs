@@ -127,9 +127,6 @@ async fn a_running_task_can_be_looked_into() {
     ] {
         assert!(metrics.contains(&format!("{name}{{task=\"seen\"")), "{name}: {metrics}");
     }
-    // The topic's retention is known, so how long the position lasts would be.
-    sql::run(&mut source, &["DROP DATABASE seen_by"]).await;
-
     // The same message by the verb, and the last ones of the topic.
     let one = tidegate(&[
         "decode",

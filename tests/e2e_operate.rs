@@ -242,6 +242,20 @@ async fn the_precheck_tells_what_cannot_work_and_how_to_cure_it() {
         );
         eprintln!("{name}: {}: {} -> {}", said["id"], said["detail"], said["hint"]);
         api.command(name, "start").await;
+        if name == "unreachable-kafka" {
+            // An outage is waited for, at the start as later; the task says so.
+            let end = Instant::now() + PATIENCE;
+            let is_retried = |task: &Value| {
+                let mut conditions = task["conditions"].as_array().into_iter().flatten();
+                conditions
+                    .any(|condition| condition["type"] == "retrying" && condition["retry_at"].is_string())
+            };
+            while !is_retried(&api.task(name).await) {
+                assert!(Instant::now() < end, "{name}: {:#}", api.task(name).await);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            continue;
+        }
         let task = api.wait_for_status(name, "failed", PATIENCE).await;
         assert!(task["last_error"]["message"].is_string(), "{name}: {task:#}");
     }
