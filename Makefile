@@ -40,6 +40,7 @@ chaos: deps stack
 	cargo test --no-run
 	STACKS=utc TIDEGATE_RUNS=$(RUNS) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test e2e_chaos -- --nocapture
 	STACKS=utc TIDEGATE_KILLS=$(KILLS) deploy/with-stack.sh cargo test --test e2e_workload kill_9 -- --nocapture
+	STACKS=utc TIDEGATE_ALL=1 deploy/with-stack.sh cargo test --test e2e_crash -- --nocapture
 
 soak: deps stack
 	cargo test --no-run

@@ -8,8 +8,6 @@
 /// Full sync and what leads to it.
 pub const FULL: &[&str] = &[
     "run.begun",
-    "session.opened",
-    "session.known",
     "start.before",
     "start.saved",
     "schema.made",
@@ -27,6 +25,8 @@ pub const FULL: &[&str] = &[
 
 /// The stream.
 pub const STREAM: &[&str] = &[
+    "session.opened",
+    "session.known",
     "batch.before",
     "batch.deleted",
     "batch.written",
