@@ -3,6 +3,7 @@
 #   make test    formatting, lints, and every test, with real TiDB, Kafka and MariaDB around them
 #   make demo    a task over a live workload, and a view of it until Ctrl-C
 #   make bench   figures of this machine, written to docs/performance.md
+#   make contract  the API held against its document by schemathesis and a generated client
 #   make chaos   RUNS (200) runs with faults in random order from SEED (1), and the workload with KILLS (20) kills of the server
 #   make soak    rows, DDL and faults for MINUTES (10): nothing grows; drawn to target/soak.svg
 #   make histories  RUNS (200) random histories from SEED (1), in UTC and in Shanghai
@@ -12,7 +13,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test demo bench chaos soak histories stack deps clean
+.PHONY: test contract demo bench chaos soak histories stack deps clean
 KILLS ?= 20
 RUNS ?= 200
 SEED ?= 1
@@ -49,6 +50,10 @@ soak: deps stack
 histories: deps stack
 	cargo test --no-run
 	TIDEGATE_RUNS=$(RUNS) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test e2e_random -- --nocapture --test-threads=1
+
+contract: deps stack
+	cargo test --no-run
+	STACKS=utc TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test contract -- --nocapture
 
 stack: deps
 	tests/stack/stack.sh build

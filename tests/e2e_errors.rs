@@ -72,8 +72,8 @@ async fn row(stack: &Stack, id: i32) {
 
 async fn condition(api: &Api, r#type: &str) -> Value {
     let has = |task: &Value| {
-        let conditions = task["conditions"].as_array().unwrap().iter();
-        conditions.filter(|condition| condition["type"] == r#type).cloned().next()
+        let mut conditions = task["conditions"].as_array().unwrap().iter();
+        conditions.find(|condition| condition["type"] == r#type).cloned()
     };
     let task = api.wait_for("task", r#type, PATIENCE, |task| has(task).is_some()).await;
     has(&task).unwrap()

@@ -8,7 +8,7 @@ use crate::support::stack::Stack;
 use crate::support::{api, sql};
 use crate::{PATIENCE, assert_same, begin, prepare, wait_for_incremental};
 
-fn held_by<'a>(task: &'a Value) -> Option<&'a str> {
+fn held_by(task: &Value) -> Option<&str> {
     let conditions = task["conditions"].as_array()?;
     let throttled = conditions.iter().find(|condition| condition["type"] == "throttled")?;
     throttled["object"].as_str()
