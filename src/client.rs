@@ -124,7 +124,10 @@ pub enum TokenVerb {
     /// Show all tokens, without their secrets
     List,
     /// Take a token away; its next call is refused
-    Revoke { name: String },
+    Revoke {
+        /// Its name, as `list` shows it
+        name: String,
+    },
 }
 
 fn role(word: &str) -> Result<Role, String> {

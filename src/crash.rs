@@ -3,10 +3,13 @@
 //! Places where a test ends the process as a power cut would: between any two durable steps.
 //!
 //! `TIDEGATE_CRASH_AT=checkpoint.before:3` aborts the process when it comes to that point for the third time;
-//! tests/e2e_crash.rs goes through all of them. And a wall clock that jumps: `TIDEGATE_CLOCK` names a file with milliseconds to add.
+//! tests/e2e_crash.rs goes through all of them. A wall clock that jumps: `TIDEGATE_CLOCK` names a file with milliseconds to add. And
+//! looks at the target's tables that come soon: `TIDEGATE_DRIFT_MS` (engine/drift.rs). And tasks that rest soon: `TIDEGATE_LET_GO_MS`
+//! (incremental/stream.rs).
 
 /// Full sync and what leads to it.
 pub const FULL: &[&str] = &[
+    "run.before",
     "run.begun",
     "start.before",
     "start.saved",
@@ -16,6 +19,7 @@ pub const FULL: &[&str] = &[
     "copy.planned",
     "copy.statement.before",
     "copy.statement.after",
+    "copy.chunk.before",
     "copy.chunk.saved",
     "copy.table.before",
     "copy.table.saved",
@@ -56,6 +60,23 @@ pub const RESYNC: &[&str] = &[
     "swap.saved",
 ];
 
+/// Of rows that a verification found different and that are written again.
+pub const REPAIR: &[&str] = &["repair.begun", "repair.statement", "repair.sent"];
+
+/// What an operator asks for: other objects, a decision about a DDL, a reset; and rows that are set aside and tried again.
+pub const COMMANDS: &[&str] = &[
+    "objects.before",
+    "objects.saved",
+    "letters.refused",
+    "letters.put_back",
+    "letter.retried",
+    "letter.tried",
+    "decision.saved",
+    "reset.saved",
+    "reset.table",
+    "reset.forgotten",
+];
+
 #[cfg(debug_assertions)]
 pub fn point(name: &'static str) {
     use std::sync::OnceLock;
@@ -91,4 +112,17 @@ pub fn clock_offset_ms() -> i64 {
 #[inline]
 pub fn clock_offset_ms() -> i64 {
     0
+}
+
+/// How long something is waited for: `usual`, unless a test says otherwise with this variable.
+#[cfg(debug_assertions)]
+pub fn pause(variable: &str, usual: std::time::Duration) -> std::time::Duration {
+    let wanted = std::env::var(variable).ok().and_then(|text| text.parse().ok());
+    wanted.map_or(usual, std::time::Duration::from_millis)
+}
+
+#[cfg(not(debug_assertions))]
+#[inline]
+pub fn pause(_variable: &str, usual: std::time::Duration) -> std::time::Duration {
+    usual
 }

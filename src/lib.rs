@@ -10,6 +10,8 @@
 //! `observe -> {store, task, engine::registry}`, whose plain data (figures, rules, lines) the store keeps;
 //! `engine -> {store, task, precheck, schema_sync, full, incremental} -> {tidb, binlog, adb} -> {mysql, sql} -> {model, error}`.
 
+mod shared;
+
 pub mod access;
 pub mod adb;
 pub mod api;
@@ -37,3 +39,4 @@ pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod tidb;
+pub mod verify;

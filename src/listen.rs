@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 const HANDSHAKES_MAX: usize = 256;
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the files of the certificate are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use compare::compare;
+pub use compare::{compare, refusals};
 pub use inspect::{
     ExistingColumn, ExistingKey, ExistingTable, TargetState, collations, done, has_rows, has_table,
     introspect,

@@ -3,7 +3,7 @@
 //! Process-wide figures go through the global recorder; figures of tasks are read from their counters at each scrape, so a
 //! deleted task leaves no series behind.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::engine::progress::Progress;
 use crate::observe::lines::TaskLines;
+use crate::observe::measure::percent;
 use crate::store::{LossyTotal, TableState};
 use crate::task::status::Status;
 
@@ -63,6 +64,9 @@ families! {
     TASK_TABLES "tidegate_task_tables" Gauge "task" "Tables known to the task";
     TASK_TABLES_ASIDE "tidegate_task_tables_aside" Gauge "task, state" "Tables that do not follow";
     TASK_MEMORY_BYTES "tidegate_task_memory_bytes" Gauge "task" "Rows and changes that wait in memory for the target";
+    TASK_DEAD_LETTERS "tidegate_task_dead_letters" Gauge "task" "Row changes that are set aside and still open";
+    TASK_ROWS_ESTIMATED "tidegate_task_rows_estimated" Gauge "task" "Rows that full sync expects to copy; not there while unknown";
+    TASK_PERCENT "tidegate_task_full_percent" Gauge "task" "How much of full sync is done, 0 to 100; 100 only when it is through";
     TASK_ROWS_COPIED "tidegate_task_rows_copied_total" Counter "task" "Rows written by full sync";
     TASK_BYTES_COPIED "tidegate_task_bytes_copied_total" Counter "task" "Bytes of the statements of full sync";
     TASK_CHANGES "tidegate_task_changes_applied_total" Counter "task" "Row changes of the stream that are in the target";
@@ -70,7 +74,7 @@ families! {
     TASK_STREAM_BYTES "tidegate_task_stream_bytes_applied_total" Counter "task" "Bytes of topic messages that are in the target";
     TASK_DDL "tidegate_task_ddl_applied_total" Counter "task" "DDL of the stream that is in the target";
     TASK_BATCHES "tidegate_task_batches_total" Counter "task" "Batches that the target acknowledged";
-    TASK_SECONDS "tidegate_task_busy_seconds_total" Counter "task, in" "Where the time of a run went: reading, decoding, blocked, applying, ddl, throttled";
+    TASK_SECONDS "tidegate_task_busy_seconds_total" Counter "task, in" "Where the time of a run went: reading, decoding, blocked, applying, ddl, throttled; whole seconds";
     TASK_RETRIES "tidegate_task_retries_total" Counter "task" "Retries begun";
     TASK_DUPLICATES "tidegate_task_duplicates_skipped_total" Counter "task" "Transactions that came again and were recognised";
     TASK_LATE "tidegate_task_late_transactions_total" Counter "task" "Transactions that came after newer ones";
@@ -144,6 +148,9 @@ pub struct TaskFigures {
     pub checkpoint_age_ms: Option<i64>,
     pub retention_left_ms: Option<i64>,
     pub retrying: bool,
+    pub dead_letters: i64,
+    /// Whether full sync is behind the task; None of one without.
+    pub full_is_through: Option<bool>,
     pub aside: Vec<TableState>,
     pub progress: Option<Arc<Progress>>,
     pub lossy: Vec<LossyTotal>,
@@ -179,6 +186,7 @@ fn record(task: &TaskFigures) {
     seconds(TASK_LAG_SECONDS, task.lag_ms);
     seconds(TASK_CHECKPOINT_AGE, task.checkpoint_age_ms);
     seconds(TASK_RETENTION_LEFT, task.retention_left_ms);
+    gauge!(TASK_DEAD_LETTERS, &label()).set(task.dead_letters as f64);
     for table in &task.aside {
         gauge!(TASK_TABLES_ASIDE, "task" => task.name.clone(), "state" => table.standing.as_str())
             .increment(1.0);
@@ -188,7 +196,17 @@ fn record(task: &TaskFigures) {
             .absolute(total.count);
     }
     let Some(progress) = &task.progress else { return };
-    gauge!(TASK_TABLES, &label()).set(progress.table_totals().tables as f64);
+    let totals = progress.table_totals();
+    gauge!(TASK_TABLES, &label()).set(totals.tables as f64);
+    if let Some(through) = task.full_is_through {
+        if let Some(rows) = totals.rows_estimated {
+            gauge!(TASK_ROWS_ESTIMATED, &label()).set(rows as f64);
+        }
+        let copied = progress.rows_copied.load(Ordering::Relaxed);
+        if let Some(percent) = percent(copied, totals.rows_estimated, through) {
+            gauge!(TASK_PERCENT, &label()).set(percent);
+        }
+    }
     gauge!(TASK_MEMORY_BYTES, &label()).set(progress.buffered_bytes.load(Ordering::Relaxed) as f64);
     for (name, value) in [
         (TASK_ROWS_COPIED, &progress.rows_copied),
@@ -205,16 +223,17 @@ fn record(task: &TaskFigures) {
         counter!(name, &label()).absolute(value.load(Ordering::Relaxed));
     }
     let time = &progress.time;
+    let of = |us: &AtomicU64| us.load(Ordering::Relaxed);
     for (place, us) in [
-        ("reading", &time.reading_us),
-        ("decoding", &time.decoding_us),
-        ("blocked", &time.blocked_us),
-        ("applying", &time.applying_us),
-        ("ddl", &time.ddl_us),
-        ("throttled", &time.throttled_us),
+        ("reading", of(&time.reading_us)),
+        // DDL is met while messages are read.
+        ("decoding", of(&time.decoding_us).saturating_sub(of(&time.ddl_us))),
+        ("blocked", of(&time.blocked_us)),
+        ("applying", of(&time.applying_us)),
+        ("ddl", of(&time.ddl_us)),
+        ("throttled", progress.waits.waited_ms() * 1000),
     ] {
-        counter!(TASK_SECONDS, "task" => task.name.clone(), "in" => place)
-            .absolute(us.load(Ordering::Relaxed) / 1_000_000);
+        counter!(TASK_SECONDS, "task" => task.name.clone(), "in" => place).absolute(us / 1_000_000);
     }
     if let (Some(end), Some(next)) = (progress.end_offset(), progress.next_offset()) {
         gauge!(TASK_MESSAGES_BEHIND, &label()).set((end - next).max(0) as f64);

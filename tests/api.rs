@@ -44,5 +44,7 @@ mod stream;
 mod thousand;
 #[path = "api/transitions.rs"]
 mod transitions;
+#[path = "api/upgrades.rs"]
+mod upgrades;
 #[path = "api/watch.rs"]
 mod watch;

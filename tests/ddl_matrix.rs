@@ -6,7 +6,6 @@
 
 #[path = "ddl_matrix/cases.rs"]
 mod cases;
-mod support;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

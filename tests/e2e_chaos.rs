@@ -2,135 +2,133 @@
 //! swallowed, the servers restart, the clock jumps, tidegate is killed. In the end source and target hold the same, row by row, and
 //! once the faults are over nothing hangs.
 //!
-//! `make chaos RUNS=200 SEED=1` is the long form, `RUNS=1 SEED=n` repeats one. Each run prints its seed and its faults.
+//! `make chaos RUNS=200 SEED=1` is the long form, `RUNS=1 SEED=n` repeats one. Each run prints its seed, its faults and how long it took to
+//! recover; TIDEGATE_TALLY names a file that gets a line for each. Most of a run is waiting, so many go on at the same time (TIDEGATE_LANES).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
+#[path = "e2e_chaos/faults.rs"]
+mod faults;
+#[path = "e2e_chaos/writer.rs"]
+mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
+use faults::{Clock, Fault, Places};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use reqwest::Method;
 use serde_json::json;
-use support::proxy::Proxy;
 use support::server::Server;
-use support::stack::{Dialect, Stack};
+use support::stack::Stack;
 use support::{api, compare, sql, workload};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Nothing may hang for longer than 60 seconds after the faults; the rest is for a machine under load.
-const RECOVERY: Duration = Duration::from_secs(120);
-
-/// Runs that go on at the same time.
-const LANES: u64 = 4;
+/// After the faults nothing may stand still for 60 seconds; the rest is for a machine under load, as all of the recovery is.
+const STILL: Duration = Duration::from_secs(120);
+const RECOVERY: Duration = Duration::from_secs(600);
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// A restart of a server hits whoever uses it: such a run goes alone.
-static ALONE: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+/// What became of a run.
+struct Outcome {
+    seed: u64,
+    faults: Vec<&'static str>,
+    /// None for a run that failed.
+    recovery: Option<Recovery>,
+}
+
+/// Seconds after the last fault's end.
+#[derive(Debug, Clone, Copy, Default)]
+struct Recovery {
+    /// The longest time in which nothing went on.
+    still: f64,
+    /// Until source and target were the same.
+    whole: f64,
+}
+
+/// A restart of a server hits whoever uses it: such runs go alone, behind the others.
+fn is_alone(seed: u64) -> bool {
+    seed % 8 == 3
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_in_random_order_lose_nothing() {
     let Some(stack) = Stack::utc("faults_in_random_order_lose_nothing") else { return };
     let first = workload::seed("chaos");
-    let runs = number("TIDEGATE_RUNS", 4);
-    let next = Arc::new(AtomicU64::new(0));
-    let lanes: Vec<_> = (0..LANES.min(runs))
+    let seeds = first..first + number("TIDEGATE_RUNS", 4);
+    let (alone, together): (Vec<u64>, Vec<u64>) = seeds.partition(|seed| is_alone(*seed));
+    let mut outcomes = lanes(&stack, together, number("TIDEGATE_LANES", 4)).await;
+    outcomes.extend(lanes(&stack, alone, 1).await);
+    let mut faults = BTreeMap::<&str, u64>::new();
+    outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.faults)
+        .for_each(|fault| *faults.entry(fault).or_default() += 1);
+    let failed: Vec<u64> =
+        outcomes.iter().filter(|outcome| outcome.recovery.is_none()).map(|outcome| outcome.seed).collect();
+    let of = |outcome: &Outcome| outcome.recovery.unwrap_or_default();
+    let still = outcomes.iter().map(|outcome| of(outcome).still).fold(0.0, f64::max);
+    let whole = outcomes.iter().map(|outcome| of(outcome).whole).fold(0.0, f64::max);
+    eprintln!(
+        "chaos: {} runs; after the last fault nothing stood still for longer than {still:.1} s, and all was the same after {whole:.1} s at most; faults {faults:?}",
+        outcomes.len()
+    );
+    assert!(failed.is_empty(), "seeds {failed:?} failed: RUNS=1 SEED=n repeats one");
+}
+
+async fn lanes(stack: &Stack, seeds: Vec<u64>, lanes: u64) -> Vec<Outcome> {
+    let (seeds, next) = (Arc::new(seeds), Arc::new(AtomicUsize::new(0)));
+    let lanes: Vec<_> = (0..lanes.min(seeds.len() as u64))
         .map(|_| {
-            let (stack, next) = (stack.clone(), Arc::clone(&next));
+            let (stack, seeds, next) = (stack.clone(), Arc::clone(&seeds), Arc::clone(&next));
             tokio::spawn(async move {
-                let mut failed = Vec::new();
-                loop {
-                    let nth = next.fetch_add(1, Ordering::SeqCst);
-                    if nth >= runs {
-                        return failed;
-                    }
-                    let seed = first + nth;
-                    let run = tokio::spawn(run(stack.clone(), seed));
-                    if run.await.is_err() {
-                        failed.push(seed);
-                    }
+                let mut outcomes = Vec::new();
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::SeqCst)).copied() {
+                    let failed = Outcome { seed, faults: Vec::new(), recovery: None };
+                    // A panic has printed itself.
+                    let outcome = tokio::spawn(run(stack.clone(), seed)).await.unwrap_or(failed);
+                    tally(&outcome);
+                    outcomes.push(outcome);
                 }
+                outcomes
             })
         })
         .collect();
-    let mut failed = Vec::new();
+    let mut outcomes = Vec::new();
     for lane in lanes {
-        failed.extend(lane.await.unwrap());
+        outcomes.extend(lane.await.unwrap());
     }
-    failed.sort_unstable();
-    assert!(failed.is_empty(), "seeds {failed:?} of {runs} runs failed: RUNS=1 SEED=n repeats one");
+    outcomes
 }
 
-/// The places where connections pass.
-struct Places {
-    tidb: Proxy,
-    kafka: Proxy,
-    target: Proxy,
+fn tally(outcome: &Outcome) {
+    let Some(path) = std::env::var_os("TIDEGATE_TALLY") else { return };
+    let recovery = match outcome.recovery {
+        Some(found) => format!("{:.1}\t{:.1}", found.still, found.whole),
+        None => "failed\t".to_owned(),
+    };
+    let line = format!("{}\t{recovery}\t{}\n", outcome.seed, outcome.faults.join(" "));
+    let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
+    file.write_all(line.as_bytes()).unwrap();
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    Cut,
-    Refuse,
-    Delay,
-    Halve,
-    /// Then the old connections go on, end, or stay stuck for good.
-    Swallow {
-        stuck: bool,
-        cut: bool,
-    },
-    Kill,
-    /// By so many seconds, either way.
-    Clock(i64),
-    Restart(&'static str),
-    Drainer,
-    Resync,
-}
-
-fn choose(rng: &mut StdRng, alone: bool) -> Fault {
-    match rng.random_range(0..100) {
-        0..14 => Fault::Cut,
-        14..24 => Fault::Refuse,
-        24..34 => Fault::Delay,
-        34..50 => Fault::Halve,
-        50..72 => Fault::Swallow { stuck: rng.random(), cut: rng.random() },
-        72..84 => Fault::Kill,
-        84..90 => Fault::Clock(*[-86_400, -3600, -5, 5, 3600, 86_400 * 400].choose(rng).unwrap()),
-        90..95 => Fault::Resync,
-        _ if alone => match rng.random_range(0..4) {
-            0 => Fault::Restart("tidb"),
-            1 => Fault::Restart("kafka"),
-            2 => Fault::Drainer,
-            _ => Fault::Restart("target"),
-        },
-        _ => Fault::Cut,
-    }
-}
-
-async fn run(stack: Stack, seed: u64) {
+async fn run(stack: Stack, seed: u64) -> Outcome {
     let mut rng = StdRng::seed_from_u64(seed);
     let stack = if rng.random() { stack.on_adb() } else { stack };
-    let alone = seed % 8 == 3;
-    let _turn = if alone { (Some(ALONE.write().await), None) } else { (None, Some(ALONE.read().await)) };
+    let alone = is_alone(seed);
     let schema = format!("chaos_{seed}");
-    prepare(&stack, &schema, &mut rng).await;
+    writer::prepare(&stack, &schema, &mut rng).await;
 
-    let places = Places {
-        tidb: Proxy::start(stack.tidb_port).await,
-        kafka: Proxy::kafka(stack.kafka.rsplit(':').next().unwrap().parse().unwrap()).await,
-        target: Proxy::start(stack.target().1).await,
-    };
+    let places = Places::new(&stack).await;
     let clock = Clock::new();
     let mut server = Server::start_with(&clock.settings()).await;
     let api = server.api.clone();
@@ -144,71 +142,26 @@ async fn run(stack: Stack, seed: u64) {
     api.create_task(&spec).await;
 
     let stop = CancellationToken::new();
-    let writer = tokio::spawn(write(stack.clone(), schema.clone(), rng.random(), stop.clone()));
+    let writer = tokio::spawn(writer::write(stack.clone(), schema.clone(), rng.random(), stop.clone()));
     api.start("chaos").await;
     // Half of the runs meet their first fault in full sync.
     if rng.random() {
         api.wait_for("chaos", "in incremental sync", RECOVERY, |task| task["phase"] == "incremental").await;
     }
-    let mut story = String::new();
+    let (mut story, mut played) = (String::new(), Vec::new());
     let began = Instant::now();
-    for _ in 0..rng.random_range(3..8) {
-        tokio::time::sleep(Duration::from_millis(rng.random_range(100..2500))).await;
-        let fault = choose(&mut rng, alone);
-        let place = rng.random_range(0..3);
+    let count = rng.random_range(3..8);
+    for nth in 0..count {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(50..1800))).await;
+        // A run that goes alone has a restart for certain.
+        let fault = Fault::choose(&mut rng, stack.dialect, alone, nth + 1 == count);
         let _ = write!(story, "\n  {:.1} s: {fault:?}", began.elapsed().as_secs_f64());
-        let proxy = [&places.tidb, &places.kafka, &places.target][place];
-        let span = Duration::from_millis(*[300, 1500, 4000, 12_000].choose(&mut rng).unwrap());
-        let pause = Duration::from_millis(rng.random_range(0..span.as_millis() as u64 + 1));
-        match fault {
-            Fault::Cut => proxy.cut(),
-            Fault::Halve => proxy.halve(rng.random_range(1..6)),
-            Fault::Refuse => {
-                proxy.refuse();
-                tokio::time::sleep(pause).await;
-                proxy.heal(false);
-            }
-            Fault::Delay => {
-                proxy.delay(Duration::from_millis(rng.random_range(5..400)));
-                tokio::time::sleep(pause).await;
-                proxy.heal(false);
-            }
-            Fault::Swallow { stuck, cut } => {
-                proxy.swallow();
-                tokio::time::sleep(pause).await;
-                if cut && !stuck {
-                    proxy.cut();
-                }
-                proxy.heal(stuck);
-            }
-            Fault::Kill => {
-                server.kill9();
-                tokio::time::sleep(pause / 4).await;
-                server.spawn(&clock.settings());
-                server.ready().await;
-            }
-            Fault::Clock(by) => clock.jump(by),
-            Fault::Restart(part) => {
-                let part = if part == "target" { stack.target_part() } else { part };
-                stack.stop_part(part).await;
-                tokio::time::sleep(pause / 4).await;
-                stack.start_part(part).await;
-            }
-            Fault::Drainer => {
-                let _ = stack.try_drainer(reqwest::Method::POST, "/drainer/restart?back_ms=2000").await;
-            }
-            Fault::Resync => {
-                let body = json!({"tables": [{"schema": schema, "table": "k"}]});
-                api.try_send(reqwest::Method::POST, "/tasks/chaos/tables/resync", Some(&body)).await;
-            }
-        }
-        let _ = write!(story, " at {} for {pause:?}", ["tidb", "kafka", "target"][place]);
+        played.push(fault.name());
+        let how = fault.play(&mut rng, &stack, &schema, &places, &clock, &mut server).await;
+        let _ = write!(story, " {how}");
     }
-    for proxy in [&places.tidb, &places.kafka, &places.target] {
-        proxy.heal(false);
-    }
+    places.heal();
     let over = Instant::now();
-    tokio::time::sleep(Duration::from_millis(300)).await;
     stop.cancel();
     let statements = writer.await.expect("the writer meets no fault");
     let head = format!("chaos seed {seed} on {:?}{}", stack.dialect, if alone { ", alone" } else { "" });
@@ -216,9 +169,8 @@ async fn run(stack: Stack, seed: u64) {
     eprintln!("{head}: {statements} statements{story}");
     stack.settle().await;
     let end = stack.end_offset(&stack.topic).await;
-    api.wait_for_offset("chaos", end, RECOVERY).await;
-    wait_following(&api, &schema).await;
-    let took = over.elapsed();
+    let still = wait_recovered(&api, &schema, end, over).await.as_secs_f64();
+    let took = over.elapsed().as_secs_f64();
     let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
     let names = [(schema.as_str(), schema.as_str())];
     let found = compare::schemas(&mut source, &mut target, &names).await;
@@ -247,173 +199,51 @@ async fn run(stack: Stack, seed: u64) {
     let panics = server.log().matches("panicked at").count();
     assert_eq!(panics, 0, "{head}: the server panicked\n{}", server.log_tail());
     eprintln!(
-        "{head}: {tables} tables with {rows} rows are the same, {:.1} s after the last fault",
-        took.as_secs_f64()
+        "{head}: {tables} tables with {rows} rows are the same, {took:.1} s after the last fault; nothing stood still for longer than {still:.1} s"
     );
     drop(server);
+    stack.adb_clear_all(&schema).await;
     sql::drop_schemas(&stack, &[&schema]).await;
+    Outcome { seed, faults: played, recovery: Some(Recovery { still, whole: took }) }
 }
 
-/// A resync that was asked for is merged, or was lost with the request.
-async fn wait_following(api: &api::Api, schema: &str) {
-    let end = Instant::now() + RECOVERY;
+/// Waits until everything before this offset is in the target, and a resync that was asked for is merged, or was lost with the request. Gives the
+/// longest time in which the task came no further.
+async fn wait_recovered(api: &api::Api, schema: &str, end: i64, over: Instant) -> Duration {
+    let (mut longest, mut moved, mut last) = (Duration::ZERO, over, None);
     loop {
-        let table = api.get(&format!("/tasks/chaos/tables/{schema}/k")).await;
-        if table["state"] == "following" {
-            return;
+        let task = api.task("chaos").await;
+        // Not known before the schemas are read.
+        let table = api.send(Method::GET, &format!("/tasks/chaos/tables/{schema}/k"), None).await.body;
+        let through = task["status"] == "running"
+            && task["phase"] == "incremental"
+            && api::next_offset(&task).is_some_and(|next| next >= end);
+        let (progress, checkpoint) = (&task["progress"], &task["checkpoint"]["next_offset"]);
+        let now = json!([
+            task["phase"],
+            checkpoint,
+            progress["rows_copied"],
+            progress["changes_applied"],
+            progress["ddl_applied"],
+            table["state"],
+            table["rows_copied"],
+        ]);
+        if last.as_ref() != Some(&now) {
+            last = Some(now);
+            moved = Instant::now();
         }
-        assert!(Instant::now() < end, "the table does not follow again: {table:#}");
+        longest = longest.max(moved.elapsed());
+        if through && table["state"] == "following" {
+            return longest;
+        }
+        let hangs = moved.elapsed() > STILL || over.elapsed() > RECOVERY || task["status"] == "failed";
+        assert!(
+            !hangs,
+            "nothing went on for {:?}, {:?} after the faults; wanted: offset {end}\n{table:#}\n{}",
+            moved.elapsed(),
+            over.elapsed(),
+            api.story("chaos", &task).await
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// The wall clock of the server, which jumps; its monotonic clock does not, as on a real machine. It is our own hook: under libfaketime
-/// librdkafka waits for hours.
-struct Clock(tempfile::NamedTempFile);
-
-impl Clock {
-    fn new() -> Self {
-        let clock = Self(tempfile::NamedTempFile::new().unwrap());
-        clock.jump(0);
-        clock
-    }
-
-    fn settings(&self) -> Vec<(String, String)> {
-        vec![("TIDEGATE_CLOCK".to_owned(), self.0.path().display().to_string())]
-    }
-
-    fn jump(&self, seconds: i64) {
-        std::fs::write(self.0.path(), (seconds * 1000).to_string()).unwrap();
-    }
-}
-
-async fn prepare(stack: &Stack, schema: &str, rng: &mut StdRng) {
-    sql::drop_schemas(stack, &[schema]).await;
-    let mut source = sql::tidb(stack).await;
-    let mut create = vec![
-        format!("CREATE DATABASE {schema}"),
-        format!("CREATE TABLE {schema}.k (id BIGINT PRIMARY KEY, v INT, note VARCHAR(100))"),
-        format!("CREATE TABLE {schema}.t (name VARCHAR(30), n INT, v VARCHAR(40), PRIMARY KEY (name, n))"),
-    ];
-    if stack.dialect == Dialect::Mysql {
-        create.push(format!("CREATE TABLE {schema}.u (id INT PRIMARY KEY, v INT NOT NULL UNIQUE)"));
-        create.push(format!("CREATE TABLE {schema}.n (a INT, b VARCHAR(20))"));
-    }
-    let create: Vec<&str> = create.iter().map(String::as_str).collect();
-    sql::run(&mut source, &create).await;
-    let rows = rng.random_range(500..4000);
-    let values: Vec<_> = (0..rows).map(|id| format!("({}, {}, 'from the start')", id * 3, id % 11)).collect();
-    sql::run(&mut source, &[&format!("INSERT INTO {schema}.k VALUES {}", values.join(","))]).await;
-    if stack.dialect == Dialect::Mysql {
-        let values: Vec<_> = (0..500).map(|id| format!("({}, 'b{}')", id % 50, id % 7)).collect();
-        sql::run(&mut source, &[&format!("INSERT INTO {schema}.n VALUES {}", values.join(","))]).await;
-    }
-}
-
-/// Statements of every kind until it is told to stop; a source that restarts is met again. What became of a statement that was
-/// cut off does not matter: the source itself is compared.
-async fn write(stack: Stack, schema: String, seed: u64, stop: CancellationToken) -> u64 {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut connection: Option<Conn> = None;
-    let (mut done, mut extra) = (0, false);
-    while !stop.is_cancelled() {
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => match connect(&stack).await {
-                Some(open) => open,
-                None => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    continue;
-                }
-            },
-        };
-        let mut good = true;
-        for statement in statements(&stack, &schema, &mut rng, &mut extra) {
-            match open.query_drop(&statement).await {
-                Ok(()) => done += 1,
-                // A duplicate key, a column that is not there: as good as any statement.
-                Err(mysql_async::Error::Server(_)) => {}
-                Err(_) => {
-                    good = false;
-                    break;
-                }
-            }
-        }
-        if good {
-            connection = Some(open);
-        }
-        tokio::time::sleep(Duration::from_millis(rng.random_range(0..40))).await;
-    }
-    done
-}
-
-async fn connect(stack: &Stack) -> Option<Conn> {
-    let options = mysql_async::OptsBuilder::default()
-        .ip_or_hostname("127.0.0.1")
-        .tcp_port(stack.tidb_port)
-        .user(Some("root"))
-        .prefer_socket(false);
-    tokio::time::timeout(Duration::from_secs(5), Conn::new(options)).await.ok()?.ok()
-}
-
-fn statements(stack: &Stack, schema: &str, rng: &mut StdRng, extra: &mut bool) -> Vec<String> {
-    let id = rng.random_range(0..3000);
-    let v = rng.random_range(0..100_000);
-    let mysql = stack.dialect == Dialect::Mysql;
-    match rng.random_range(0..100) {
-        0..20 => {
-            let rows: Vec<_> =
-                (0..rng.random_range(1..60)).map(|nth| format!("({}, {v}, 'r{nth}')", id + nth)).collect();
-            vec![format!("REPLACE INTO {schema}.k (id, v, note) VALUES {}", rows.join(","))]
-        }
-        20..30 => vec![format!("UPDATE {schema}.k SET v = v + 1 WHERE id BETWEEN {id} AND {}", id + 50)],
-        30..37 => vec![format!("DELETE FROM {schema}.k WHERE id BETWEEN {id} AND {}", id + 10)],
-        37..42 => vec![format!("UPDATE IGNORE {schema}.k SET id = id + 5000 WHERE id = {id}")],
-        42..56 => vec![
-            "BEGIN".to_owned(),
-            format!("INSERT IGNORE INTO {schema}.t VALUES ('Name{}', {}, 'v{v}')", id % 200, v % 5),
-            format!(
-                "UPDATE IGNORE {schema}.t SET name = UPPER(name) WHERE n = {} AND name LIKE '%{}'",
-                v % 5,
-                id % 10
-            ),
-            format!("UPDATE {schema}.k SET note = 'with t' WHERE id = {id}"),
-            "COMMIT".to_owned(),
-        ],
-        56..62 => vec![format!("DELETE FROM {schema}.t WHERE n = {} LIMIT 5", v % 5)],
-        62..72 if mysql => vec![
-            format!("INSERT IGNORE INTO {schema}.u VALUES ({}, {v})", id % 300),
-            "BEGIN".to_owned(),
-            format!("UPDATE IGNORE {schema}.u SET v = -id - 1 WHERE id = {}", id % 300),
-            format!("UPDATE IGNORE {schema}.u SET v = {v} WHERE id = {}", v % 300),
-            "COMMIT".to_owned(),
-        ],
-        72..88 if mysql => vec![
-            format!("INSERT INTO {schema}.n VALUES ({}, 'b{}'), ({}, NULL)", id % 50, v % 7, v % 50),
-            format!("DELETE FROM {schema}.n WHERE a = {} LIMIT 1", v % 50),
-            format!("UPDATE {schema}.n SET b = 'u{}' WHERE a = {} LIMIT 2", v % 9, id % 50),
-        ],
-        88..90 => {
-            *extra = !*extra;
-            if *extra {
-                vec![format!("ALTER TABLE {schema}.k ADD COLUMN extra INT DEFAULT {}", v % 100)]
-            } else {
-                vec![format!("ALTER TABLE {schema}.k DROP COLUMN extra")]
-            }
-        }
-        90 => vec![format!("TRUNCATE TABLE {schema}.t")],
-        91 => vec![
-            format!("RENAME TABLE {schema}.t TO {schema}.t2"),
-            format!("RENAME TABLE {schema}.t2 TO {schema}.t"),
-        ],
-        92 => vec![
-            format!("CREATE TABLE {schema}.made{v} (id INT PRIMARY KEY, v VARCHAR(9))"),
-            format!("INSERT INTO {schema}.made{v} VALUES (1, 'one'), (2, 'two')"),
-            format!("DROP TABLE {schema}.made{v}"),
-        ],
-        93 if mysql => vec![format!("TRUNCATE TABLE {schema}.n")],
-        _ => {
-            vec![format!("INSERT IGNORE INTO {schema}.k (id, v, note) VALUES ({}, {v}, 'one')", id + 10_000)]
-        }
     }
 }

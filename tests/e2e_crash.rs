@@ -5,13 +5,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
+#[path = "e2e_crash/commands.rs"]
+mod commands;
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
+use commands::commands;
 use serde_json::{Value, json};
 use support::server::Server;
 use support::stack::{Dialect, Stack};
@@ -21,9 +22,10 @@ use tidegate::crash;
 const PATIENCE: Duration = Duration::from_secs(120);
 const SIGABRT: i32 = 6;
 
-on_both_targets! {
+support::on_both_targets! {
     a_death_at_any_step_of_full_sync_costs_only_repeated_work => full("crf", "crfa");
     a_death_at_any_step_of_the_stream_costs_only_repeated_work => stream("crs", "crsa");
+    a_death_at_any_step_of_a_command_costs_only_repeated_work => commands("crc", "crca");
     a_death_at_any_step_of_a_resync_costs_only_repeated_work => resync("crr", "crra");
 }
 
@@ -248,10 +250,47 @@ async fn resync(stack: Stack, schema: &str) {
     sql::drop_schemas(&stack, &[schema]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_died_is_done_after_the_restart() {
+    let Some(stack) = Stack::utc("a_repair_that_died_is_done_after_the_restart") else { return };
+    let schema = "crv";
+    prepare(&stack, schema).await;
+    let mut server = Server::start().await;
+    let api = server.api.clone();
+    api.connect(&stack).await;
+    api.create_task(&spec(&stack, schema, "task")).await;
+    api.start("task").await;
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+    let mut target = sql::target(&stack).await;
+    for (round, point) in crash::REPAIR.iter().enumerate() {
+        sql::run(&mut target, &[&format!("DELETE FROM {schema}.t LIMIT 3")]).await;
+        let found = api.verified("task", &json!({})).await;
+        assert_eq!(found["verdict"], "different", "{found:#}");
+        server.stop().await;
+        server.spawn(&crash_at(point));
+        server.ready().await;
+        let path = format!("/tasks/task/verifications/{}/repair", found["n"]);
+        api.try_send(reqwest::Method::POST, &path, Some(&json!({}))).await;
+        dies(&mut server, point).await;
+        change(&stack, schema, 2000 + round as i64).await;
+        api.wait_caught_up("task", &stack, PATIENCE).await;
+        let path = format!("/tasks/task/verifications/{}", found["n"]);
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while api.get(&path).await["repairs"]["repaired"] != found["rows"]["missing"] {
+            assert!(tokio::time::Instant::now() < end, "{point}: {}", api.get(&path).await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_equal(&stack, schema, point).await;
+    }
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
 async fn wait_following(api: &api::Api, schema: &str, table: &str) {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let found = api.get(&format!("/tasks/task/tables/{schema}/{table}")).await;
+        // Not known before it has come to the task.
+        let path = format!("/tasks/task/tables/{schema}/{table}");
+        let found = api.send(reqwest::Method::GET, &path, None).await.body;
         if found["state"] == "following" {
             return;
         }
@@ -263,7 +302,8 @@ async fn wait_following(api: &api::Api, schema: &str, table: &str) {
 /// The list of points and those in the source are the same: a point that is not listed is never tested.
 #[test]
 fn every_point_is_listed_once() {
-    let listed: Vec<&str> = [crash::FULL, crash::STREAM, crash::RESYNC].concat();
+    let listed: Vec<&str> =
+        [crash::FULL, crash::STREAM, crash::RESYNC, crash::REPAIR, crash::COMMANDS].concat();
     let names: BTreeSet<&str> = listed.iter().copied().collect();
     assert_eq!(names.len(), listed.len(), "a name is listed twice");
     let mut found = BTreeSet::new();

@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
-
 use std::time::Duration;
 
 use serde_json::json;
@@ -137,7 +134,7 @@ const SCHEMAS: [&str; 4] = ["fa", "fb", "fa_extra", "fa_gone"];
 /// The runs have the same schemas, and the Drainer stage wants DDL one by one.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-on_both_targets! {
+support::on_both_targets! {
     every_form_of_the_ddl_kinds_reaches_the_target => at_once("", "");
     a_schema_without_tables_at_the_start_is_made_with_its_first_table => schema_without_tables("fe", "fea");
 }

@@ -3,10 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
+use mysql_async::prelude::Queryable;
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::api::{self, Api};
@@ -121,6 +120,7 @@ async fn every_error_is_named_and_its_cure_loses_nothing() {
         let failed = api.wait_for_status("task", "failed", PATIENCE).await;
         let error = &failed["last_error"];
         let what = case.what;
+        eprintln!("{what}: {error:#}");
         assert_eq!(error["kind"], case.kind, "{what}: {error:#}");
         assert_eq!(error["help"], case.page, "{what}: {error:#}");
         assert_eq!(error["endpoint"], "target", "{what}: {error:#}");
@@ -164,6 +164,23 @@ async fn every_error_is_named_and_its_cure_loses_nothing() {
     proxy.heal(false);
     api.wait_caught_up("task", &stack, PATIENCE).await;
 
+    // Somebody else holds a row: tried again in place, then by the task's other clock, and it goes on by itself.
+    sql::run(&mut target, &["SET GLOBAL innodb_lock_wait_timeout = 1"]).await;
+    proxy.cut();
+    let mut holder = sql::mariadb(&stack).await;
+    sql::run(&mut holder, &["BEGIN", "SELECT * FROM err.t WHERE id = 50 FOR UPDATE"]).await;
+    sql::run(&mut sql::tidb(&stack).await, &["UPDATE err.t SET v = 'row number held' WHERE id = 50"]).await;
+    let held = |task: &Value| task["last_error"]["kind"] == "contention";
+    let task = api.wait_for("task", "held up", PATIENCE, held).await;
+    eprintln!("a lock: {:#}", task["last_error"]);
+    assert_eq!(
+        (&task["status"], &task["last_error"]["help"]),
+        (&json!("running"), &json!("/problems/contention"))
+    );
+    sql::run(&mut holder, &["ROLLBACK"]).await;
+    sql::run(&mut target, &["SET GLOBAL innodb_lock_wait_timeout = 50"]).await;
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+
     // The password was changed, and the server let go of the old sessions.
     sql::run(&mut target, &["ALTER USER 'err_user'@'%' IDENTIFIED BY 'second-word'"]).await;
     proxy.cut();
@@ -180,4 +197,96 @@ async fn every_error_is_named_and_its_cure_loses_nothing() {
         assert!(!server.log().contains(secret), "a password is in the log");
     }
     sql::drop_schemas(&stack, &["err"]).await;
+}
+
+/// A task on a silent topic makes no progress that could tell one outage from the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_outage_of_an_idle_task_has_a_clock_of_its_own() {
+    let Some(stack) = Stack::utc("each_outage_of_an_idle_task_has_a_clock_of_its_own") else { return };
+    let topic = format!("errors_idle_{}", std::process::id());
+    stack.create_topic(&topic, 1);
+    let kafka = Proxy::kafka(stack.kafka.rsplit(':').next().unwrap().parse().unwrap()).await;
+    let server = Server::start().await;
+    let api = &server.api;
+    api.connect(&stack).await;
+    let brokers = json!({"kind": "kafka", "brokers": [format!("127.0.0.1:{}", kafka.port)]});
+    api.put("/connections/kafka", &brokers).await;
+    api.create_task(&json!({
+        "name": "task",
+        "source": {"kafka": "kafka", "topic": topic},
+        "target": "target",
+        "phases": {"schema": false, "full": false, "incremental": true},
+        "start_at": {"offset": "0"},
+        "objects": {"include": ["errors_idle.*"]},
+    }))
+    .await;
+    api.start("task").await;
+    api.wait_for("task", "incremental", PATIENCE, |task| task["phase"] == "incremental").await;
+    let mut began = Vec::new();
+    for _ in 0..2 {
+        kafka.refuse();
+        let retrying = condition(api, "retrying").await;
+        assert_eq!(retrying["attempt"], 1, "{retrying:#}");
+        began.push(retrying["since"].clone());
+        kafka.heal(false);
+        let well = |task: &Value| !task["conditions"].to_string().contains("retrying");
+        api.wait_for("task", "well again", PATIENCE, well).await;
+    }
+    assert_ne!(began[0], began[1]);
+    let events = api.get("/tasks/task/events?limit=500").await;
+    let events = events["items"].as_array().unwrap();
+    let told = |words: &str| {
+        events.iter().filter(|event| event["message"].as_str().unwrap().starts_with(words)).count()
+    };
+    assert_eq!((told("retrying"), told("recovered")), (2, 2), "{events:#?}");
+}
+
+/// InnoDB ends the transaction that has changed less: the task's statement, which is run again in place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_is_run_again_in_place() {
+    let Some(stack) = Stack::utc("a_deadlock_is_run_again_in_place") else { return };
+    let schema = "err_lock";
+    sql::drop_schemas(&stack, &[schema]).await;
+    let mut source = sql::tidb(&stack).await;
+    let rows: Vec<String> = (1..=9).map(|id| format!("({id}, 0)")).collect();
+    let insert = format!("INSERT INTO {schema}.t VALUES {}", rows.join(", "));
+    let create = format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, v INT)");
+    sql::run(&mut source, &[&format!("CREATE DATABASE {schema}"), &create, &insert]).await;
+    let server = Server::start().await;
+    let api = &server.api;
+    api.connect(&stack).await;
+    api.create_task(&api::spec("task", &stack, &[&format!("{schema}.*")], &json!({}))).await;
+    api.start("task").await;
+    api.wait_for("task", "incremental", PATIENCE, |task| task["phase"] == "incremental").await;
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+
+    let (mut target, mut holder) = (sql::mariadb(&stack).await, sql::mariadb(&stack).await);
+    let own = format!("CREATE TABLE {schema}.of_the_holder (id INT PRIMARY KEY)");
+    let heavy = format!("INSERT INTO {schema}.of_the_holder SELECT seq FROM {schema}.seq_1_to_2000");
+    let middle = format!("UPDATE {schema}.t SET v = -1 WHERE id = 5");
+    sql::run(&mut holder, &[&own, "BEGIN", &heavy, &middle]).await;
+    let deadlocks = "SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'";
+    let (_, before): (String, u64) = target.query_first(deadlocks).await.unwrap().unwrap();
+    sql::run(&mut source, &[&format!("UPDATE {schema}.t SET v = id")]).await;
+    // It has the rows before the fifth, and waits for that one.
+    let waits =
+        format!("SELECT COUNT(*) FROM information_schema.innodb_locks WHERE lock_table LIKE '%{schema}%'");
+    tokio::time::timeout(PATIENCE, async {
+        while target.query_first::<u64, _>(&waits).await.unwrap().unwrap() == 0 {
+            // InnoDB shows news to those who have not looked for 100 ms.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await
+    .expect("nothing waits for the row");
+    let others = format!("UPDATE {schema}.t SET v = -1 WHERE id <> 5");
+    sql::run(&mut holder, &[&others, "ROLLBACK"]).await;
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+    let (_, after): (String, u64) = target.query_first(deadlocks).await.unwrap().unwrap();
+    assert!(after > before, "there was no deadlock");
+    let task = api.task("task").await;
+    assert_eq!((&task["run"], &task["progress"]["retries"]), (&json!(1), &json!(0)), "{task:#}");
+    sql::run(&mut target, &[&format!("DROP TABLE {schema}.of_the_holder")]).await;
+    compare::assert_schemas_equal(&mut source, &mut target, &[(schema, schema)]).await;
+    sql::drop_schemas(&stack, &[schema]).await;
 }

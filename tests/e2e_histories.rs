@@ -3,11 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mysql_async::prelude::Queryable;
 use serde_json::json;
 use support::history::{FinalTable, History};
 use support::server::Server;
@@ -195,5 +194,67 @@ async fn differs(target: &mut mysql_async::Conn, prefix: &str, table: &FinalTabl
     match compare::rows(target, &name, &columns).await {
         Ok(rows) => compare::difference(&expected, &rows).map(|text| format!("{what}{text}")),
         Err(error) => Some(format!("{what}: {error}")),
+    }
+}
+
+/// The messages of a Drainer of 2019 (tests/fixtures/drainer/v2.1.jsonl): one table entry for each row, no keys, no lengths, the text of DDL as
+/// it was typed, names without a schema.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_messages_of_a_drainer_of_2019_end_in_the_rows_of_its_source() {
+    let Some(stack) = Stack::utc("the_messages_of_a_drainer_of_2019") else { return };
+    for (stack, prefix) in [(stack.clone(), "vm_"), (stack.on_adb(), "va_")] {
+        let schemas = ["e1", "e2", "e3"];
+        let targets = schemas.map(|schema| format!("{prefix}{schema}"));
+        sql::drop_schemas(&stack, &targets.each_ref().map(String::as_str)).await;
+        let topic = format!("v21_{prefix}{}", std::process::id());
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/drainer/v2.1.jsonl");
+        // The first six are of a history that ended early.
+        let produced = stack.produce(&topic, &["-file", file, "-skip", "6", "-count", "28"]);
+        let server = Server::start().await;
+        server.api.connect(&stack).await;
+        let map: BTreeMap<_, _> =
+            schemas.iter().zip(&targets).map(|(from, to)| (from, json!({"target": to}))).collect();
+        let is_adb = stack.dialect == support::stack::Dialect::Adb;
+        // Without a key, and one that moves to another database.
+        let without: &[&str] = if is_adb { &["e1.nopk", "e1.uknull", "e1.t", "e2.t2"] } else { &[] };
+        let mut spec = json!({
+            "name": "history",
+            "source": {"kafka": "kafka", "topic": topic, "time_zone": "UTC"},
+            "target": "target",
+            "phases": {"schema": false, "full": false, "incremental": true},
+            "start_at": "earliest",
+            "objects": {"include": schemas.map(|schema| format!("{schema}.*")), "exclude": without, "schemas": map},
+            "ddl": {"drop_database": "apply"},
+        });
+        api::merge(&mut spec, &api::policies(&stack));
+        server.api.create_task(&spec).await;
+        server.api.start("history").await;
+        server.api.wait_for_offset("history", produced.last_offset + 1, PATIENCE).await;
+        let mut target = sql::target(&stack).await;
+        assert_eq!(sql::tables(&mut target, &targets[0]).await, ["cpk", "part"]);
+        let tables = sql::tables(&mut target, &targets[1]).await;
+        assert_eq!(tables, if is_adb { &["tl"][..] } else { &["t2", "tl"] });
+        let texts = async |target: &mut mysql_async::Conn, query: String| -> Vec<(String, String)> {
+            target.query(query).await.unwrap()
+        };
+        if !is_adb {
+            let rows =
+                format!("SELECT CAST(id AS CHAR), CONCAT(a, ' ', f) FROM {}.t2 ORDER BY id", targets[1]);
+            let found = texts(&mut target, rows).await;
+            assert_eq!(found, [("7".to_owned(), "1 1.5".to_owned()), ("8".to_owned(), "2 1.5".to_owned())]);
+        }
+        let found = texts(&mut target, format!("SELECT a, CAST(b AS CHAR) FROM {}.cpk", targets[0])).await;
+        assert_eq!(found, [("tr".to_owned(), "1".to_owned())]);
+        assert_eq!(sql::count(&mut target, &format!("{}.part", targets[0])).await, 2);
+
+        let produced = stack.produce(&topic, &["-file", file, "-skip", "34"]);
+        server.api.wait_for_offset("history", produced.last_offset + 1, PATIENCE).await;
+        assert!(sql::tables(&mut target, &targets[1]).await.is_empty(), "e2 was dropped");
+        let found =
+            texts(&mut target, format!("SELECT CAST(id AS CHAR), CAST(a AS CHAR) FROM {}.dup", targets[2]))
+                .await;
+        assert_eq!(found, [("1".to_owned(), "2".to_owned())]);
+        server.api.complete("history", "stop").await;
+        sql::drop_schemas(&stack, &targets.each_ref().map(String::as_str)).await;
     }
 }

@@ -4,9 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
-
 use std::time::Duration;
 
 use reqwest::Method;
@@ -21,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The two messages must be the only ones that wait.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-on_both_targets! {
+support::on_both_targets! {
     late_ddl_and_rows_from_before_a_ddl_end_equal => late("fz_late", "fz_late_adb");
+    rows_in_a_layout_or_under_a_name_of_later_end_equal => early("fz_early", "fz_early_adb");
 }
 
 struct Case {
@@ -102,17 +100,23 @@ async fn copied(server: &Server) -> Vec<String> {
     events.iter().map(|event| event["detail"]["table"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn late(stack: Stack, schema: &str) {
-    let _alone = ALONE.lock().await;
-    sql::drop_schemas(&stack, &[schema]).await;
-    let mut source = sql::tidb(&stack).await;
+/// The tables of [`MADE`] and a task that follows them.
+async fn begin(stack: &Stack, schema: &str) -> Server {
+    sql::drop_schemas(stack, &[schema]).await;
+    let mut source = sql::tidb(stack).await;
     sql::run(&mut source, &[&format!("CREATE DATABASE {schema}")]).await;
-    run(&stack, schema, MADE).await;
+    run(stack, schema, MADE).await;
     let server = Server::start().await;
-    server.api.connect(&stack).await;
-    server.api.create_task(&api::spec("late", &stack, &[&format!("{schema}.*")], &json!({}))).await;
+    server.api.connect(stack).await;
+    server.api.create_task(&api::spec("late", stack, &[&format!("{schema}.*")], &json!({}))).await;
     server.api.start("late").await;
     server.api.wait_for("late", "incremental", PATIENCE, |task| task["phase"] == "incremental").await;
+    server
+}
+
+async fn late(stack: Stack, schema: &str) {
+    let _alone = ALONE.lock().await;
+    let server = begin(&stack, schema).await;
     let mut expected: Vec<String> = Vec::new();
     for Case { first, second, copied: tables } in CASES {
         the_other_way_round(&stack, schema, first, second).await;
@@ -133,6 +137,83 @@ async fn late(stack: Stack, schema: &str) {
     }
     // The test tests what it says: but for the DDL that rows waited for, each case had its late message.
     assert_eq!(events(&server, "late_transaction").await.len(), CASES.len());
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// Statements that are all in the source before the Drainer starts again and sends the first of them with the names and columns of the last
+/// (source-drainer.md 10.9).
+const AHEAD: &[&[&str]] = &[
+    &[
+        "INSERT INTO a VALUES (11, 'x')",
+        "ALTER TABLE a ADD COLUMN n INT DEFAULT 5",
+        "INSERT INTO a VALUES (12, 'y', 6)",
+    ],
+    // Drainer fills a FLOAT that it does not find with 0, whatever the default.
+    &[
+        "UPDATE a SET v = 'upd' WHERE id = 1",
+        "ALTER TABLE a ADD COLUMN f FLOAT NOT NULL DEFAULT 1.5",
+        "INSERT INTO a VALUES (13, 'z', 7, 2.5)",
+    ],
+    &[
+        "INSERT INTO a VALUES (14, 'v', 8, 3.5)",
+        "ALTER TABLE a DROP COLUMN v",
+        "UPDATE a SET n = 9 WHERE id = 14",
+    ],
+    &[
+        "INSERT INTO a VALUES (15, 8, 3.5)",
+        "ALTER TABLE a RENAME COLUMN n TO m",
+        "UPDATE a SET m = 1 WHERE id < 13",
+    ],
+    &[
+        "DELETE FROM a WHERE id = 12",
+        "ALTER TABLE a ADD COLUMN first INT NOT NULL DEFAULT 3 FIRST",
+        "INSERT INTO a VALUES (1, 16, 2, 2.5)",
+        "ALTER TABLE a DROP COLUMN m",
+        "INSERT INTO a VALUES (2, 17, 4.5)",
+    ],
+    &["INSERT INTO b VALUES (11, 'x')", "RENAME TABLE b TO b2", "INSERT INTO b2 VALUES (12, 'y')"],
+    &[
+        "UPDATE b2 SET v = 'old' WHERE id = 11",
+        "RENAME TABLE b2 TO b3",
+        "CREATE TABLE b2 (id INT PRIMARY KEY, other INT)",
+        "INSERT INTO b2 VALUES (1, 1)",
+        "UPDATE b3 SET v = 'new' WHERE id = 12",
+    ],
+    &[
+        "INSERT INTO c VALUES (11, 'x')",
+        "ALTER TABLE c RENAME TO c2",
+        "ALTER TABLE c2 ADD COLUMN n INT",
+        "UPDATE c2 SET n = id",
+        "ALTER TABLE c2 CHANGE COLUMN n n2 INT",
+        "INSERT INTO c2 VALUES (12, 'y', 1)",
+    ],
+    &[
+        "UPDATE c2 SET v = 'longer'",
+        "ALTER TABLE c2 MODIFY COLUMN v VARCHAR(60)",
+        "UPDATE c2 SET v = REPEAT('l', 55)",
+    ],
+    &[
+        "CREATE TABLE d LIKE c2",
+        "INSERT INTO d SELECT * FROM c2",
+        "ALTER TABLE d DROP COLUMN n2",
+        "DELETE FROM d WHERE id = 1",
+    ],
+    &["INSERT INTO c2 VALUES (13, 'gone', 1)", "TRUNCATE TABLE c2", "INSERT INTO c2 VALUES (14, 'kept', 2)"],
+];
+
+async fn early(stack: Stack, schema: &str) {
+    let _alone = ALONE.lock().await;
+    let server = begin(&stack, schema).await;
+    for statements in AHEAD {
+        stack.settle().await;
+        stack.drainer(Method::POST, "/drainer/pause").await;
+        run(&stack, schema, statements).await;
+        stack.drainer(Method::POST, "/drainer/restart?back_messages=0&catalog=history").await;
+        server.api.wait_caught_up("late", &stack, PATIENCE).await;
+        let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+        let same = compare::schemas(&mut source, &mut target, &[(schema, schema)]).await;
+        assert!(same.is_ok(), "{statements:?}: {}", same.unwrap_err());
+    }
     sql::drop_schemas(&stack, &[schema]).await;
 }
 

@@ -3,11 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
-
 #[path = "e2e_live/objects.rs"]
 mod objects;
+#[path = "e2e_live/rest.rs"]
+mod rest;
 #[path = "e2e_live/secrets.rs"]
 mod secrets;
 #[path = "e2e_live/spec.rs"]

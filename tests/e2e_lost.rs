@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
@@ -93,11 +91,29 @@ async fn what_retention_deleted_while_a_task_was_paused_stops_it() {
     let Some(stack) = Stack::utc("what_retention_deleted_while_a_task_was_paused_stops_it") else { return };
     let topic = format!("lost_paused_{}", std::process::id());
     let end = produce(&stack, &topic, 0, 8);
-    let server = follow(&stack, &topic, "lost_paused").await;
+    let mut server = follow(&stack, &topic, "lost_paused").await;
     server.api.wait_for_offset("task", end, PATIENCE).await;
     server.api.complete("task", "pause").await;
     produce(&stack, &topic, 8, 8);
     delete_before(&stack, &topic, end + 1).await;
+    // It is told before anybody resumes it, also by a process in which it never ran.
+    server.stop().await;
+    server.restart().await;
+    let told = server.api.wait_for("task", "told", PATIENCE, |task| task["health"] == "blocked").await;
+    assert_eq!((&told["status"], &told["progress"]), (&json!("paused"), &Value::Null), "{told:#}");
+    let conditions = told["conditions"].as_array().unwrap();
+    assert!(conditions.iter().any(|found| found["type"] == "retention_short"), "{told:#}");
+    // The event comes right after what it tells of.
+    let end_of_patience = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let events = server.api.get("/tasks/task/events?limit=500").await;
+        let events = events["items"].as_array().unwrap();
+        if events.iter().any(|event| event["kind"] == "position_lost") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < end_of_patience, "{events:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     server.api.command("task", "resume").await;
     let task = lost(&server, &["retention", &format!("offset {end}")]).await;
     assert_eq!(api::next_offset(&task), Some(end), "the position is kept");

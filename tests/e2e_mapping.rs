@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
@@ -206,6 +204,14 @@ async fn rules_hold(stack: &Stack) {
     assert_eq!(rows(&mut target, &all("keyed")).await, ["1|10", "3|NULL", "20|2"]);
     assert_eq!(rows(&mut target, "SELECT v, id FROM mp.parted ORDER BY 1").await, ["101|2", "102|6"]);
     assert_eq!(rows(&mut target, "SELECT * FROM mp.ownddl ORDER BY 1").await, ["1", "2"]);
+
+    // Nothing of this change is sent, and then its table gets another layout.
+    sql::run(&mut source, &["UPDATE mp.once SET v = 31 WHERE id = 3"]).await;
+    server.api.wait_caught_up("rules", stack, PATIENCE).await;
+    sql::run(&mut source, &["ALTER TABLE mp.once ADD COLUMN w INT", "INSERT INTO mp.once VALUES (4, 4, 4)"])
+        .await;
+    server.api.wait_caught_up("rules", stack, PATIENCE).await;
+    assert_eq!(rows(&mut target, &all("once")).await, ["1|1|NULL", "2|2|NULL", "3|3|NULL", "4|4|4"]);
 
     sql::run(
         &mut source,

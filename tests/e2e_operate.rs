@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
-
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -44,7 +41,7 @@ async fn wait_for_incremental(api: &Api) -> Value {
     api.wait_for("task", "in incremental sync", PATIENCE, |task| task["phase"] == "incremental").await
 }
 
-on_both_targets! {
+support::on_both_targets! {
     pause_stops_writing_and_resume_goes_on_from_the_checkpoint => pause("op", "opa");
     a_restart_of_the_process_resumes_what_ran_and_leaves_paused_what_was => restart("or", "ora");
     a_corrupt_message_stops_the_task_which_names_it_and_has_applied_all_before_it => corrupt("oc", "oca");

@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
-
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
@@ -16,7 +13,7 @@ use support::{api, compare, sql};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-on_both_targets! {
+support::on_both_targets! {
     a_task_of_schema_alone_makes_empty_tables_and_finishes => schema_alone("ps", "psa");
     a_task_without_incremental_sync_needs_no_kafka_copies_everything_and_finishes => without_incremental("pf", "pfa");
     tables_that_the_target_has_are_refused_kept_or_replaced_as_the_spec_says => existing_tables("px", "pxa");

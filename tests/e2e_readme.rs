@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
@@ -126,6 +124,27 @@ async fn the_page_on_tasks_that_stand_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_with_each_call_once_works() {
+    let Some(stack) = Stack::utc("the_page_with_each_call_once_works") else { return };
+    sql::drop_schemas(&stack, &["howto", "howto_copy"]).await;
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    let create = "CREATE TABLE howto.orders (id INT PRIMARY KEY, state VARCHAR(9))";
+    sql::run(
+        &mut source,
+        &["CREATE DATABASE howto", create, "INSERT INTO howto.orders VALUES (1, 'new'), (2, 'paid')"],
+    )
+    .await;
+    let server = Server::start().await;
+    let connections = blocks("README.md").swap_remove(0);
+    walk(&stack, &server, &[&[connections][..], &blocks("docs/howto.md")].concat()).await;
+    let rows: Vec<(i32, String)> =
+        target.query("SELECT id, state FROM howto_copy.orders ORDER BY id").await.unwrap();
+    let expected = [(1, "new"), (2, "paid"), (3, "new"), (5, "long too")];
+    assert_eq!(rows, expected.map(|(id, state)| (id, state.to_owned())));
+    sql::drop_schemas(&stack, &["howto", "howto_copy"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_what_can_be_seen_works() {
     let Some(stack) = Stack::utc("the_page_on_what_can_be_seen_works") else { return };
     sql::drop_schemas(&stack, &["look", "look_copy"]).await;
@@ -154,11 +173,15 @@ fn blocks(page: &str) -> Vec<String> {
 
 /// Runs the blocks one after the other.
 async fn walk(stack: &Stack, server: &Server, blocks: &[String]) {
-    let script = format!("set -euo pipefail\n{}", blocks.join("\n"));
+    let script = format!("set -euo pipefail\n{}", blocks.join("\n"))
+        .replace("target/release/tidegate", env!("CARGO_BIN_EXE_tidegate"));
+    let folder = tempfile::tempdir().unwrap();
     let ended = output(
         Command::new("timeout")
             .args(["120", "bash", "-xc", &script])
+            .current_dir(&folder)
             .env("TIDEGATE", format!("{}/api/v1", server.api.origin()))
+            .env("TIDEGATE_SERVER", server.api.origin())
             .env("KAFKA", &stack.kafka)
             .env("TOPIC", &stack.topic)
             .env("TIDB_TZ", &stack.zone)
@@ -169,6 +192,27 @@ async fn walk(stack: &Stack, server: &Server, blocks: &[String]) {
     assert!(ended.status.success(), "the page's commands fail: {}", words(&ended));
 }
 
+/// Pages whose commands are run by the tests above.
+const RUN: [&str; 6] =
+    ["README.md", "docs/howto.md", "docs/live.md", "docs/metrics.md", "docs/standing.md", "docs/tables.md"];
+
+#[test]
+fn no_page_has_commands_that_no_test_runs() {
+    let pages = std::fs::read_dir(root().join("docs")).unwrap().map(|page| page.unwrap().path());
+    let pages = pages.filter(|page| page.extension().is_some_and(|end| end == "md"));
+    let pages = pages.map(|page| page.strip_prefix(root()).unwrap().display().to_string());
+    for page in pages.chain(["README.md".to_owned()]) {
+        let text = std::fs::read_to_string(root().join(&page)).unwrap();
+        let commands = !shell_blocks(&text).is_empty();
+        assert_eq!(commands, RUN.contains(&page.as_str()), "{page}: are its commands run?");
+        // Blocks of other kinds are for looking at.
+        let others = text.split("```").skip(1).step_by(2).filter(|block| !block.starts_with("sh\n"));
+        for block in others {
+            assert!(!block.contains("curl -s"), "{page}: this block is not run: {block}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_comes_up_and_its_task_is_well() {
     let Some(_) = Stack::utc("the_demo_comes_up_and_its_task_is_well") else { return };
@@ -177,7 +221,7 @@ async fn the_demo_comes_up_and_its_task_is_well() {
             .args(["240", "deploy/demo.sh"])
             .current_dir(root())
             .env("DEMO_SECONDS", "20")
-            .env("DEMO_ROWS", "40000")
+            .env("DEMO_ROWS", "10000")
             .env("TIDEGATE_BIN", env!("CARGO_BIN_EXE_tidegate")),
     )
     .await;

@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +11,7 @@ use support::{api, compare, sql};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-on_both_targets! {
+support::on_both_targets! {
     swapped_tables_are_copied_again_once_drainer_tells_them_apart => swap("fy_swap", "fy_swap_adb");
     rebuild_copies_a_table_whose_rows_its_ddl_changed => rebuild("fy_rebuild", "fy_rebuild_adb");
     an_online_ddl_is_followed => follow("fy_follow", "fy_follow_adb");

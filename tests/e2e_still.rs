@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
-
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::Connection;
 use support::server::Server;
 use support::stack::Stack;
 use support::{api, compare, sql};
@@ -90,9 +88,12 @@ async fn moves(stack: Stack, schema: &str) {
         let (found, answer) = put(&server, body.clone(), "").await;
         assert_eq!((found.as_u16(), &answer["code"]), (status, &json!(code)), "{body}: {answer:#}");
     }
+    // Others write to the topic meanwhile.
+    let low = stack.end_offset(&stack.topic).await;
     let (_, answer) = put(&server, json!({"offset": "999999999"}), "").await;
-    let end = stack.end_offset(&stack.topic).await;
-    assert!(answer["detail"].as_str().unwrap().contains(&end.to_string()), "the range is told: {answer:#}");
+    let high = stack.end_offset(&stack.topic).await;
+    let told = answer["detail"].as_str().unwrap();
+    assert!((low..=high).any(|end| told.contains(&end.to_string())), "the range is told: {answer:#}");
 
     // Back, by TSO: the same rows once more, also when the process is killed in the middle. Rows that somebody spoiled come right.
     let stands = api.next_offset("still").await.unwrap();
@@ -175,6 +176,14 @@ async fn moves(stack: Stack, schema: &str) {
     api.complete("still", "pause").await;
     let (status, body) = put(&server, json!({"offset": stands.to_string()}), "").await;
     assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("position-blocked")), "{body:#}");
+    // Nor behind DDL of which nobody knows any more: of very many the store keeps the newest.
+    let store = format!("sqlite://{}", server.data_folder().join("tidegate.db").display());
+    let mut store = sqlx::SqliteConnection::connect(&store).await.unwrap();
+    let trim = "delete from ddl where n < (select max(n) from ddl)";
+    assert!(sqlx::query(trim).execute(&mut store).await.unwrap().rows_affected() > 0);
+    let (status, body) = put(&server, json!({"offset": stands.to_string()}), "").await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("position-blocked")), "{body:#}");
+    assert!(body["detail"].as_str().unwrap().contains("no longer on record"), "{body:#}");
     api.command("still", "resume").await;
     api.wait_caught_up("still", &stack, PATIENCE).await;
     equal(&stack, schema).await;
@@ -251,7 +260,7 @@ async fn reset(stack: Stack, schema: &str) {
     assert_eq!((status, &done["status"]), (StatusCode::OK, &json!("created")), "{done:#}");
     assert_eq!(sql::tables(&mut target, schema).await, ["foreigner"], "what is not the task's own stays");
     let (status, again) = post(json!({"target_tables": "drop"}), "").await;
-    assert_eq!((status, &again["effects"]), (StatusCode::ACCEPTED, &json!([])), "{again:#}");
+    assert_eq!((status, &again["task_status"]), (StatusCode::CONFLICT, &json!("created")), "{again:#}");
     api.start("still").await;
     copied().await;
     sides().await;
@@ -527,7 +536,7 @@ async fn transfer(stack: Stack, schema: &str) {
     sql::drop_schemas(&stack, &[schema]).await;
 }
 
-on_both_targets! {
+support::on_both_targets! {
     a_task_moves_to_another_server => transfer("st_transfer", "st_transfer_adb");
     a_ddl_is_skipped_replaced_and_retried => ddl("st_ddl", "st_ddl_adb");
     a_checkpoint_is_moved_by_offset_and_time => moves("st_move", "st_move_adb");

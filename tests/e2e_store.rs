@@ -3,15 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[macro_use]
-mod support;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
+use reqwest::Method;
 use serde_json::{Value, json};
 use support::api::{self, Api};
 use support::server::Server;
@@ -20,11 +18,14 @@ use support::{compare, sql};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-on_both_targets! {
+support::on_both_targets! {
     a_store_from_an_older_copy_is_noticed_and_what_came_since_is_applied_again => older_store("sto", "stoa");
     a_store_from_before_a_ddl_stops_the_task => before_a_ddl("std", "stda");
     a_copy_of_the_data_folder_in_use_is_noticed => cloned("stc", "stca");
     a_target_from_an_older_copy_is_noticed_and_what_it_lacks_is_applied_again => older_target("stt", "stta");
+    a_target_from_before_the_end_of_full_sync_stops_the_task => before_the_end("ste", "stea");
+    a_target_from_before_a_resync_stops_the_task => before_a_resync("str", "stra");
+    a_task_that_begins_anew_from_the_same_offset_is_no_restored_store => anew("stn", "stna");
 }
 
 fn tables(stack: &Stack) -> Vec<&'static str> {
@@ -70,6 +71,22 @@ async fn task(api: &Api, stack: &Stack, schema: &str) {
     api.wait_caught_up("task", stack, PATIENCE).await;
 }
 
+/// Tables with rows, and a task that follows them.
+async fn following(stack: &Stack, schema: &str) -> (Server, Api) {
+    begin(stack, schema).await;
+    let server = Server::start().await;
+    let api = server.api.clone();
+    task(&api, stack, schema).await;
+    (server, api)
+}
+
+/// Waits until the task has failed because its position is lost; gives the error.
+async fn lost(api: &Api) -> Value {
+    let error = api.wait_for_status("task", "failed", PATIENCE).await["last_error"].clone();
+    assert_eq!(error["kind"], "position_lost", "{error:#}");
+    error
+}
+
 async fn assert_equal(stack: &Stack, schema: &str) {
     let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     compare::assert_schemas_equal(&mut source, &mut target, &[(schema, schema)]).await;
@@ -89,6 +106,73 @@ async fn until_event(api: &Api, kind: &str) {
     }
 }
 
+/// A copy of the target from the middle of full sync has the row of that start, and no mark.
+async fn before_the_end(stack: Stack, schema: &str) {
+    let (mut server, api) = following(&stack, schema).await;
+    let id = api.task("task").await["id"].as_str().unwrap().to_owned();
+    server.stop().await;
+    let unmark = format!("UPDATE tidegate.marks SET number = 0 WHERE task = '{id}'");
+    sql::run(&mut sql::target(&stack).await, &[&unmark]).await;
+    server.restart().await;
+    let error = lost(&api).await;
+    assert!(error.to_string().contains("before the end of full sync"), "{error:#}");
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// The rows of the table's second copy are gone, and the stream would not bring them.
+async fn before_a_resync(stack: Stack, schema: &str) {
+    let (mut server, api) = following(&stack, schema).await;
+    let id = api.task("task").await["id"].as_str().unwrap().to_owned();
+    let mut target = sql::target(&stack).await;
+    let mark = format!("SELECT number, next_offset, commit_ts FROM tidegate.marks WHERE task = '{id}'");
+    let then: (u64, i64, u64) = target.query_first(&mark).await.unwrap().unwrap();
+    let table = json!({"tables": [{"schema": schema, "table": "k"}]});
+    let resync = "/tasks/task/tables/resync?wait_ms=60000";
+    let copied = api.send(Method::POST, resync, Some(&table)).await;
+    assert_eq!(copied.status.as_u16(), 200, "{:#}", copied.body);
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+    server.stop().await;
+    let back = format!(
+        "UPDATE tidegate.marks SET number = {}, next_offset = {}, commit_ts = {} WHERE task = '{id}'",
+        then.0, then.1, then.2
+    );
+    sql::run(&mut target, &[&back]).await;
+    server.restart().await;
+    let error = lost(&api).await;
+    assert!(error.to_string().contains("copied again since"), "{error:#}");
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+async fn anew(stack: Stack, schema: &str) {
+    let (_server, api) = following(&stack, schema).await;
+    api.complete("task", "stop").await;
+    let start = stack.end_offset(&stack.topic).await;
+    let mut spec = api::spec(
+        "again",
+        &stack,
+        &[&format!("{schema}.k")],
+        &json!({"phases": {"schema": false, "full": false, "incremental": true}, "start_at": {"offset": start.to_string()}}),
+    );
+    api::merge(&mut spec, &api::policies(&stack));
+    api.create_task(&spec).await;
+    api.start("again").await;
+    // More marks than one, so that the row of this start is ahead of a new one.
+    for round in 1..4 {
+        change(&stack, schema, round).await;
+        api.wait_caught_up("again", &stack, PATIENCE).await;
+    }
+    api.complete("again", "pause").await;
+    api.send(Method::POST, "/tasks/again/reset", Some(&json!({"target_tables": "keep"}))).await.good("reset");
+    api.start("again").await;
+    api.wait_caught_up("again", &stack, PATIENCE).await;
+    let told = api.get("/tasks/again/events?limit=500").await;
+    assert!(!told.to_string().contains("store_restored"), "{told:#}");
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+    let table = (schema.to_owned(), "k".to_owned());
+    assert_eq!(compare::table(&mut source, &table, &mut target, &table).await, None);
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
 fn copy_store(from: &Path, to: &Path) {
     let _ = std::fs::create_dir(to);
     for name in ["tidegate.db", "key"] {
@@ -100,10 +184,7 @@ fn copy_store(from: &Path, to: &Path) {
 }
 
 async fn older_store(stack: Stack, schema: &str) {
-    begin(&stack, schema).await;
-    let mut server = Server::start().await;
-    let api = server.api.clone();
-    task(&api, &stack, schema).await;
+    let (mut server, api) = following(&stack, schema).await;
     let copy = tempfile::tempdir().unwrap();
     server.stop().await;
     copy_store(&server.data_folder(), copy.path());
@@ -124,10 +205,7 @@ async fn older_store(stack: Stack, schema: &str) {
 }
 
 async fn before_a_ddl(stack: Stack, schema: &str) {
-    begin(&stack, schema).await;
-    let mut server = Server::start().await;
-    let api = server.api.clone();
-    task(&api, &stack, schema).await;
+    let (mut server, api) = following(&stack, schema).await;
     let copy = tempfile::tempdir().unwrap();
     server.stop().await;
     copy_store(&server.data_folder(), copy.path());
@@ -145,19 +223,15 @@ async fn before_a_ddl(stack: Stack, schema: &str) {
     server.stop().await;
     copy_store(copy.path(), &server.data_folder());
     server.restart().await;
-    let failed = api.wait_for_status("task", "failed", PATIENCE).await;
-    assert_eq!(failed["last_error"]["kind"], "position_lost", "{failed:#}");
-    let message = failed["last_error"]["message"].as_str().unwrap();
+    let error = lost(&api).await;
+    let message = error["message"].as_str().unwrap();
     assert!(message.contains("store was restored") && message.contains("DDL"), "{message}");
-    assert_eq!(failed["last_error"]["help"], "/problems/position-lost");
+    assert_eq!(error["help"], "/problems/position-lost");
     sql::drop_schemas(&stack, &[schema]).await;
 }
 
 async fn cloned(stack: Stack, schema: &str) {
-    begin(&stack, schema).await;
-    let mut server = Server::start().await;
-    let api = server.api.clone();
-    task(&api, &stack, schema).await;
+    let (mut server, api) = following(&stack, schema).await;
     let mut other = Server::start().await;
     other.stop().await;
     server.stop().await;
@@ -185,14 +259,27 @@ async fn cloned(stack: Stack, schema: &str) {
 }
 
 async fn older_target(stack: Stack, schema: &str) {
-    begin(&stack, schema).await;
-    let mut server = Server::start().await;
-    let api = server.api.clone();
-    task(&api, &stack, schema).await;
+    let (mut server, api) = following(&stack, schema).await;
     let id = api.task("task").await["id"].as_str().unwrap().to_owned();
     let mut target = sql::target(&stack).await;
     let mark =
         format!("SELECT start, number, next_offset, commit_ts FROM tidegate.marks WHERE task = '{id}'");
+    for round in 1..4 {
+        let before = stack.end_offset(&stack.topic).await;
+        change(&stack, schema, round).await;
+        // It does nothing, and the checkpoint moves past it, and past the rows: they must be marked first.
+        let ddl = format!("ALTER TABLE {schema}.k ALTER COLUMN v DROP DEFAULT");
+        sql::run(&mut sql::tidb(&stack).await, &[&ddl]).await;
+        api.wait_caught_up("task", &stack, PATIENCE).await;
+        let (_, _, marked, _): (String, u64, i64, u64) = target.query_first(&mark).await.unwrap().unwrap();
+        assert!(
+            marked > before,
+            "round {round}: the mark at {marked} is older than the rows, which come after {before}"
+        );
+    }
+    // A DDL behind the mark could not be applied again.
+    change(&stack, schema, 4).await;
+    api.wait_caught_up("task", &stack, PATIENCE).await;
     let then: (String, u64, i64, u64) = target.query_first(&mark).await.unwrap().unwrap();
     let keyed: Vec<(i32, Option<String>)> =
         target.query(format!("SELECT id, v FROM {schema}.k")).await.unwrap();
@@ -206,7 +293,7 @@ async fn older_target(stack: Stack, schema: &str) {
             .await
             .unwrap();
     }
-    for round in 1..4 {
+    for round in 5..8 {
         change(&stack, schema, round).await;
         api.wait_caught_up("task", &stack, PATIENCE).await;
     }

@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -91,6 +89,10 @@ async fn run_with(test: &str, stack: &Stack, prefix: &str, trouble: Trouble, see
     let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     let schemas = workload.schemas().map(|schema| (schema, schema));
     let (tables, rows) = compare::assert_schemas_equal(&mut source, &mut target, &schemas).await;
+    // The product's own eye must see it too.
+    let verified = api.verified("workload", &serde_json::json!({})).await;
+    let path = format!("/tasks/workload/verifications/{}/differences", verified["n"]);
+    assert_eq!(verified["verdict"], "equal", "{verified:#}\n{}", api.get(&path).await);
     assert!(tables >= 16, "only {tables} tables were left to compare");
     eprintln!("{test}: {tables} tables with {rows} rows are the same on both sides");
     if stack.dialect == Dialect::Adb && calm {

@@ -10,7 +10,6 @@ mod cases;
 mod document;
 #[path = "fidelity/measure.rs"]
 mod measure;
-mod support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -357,3 +357,51 @@ fn rows_and_keys_of_a_merged_table_carry_their_source() {
     );
     assert!(second.is_empty());
 }
+
+#[test]
+fn a_row_that_changes_often_takes_its_room_once() {
+    let tracked = tracked("CREATE TABLE t (id BIGINT PRIMARY KEY, v VARCHAR(100))");
+    let table = || Table::new("s", "t", &[("id", "bigint"), ("v", "varchar")], &["id"]);
+    let row = |id, text: &'static str| [integer(id), Value::Text(text.as_bytes())];
+    let (mut batch, mut layout, mut sizes) = (Batch::default(), None, Vec::new());
+    // Shorter, longer, gone, back again; a second row lies in between.
+    for (nth, changed) in [
+        table().insert(&row(1, "long enough")),
+        table().insert(&row(2, "another")),
+        table().update(&row(1, "long enough"), &row(1, "short")),
+        table().update(&row(1, "short"), &row(1, "long again")),
+        table().delete(&row(1, "long again")),
+        table().insert(&row(1, "and back")),
+        table().update(&row(1, "and back"), &row(1, "longer than it ever was")),
+        table().update(&row(1, "longer than it ever was"), &row(1, "the last")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let payload = Binlog::dml(nth as u64 + 1, vec![changed]).encode_to_vec();
+        let message = Message::parse(&payload).unwrap();
+        let Kind::Dml(tables) = message.kind else { panic!("not a DML") };
+        for change in tables {
+            let change = change.unwrap();
+            let layout = layout.get_or_insert_with(|| {
+                Arc::new(Layout::new(&tracked, &change.columns, &Arc::new(Zone::Utc)).unwrap())
+            });
+            let slot = batch.slot(layout).unwrap();
+            for mutation in change.mutations() {
+                let place = Place { offset: nth as i64, nth: 0 };
+                batch.fold(slot, &mutation.unwrap(), place, 0).unwrap();
+            }
+        }
+        sizes.push(batch.bytes());
+    }
+    assert!(sizes[1..6].iter().all(|size| *size == sizes[1]), "{sizes:?}");
+    assert!(sizes[6] > sizes[1] && sizes[7] == sizes[6], "{sizes:?}");
+    let limits = Limits { rows: 100, bytes: 1 << 20, keys: 100, connections: 1 };
+    let [first, second] = pieces(&Arc::new(batch), limits);
+    let mut sql = Vec::new();
+    first.iter().chain(&second).for_each(|piece| piece.build(&mut sql).unwrap());
+    assert_eq!(
+        String::from_utf8(sql).unwrap(),
+        "REPLACE INTO `s`.`t` (`id`,`v`) VALUES (1,'the last'),(2,'another')"
+    );
+}

@@ -116,3 +116,55 @@ fn type_of(schemas: &Value, schema: &Value) -> String {
     });
     names.collect::<Vec<_>>().join(" or ") + &bounds
 }
+
+/// The calls of the pages' curl lines, as (method, path below /api/v1).
+fn calls() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let url = regex::Regex::new(r#"\$(?:TIDEGATE|SERVER)(/[^\s"'|;)]*)"#).unwrap();
+    let verb = regex::Regex::new(r"-X ?([A-Z]+)").unwrap();
+    let mut calls = Vec::new();
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md")) {
+        let text = std::fs::read_to_string(page).unwrap().replace("\\\n", " ");
+        for line in text.lines() {
+            // A variable of the pages' own.
+            let line = line.replace("$TASK", "$TIDEGATE/tasks/x");
+            for call in line.split("curl ").skip(1) {
+                let Some(path) = url.captures(call) else { continue };
+                let data = call.contains(" -d ") || call.contains(" --data-binary ");
+                let method = match verb.captures(call) {
+                    Some(found) => found[1].to_owned(),
+                    None => if data { "POST" } else { "GET" }.to_owned(),
+                };
+                calls.push((method, path[1].split('?').next().unwrap().to_owned()));
+            }
+        }
+    }
+    calls
+}
+
+#[test]
+fn every_operation_is_called_on_some_page() {
+    let document = tidegate::api::document();
+    let calls = calls();
+    let mut missing = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let parts: Vec<_> = path.trim_start_matches("/api/v1").split('/').collect();
+        let is = |called: &str| {
+            let called: Vec<_> = called.split('/').collect();
+            called.len() == parts.len()
+                && called.iter().zip(&parts).all(|(called, part)| part.starts_with('{') || called == part)
+        };
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            if !calls.iter().any(|(called, path)| *called == method && is(path)) {
+                missing.push(format!("{method} {path}"));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "no page shows how to call {missing:#?}; docs/howto.md is for what has no page of its own"
+    );
+}

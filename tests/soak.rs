@@ -4,8 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;

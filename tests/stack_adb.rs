@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use support::sql;

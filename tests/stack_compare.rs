@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use support::history::History;
 use support::stack::Stack;
 use support::{compare, sql};

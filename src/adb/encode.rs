@@ -30,7 +30,6 @@ mod number;
 mod temporal;
 
 use std::fmt;
-use std::io::Write;
 
 use crate::error::{Endpoint, Error, ErrorKind};
 use crate::model::{LossyCounts, LossyRule, Value, Zone};
@@ -221,6 +220,84 @@ impl Encoder {
         !matches!(self.form, Form::Json)
     }
 
+    /// Appends a spelling that is the same for two values exactly when the target holds the same for both: that of a value of the source
+    /// as the target gets it, and, with `held`, that of a value as the target gives it back.
+    ///
+    /// # Errors
+    /// The value cannot be sent. `out` is then as before.
+    pub fn push_held(&self, value: Value<'_>, held: bool, out: &mut Vec<u8>) -> Result<(), ValueFault> {
+        let start = out.len();
+        if let (true, Value::Text(text) | Value::Bytes(text)) = (held && self.is_text_of_numbers(), value) {
+            literal::push_string(out, text);
+            return Ok(());
+        }
+        self.push(value, &Zone::Utc, out)?;
+        if value == Value::Null {
+            return Ok(());
+        }
+        let literal = out.get(start..).unwrap_or_default();
+        let spelled = match &self.form {
+            // The target may have more digits.
+            Form::Decimal { .. } => {
+                let digits: Vec<u8> = literal.iter().copied().filter(|byte| *byte != b'\'').collect();
+                let mut key = Vec::new();
+                self.push_key(Value::Text(&digits), &mut key).map(|()| key)?
+            }
+            Form::Json => match value {
+                Value::Text(text) | Value::Bytes(text) => {
+                    match serde_json::from_slice::<serde_json::Value>(text) {
+                        Ok(json) => json.to_string().into_bytes(),
+                        Err(_) => return Ok(()),
+                    }
+                }
+                _ => return Ok(()),
+            },
+            _ => return Ok(()),
+        };
+        out.truncate(start);
+        out.extend_from_slice(&spelled);
+        Ok(())
+    }
+
+    /// Bytes of a key's value that are equal exactly when the target holds one value: like [`Encoder::push_key`], but of text whose bytes
+    /// the target has otherwise.
+    ///
+    /// # Errors
+    /// The value is not of the column's type. `out` is then as before.
+    pub fn push_held_key(&self, value: Value<'_>, out: &mut Vec<u8>) -> Result<(), ValueFault> {
+        if !matches!(self.form, Form::Text { latin1: true }) {
+            return self.push_key(value, out);
+        }
+        let mut spelled = Vec::new();
+        self.push(value, &Zone::Utc, &mut spelled)?;
+        out.extend_from_slice(&(spelled.len() as u64).to_be_bytes());
+        out.extend_from_slice(&spelled);
+        Ok(())
+    }
+
+    /// The source has numbers (places of labels, bits), the target their text.
+    pub fn is_text_of_numbers(&self) -> bool {
+        matches!(self.form, Form::EnumLabel(_) | Form::SetLabels(_) | Form::Bits { quoted: true })
+    }
+
+    /// The target holds places of labels, which it would give back as labels.
+    pub fn is_label_number(&self) -> bool {
+        matches!(self.form, Form::EnumNumber { .. } | Form::SetNumber { .. })
+    }
+
+    /// Both servers find a row by an equal value of this column, whichever of them the value came from.
+    pub fn finds_on_both(&self) -> bool {
+        matches!(
+            self.form,
+            Form::Integer
+                | Form::Decimal { .. }
+                | Form::Year
+                | Form::Temporal(_)
+                | Form::Text { latin1: false }
+                | Form::Binary { .. }
+        )
+    }
+
     /// Whether the other encoder gives the same literal for every value that both take: the rows that are there stay true.
     pub(crate) fn writes_like(&self, other: &Self) -> bool {
         match (&self.form, &other.form) {
@@ -244,7 +321,7 @@ impl Encoder {
             return Ok(Pushed::PLAIN);
         }
         match &self.form {
-            Form::Integer => push_display(out, number::integer(value)?),
+            Form::Integer => number::push_integer(out, value)?,
             Form::Float => {
                 let single = number::double(value)? as f32;
                 if !single.is_finite() {
@@ -254,13 +331,13 @@ impl Encoder {
             }
             Form::Double => push_exponent(out, number::double(value)?),
             Form::Decimal { limit, quoted } => return number::push_decimal(out, value, *limit, *quoted),
-            Form::Bits { quoted: false } => push_display(out, number::bits(value)?),
+            Form::Bits { quoted: false } => push_digits(out, number::bits(value)?),
             Form::Bits { quoted: true } => {
                 out.push(b'\'');
-                push_display(out, number::bits(value)?);
+                push_digits(out, number::bits(value)?);
                 out.push(b'\'');
             }
-            Form::Year => push_display(out, number::year(value)?),
+            Form::Year => push_digits(out, number::year(value)?),
             Form::Temporal(temporal) => return temporal.push(bytes(value)?, zone, out),
             Form::Text { latin1 } => {
                 let text = bytes(value)?;
@@ -285,7 +362,7 @@ impl Encoder {
                 if number > *labels {
                     return Err(BEYOND_LABELS);
                 }
-                push_display(out, number);
+                push_digits(out, number);
                 if number == 0 {
                     return Ok(Pushed::RELAXED);
                 }
@@ -295,7 +372,7 @@ impl Encoder {
                 if number & !mask != 0 {
                     return Err(BEYOND_LABELS);
                 }
-                push_display(out, number);
+                push_digits(out, number);
             }
             Form::EnumLabel(labels) => {
                 let number = number::bits(value)?;
@@ -369,15 +446,19 @@ fn cp1252(byte: u8) -> char {
     usize::from(byte).checked_sub(0x80).and_then(|at| UPPER.get(at)).copied().unwrap_or(char::from(byte))
 }
 
-fn push_display(out: &mut Vec<u8>, value: impl fmt::Display) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{value}");
+fn push_digits(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// With an exponent a literal is a double for the server; without one it would be a DECIMAL with at most 30 decimals.
-fn push_exponent(out: &mut Vec<u8>, value: impl fmt::LowerExp) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{value:e}");
+/// A finite number.
+fn push_exponent(out: &mut Vec<u8>, value: f64) {
+    let mut buffer = ryu::Buffer::new();
+    let digits = buffer.format_finite(value).as_bytes();
+    out.extend_from_slice(digits);
+    if !digits.contains(&b'e') {
+        out.extend_from_slice(b"e0");
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod dialect;
 pub mod encode;
 pub mod throttle;
+mod width;
 pub mod writer;
 
 use crate::error::{Endpoint, ErrorKind, Result};

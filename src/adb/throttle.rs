@@ -5,7 +5,6 @@
 //! before each statement. What waits there holds no statement back on the server and takes no round trip; a cancelled run passes
 //! no gate any more, so that pause and stop need not wait for a limit of 0.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -189,39 +188,55 @@ impl Holder {
 
 /// What a run has waited at its gate; read by the API.
 #[derive(Debug, Default)]
-pub struct Waits {
-    waiting: AtomicU32,
-    holder: AtomicU8,
+pub struct Waits(Mutex<Waited>);
+
+#[derive(Debug, Default)]
+struct Waited {
+    /// Statements that wait now, and the sum of the times at which they began to.
+    waiting: i64,
+    begun_ms: i64,
+    holder: Option<Holder>,
     /// Milliseconds since the epoch: when the present time of waiting began, when somebody last waited. 0 = never.
-    since_ms: AtomicI64,
-    until_ms: AtomicI64,
-    /// Time that statements have waited, all together.
-    pub waited_ms: AtomicU64,
+    since_ms: i64,
+    until_ms: i64,
+    /// Time that statements have waited that wait no more, all together.
+    waited_ms: i64,
 }
 
 /// Between two statements that wait there is one that does not: that is still one time of waiting.
 const ONE_WAIT_MS: i64 = 5000;
 
 impl Waits {
+    fn state(&self) -> MutexGuard<'_, Waited> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn begin(&self, holder: Holder) -> Waiting<'_> {
         let now = now_ms();
-        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0
-            && now - self.until_ms.load(Ordering::Relaxed) > ONE_WAIT_MS
-        {
-            self.since_ms.store(now, Ordering::Relaxed);
+        let mut state = self.state();
+        if state.waiting == 0 && now - state.until_ms > ONE_WAIT_MS {
+            state.since_ms = now;
         }
-        self.holder.store(holder as u8, Ordering::Relaxed);
+        state.waiting += 1;
+        state.begun_ms += now;
+        state.holder = Some(holder);
         Waiting { waits: self, began_ms: now }
+    }
+
+    /// Time that statements have waited up to now, all together, in milliseconds.
+    pub fn waited_ms(&self) -> u64 {
+        let state = self.state();
+        let under_way = (state.waiting * now_ms() - state.begun_ms).max(0);
+        (state.waited_ms + under_way).unsigned_abs()
     }
 
     /// Whose limit holds the run back, and since when; None when it is not held back.
     pub fn now(&self) -> Option<(Holder, i64)> {
-        let recently = now_ms() - self.until_ms.load(Ordering::Relaxed) <= ONE_WAIT_MS;
-        if self.waiting.load(Ordering::Relaxed) == 0 && !recently {
+        let state = self.state();
+        if state.waiting == 0 && now_ms() - state.until_ms > ONE_WAIT_MS {
             return None;
         }
-        let holder = Holder::ALL.get(usize::from(self.holder.load(Ordering::Relaxed)))?;
-        Some((*holder, self.since_ms.load(Ordering::Relaxed)))
+        Some((state.holder?, state.since_ms))
     }
 }
 
@@ -233,9 +248,11 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let now = now_ms();
-        self.waits.waited_ms.fetch_add(now.saturating_sub(self.began_ms).unsigned_abs(), Ordering::Relaxed);
-        self.waits.until_ms.store(now, Ordering::Relaxed);
-        self.waits.waiting.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.waits.state();
+        state.waited_ms += (now - self.began_ms).max(0);
+        state.until_ms = now;
+        state.waiting -= 1;
+        state.begun_ms -= self.began_ms;
     }
 }
 

@@ -8,19 +8,23 @@
 //! starts again from its checkpoint, after [`end_sessions`] has ended every session that an earlier run has opened.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rand::Rng;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
 use crate::adb::throttle::{Gate, Traffic};
+use crate::adb::width::Width;
 use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Dialect, Epoch, MysqlEndpoint, TaskId};
 use crate::mysql::{Done, Session};
 use crate::store::Store;
 pub use crate::store::Use;
+
+/// How long a writer does without a connection that the target has refused it.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// Times a statement is run again after a deadlock or lock wait before the task's own retry takes over.
 const CONTENTION_TRIES: u32 = 8;
@@ -48,6 +52,9 @@ pub struct Writer {
     sessions: Use,
     gate: Gate,
     lanes: Vec<Lane>,
+    width: Width,
+    /// The target has refused a further connection, and is not asked again until then.
+    short_until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -67,8 +74,20 @@ impl Writer {
         sessions: Use,
         connections: u32,
     ) -> Self {
-        let lanes = (0..connections.max(1)).map(|_| Lane::default()).collect();
-        Self { target, dialect, store, task, epoch, sessions, gate: Gate::default(), lanes }
+        let lanes: Vec<_> = (0..connections.max(1)).map(|_| Lane::default()).collect();
+        let width = Width::new(lanes.len());
+        Self {
+            target,
+            dialect,
+            store,
+            task,
+            epoch,
+            sessions,
+            gate: Gate::default(),
+            lanes,
+            width,
+            short_until: None,
+        }
     }
 
     /// The same, and every statement of [`Writer::run`] passes this gate first.
@@ -85,21 +104,38 @@ impl Writer {
         let wanted = connections.max(1) as usize;
         let surplus = self.lanes.split_off(wanted.min(self.lanes.len()));
         self.lanes.resize_with(wanted, Lane::default);
+        self.width = Width::new(wanted);
         self.say_goodbye(surplus).await;
     }
 
+    /// Connections that it may have.
     pub fn connections(&self) -> usize {
         self.lanes.len()
+    }
+
+    /// Connections that work on the next batch.
+    pub fn at_once(&self) -> usize {
+        self.width.connections()
+    }
+
+    /// A batch of so many rows took so long.
+    pub fn took(&mut self, rows: u64, time: Duration) {
+        self.width.took(rows, time);
+        // Those that rest keep no buffer.
+        for lane in self.lanes.iter_mut().skip(self.width.connections()) {
+            lane.sql = Vec::new();
+        }
     }
 
     /// Runs all jobs in any order; returns after the last acknowledgement or with the first error, when no statement is
     /// in flight any more. Jobs that hold a value which the target refuses are given back with its word, and the others go on.
     pub async fn run<J: Job>(&mut self, jobs: Vec<J>) -> Result<Vec<(J, Error)>> {
-        let needed = self.lanes.len().min(jobs.len());
+        let needed = self.width.connections().min(jobs.len());
         self.open(needed).await?;
         let queue = Mutex::new(Queue { jobs: jobs.into_iter(), refused: Vec::new(), failed: None });
         let gate = &self.gate;
-        join_all(self.lanes.iter_mut().take(needed).map(|lane| lane.work(&queue, gate))).await;
+        let lanes = self.lanes.iter_mut().take(needed).filter(|lane| lane.is_open());
+        join_all(lanes.map(|lane| lane.work(&queue, gate))).await;
         let queue = queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match queue.failed {
             None => Ok(queue.refused),
@@ -121,18 +157,42 @@ impl Writer {
             .ok_or_else(|| Error::internal("a writer without connections"))
     }
 
+    /// Opens the first connections, or fewer when the target has no more for this user and one is open: a limit that is reached,
+    /// or a password that is just being changed, stops nobody who works.
     async fn open(&mut self, count: usize) -> Result<()> {
-        for lane in self.lanes.iter_mut().take(count) {
-            if lane.session.as_ref().is_none_or(Session::is_broken) {
-                let session = super::connect(&self.target, self.dialect).await?;
+        for at in 0..count.min(self.lanes.len()) {
+            let others = self.lanes.iter().any(Lane::is_open);
+            let Some(lane) = self.lanes.get_mut(at) else { break };
+            if !lane.is_open() {
+                let may_wait = others && at > 0;
+                if may_wait && self.short_until.is_some_and(|until| Instant::now() < until) {
+                    return Ok(());
+                }
+                let session = match super::connect(&self.target, self.dialect).await {
+                    Ok(session) => session,
+                    Err(error) if may_wait => {
+                        if self.short_until.replace(Instant::now() + SHORT).is_none() {
+                            tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
+                        }
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                };
                 crash::point("session.opened");
                 // Known to the store before its first write: after a crash the next run can end it.
                 self.store.session_opened(&self.task, self.epoch, session.id(), self.sessions).await?;
                 crash::point("session.known");
                 lane.session = Some(session);
+                self.short_until = None;
             }
         }
         Ok(())
+    }
+
+    /// Lets its connections and their buffers go until they are needed again.
+    pub async fn rest(&mut self) {
+        let idle: Vec<_> = self.lanes.iter_mut().map(std::mem::take).collect();
+        self.say_goodbye(idle).await;
     }
 
     /// Says goodbye on every connection.
@@ -142,13 +202,13 @@ impl Writer {
     }
 
     async fn say_goodbye(&self, lanes: Vec<Lane>) {
-        let mut gone = Vec::new();
-        for session in lanes.into_iter().filter_map(|lane| lane.session) {
-            if !session.is_broken() {
-                gone.push(session.id());
-                session.close().await;
-            }
-        }
+        let open: Vec<_> = lanes
+            .into_iter()
+            .filter_map(|lane| lane.session)
+            .filter(|session| !session.is_broken())
+            .collect();
+        let gone: Vec<u64> = open.iter().map(Session::id).collect();
+        join_all(open.into_iter().map(Session::close)).await;
         if !gone.is_empty()
             && let Err(error) = self.store.sessions_gone(&self.task, self.epoch, &gone).await
         {
@@ -164,6 +224,10 @@ struct Queue<J> {
 }
 
 impl Lane {
+    fn is_open(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.is_broken())
+    }
+
     async fn work<J: Job>(&mut self, queue: &Mutex<Queue<J>>, gate: &Gate) {
         loop {
             let job = {
@@ -184,7 +248,12 @@ impl Lane {
                     queue.refused.push((job, error));
                     continue;
                 }
-                queue.failed.get_or_insert(error);
+                // A statement whose connection is gone may still be under way: the others' errors hide none such.
+                if broken {
+                    queue.failed = Some(error);
+                } else {
+                    queue.failed.get_or_insert(error);
+                }
                 return;
             }
         }

@@ -67,13 +67,14 @@ impl Doors {
                     LAST_EVENT_ID,
                     REQUEST_ID,
                 ])
-                .expose_headers([ETAG, LOCATION, RETRY_AFTER, REQUEST_ID])
+                .expose_headers([ETAG, LOCATION, RETRY_AFTER, REQUEST_ID, IDEMPOTENCY_REPLAYED])
                 .max_age(Duration::from_secs(3600)),
         )
     }
 }
 
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 #[derive(Debug, Clone)]

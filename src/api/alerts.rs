@@ -252,20 +252,18 @@ async fn put_rule(
     params(
         ("name" = String, Path),
         ("dry_run" = Option<bool>, Query, description = "true tells what would be gone"),
+        ("if-match" = Option<String>, Header, description = "ETag of the rule's version"),
     ),
     responses((status = 204), (status = 200, body = Effects, description = "with dry_run")))]
 async fn delete_rule(
     State(service): State<Service>,
     Segments(name): Segments<String>,
     mut params: Params,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let dry_run = params.flag("dry_run", false);
     params.finish()?;
-    if dry_run {
-        service.alert_rule(&name).await?;
-    } else {
-        service.delete_alert_rule(&name).await?;
-    }
+    service.delete_alert_rule(&name, if_match(&headers)?, dry_run).await?;
     Ok(Effects::of_delete(dry_run, || format!("alert rule {name}, and what it has still to tell")))
 }
 

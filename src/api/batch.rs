@@ -1,25 +1,30 @@
 //! `/tasks/commands` and `/tasks/summary`: many tasks at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::health::Health;
+use super::health::{CONDITIONS, Health};
 use super::problem::{Problem, ProblemCode};
 use super::request::{JsonBody, Params};
 use super::shape::check;
 use super::task_filter::{Filter, Select};
-use super::task_view::Task;
+use super::task_view::Beside;
 use crate::engine::progress::Phase;
 use crate::model::TaskId;
 use crate::observe::measure::lag_ms;
 use crate::service::{Refusal, Service};
 use crate::task::status::{Command, Status};
+
+/// Commands under way.
+const AT_ONCE: usize = 64;
 
 pub fn routes() -> OpenApiRouter<Service> {
     OpenApiRouter::new().routes(routes!(command_tasks)).routes(routes!(get_summary))
@@ -152,13 +157,23 @@ async fn command_tasks(
     let mut changes = service.registry.changes();
     let deadline = tokio::time::Instant::now() + wait;
     let mut waiting = Vec::new();
-    for row in rows {
+    // Side by side, so that they go to the disk together.
+    let mut given = futures_util::stream::iter(rows)
+        .map(|row| {
+            let service = &service;
+            async move {
+                let id = &row.id.0;
+                let done = if command == Command::Delete {
+                    service.delete_task(id, None, dry_run).await.map(|()| None)
+                } else {
+                    service.command(id, command, Duration::ZERO, dry_run).await.map(Some)
+                };
+                (row, done)
+            }
+        })
+        .buffered(AT_ONCE);
+    while let Some((row, done)) = given.next().await {
         let (id, name, before) = (row.id.0.clone(), row.name().to_owned(), row.status);
-        let done = if command == Command::Delete {
-            service.delete_task(&id, None, dry_run).await.map(|()| None)
-        } else {
-            service.command(&id, command, std::time::Duration::ZERO, dry_run).await.map(Some)
-        };
         let result = match done {
             Err(Refusal::ShuttingDown) => return Err(Refusal::ShuttingDown.into()),
             Err(refusal) => BatchResult::refused(Some(id), name, Some(before), refusal.into()),
@@ -230,6 +245,8 @@ pub struct Summary {
     /// `none` = no phase.
     pub phase: BTreeMap<String, usize>,
     pub health: BTreeMap<String, usize>,
+    /// Tasks that have the condition.
+    pub conditions: BTreeMap<String, usize>,
     /// null = no lag is known.
     pub worst_lag: Option<WorstLag>,
 }
@@ -240,6 +257,7 @@ pub struct Summary {
         ("status" = Option<Status>, Query),
         ("phase" = Option<Phase>, Query),
         ("health" = Option<Health>, Query),
+        ("condition" = Option<String>, Query, description = "type of a condition that the task has"),
         ("label" = Option<String>, Query, description = "`key` or `key=value`; may come several times, all must hold"),
         ("name_prefix" = Option<String>, Query),
     ),
@@ -255,24 +273,25 @@ async fn get_summary(State(service): State<Service>, mut params: Params) -> Resu
         status: zero(&statuses),
         phase: zero(&["none", "precheck", "schema", "full", "incremental"]),
         health: zero(&["ok", "degraded", "blocked", "failed"]),
+        conditions: zero(&CONDITIONS),
         worst_lag: None,
     };
     let count = |counts: &mut BTreeMap<String, usize>, word: &str| {
         *counts.entry(word.to_owned()).or_default() += 1;
     };
     for batch in rows.chunks(500) {
-        let ids: Vec<_> = batch.iter().map(|row| &row.id).collect();
-        let aside = service.store.table_states(&ids).await?;
-        let checkpoints = service.store.checkpoint_views(&ids).await?;
-        let letters = service.store.letter_counts(&ids).await?;
+        let beside = Beside::of(&service, batch).await?;
         for row in batch {
             count(&mut summary.status, row.status.as_str());
             count(&mut summary.phase, row.phase.map_or("none", Phase::as_str));
-            let states = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
-            let health = Task::health_of(&service, row, states, letters.get(&row.id).copied());
-            count(&mut summary.health, health.as_str());
             let seen = service.registry.seen(&row.id);
-            let lag = lag_ms(row, seen.as_ref().map(|seen| &*seen.progress), checkpoints.get(&row.id));
+            let (health, conditions) = beside.judge(row, seen.as_ref());
+            count(&mut summary.health, health.as_str());
+            for kind in conditions.iter().map(|condition| condition.r#type).collect::<BTreeSet<_>>() {
+                count(&mut summary.conditions, kind);
+            }
+            let progress = seen.as_ref().map(|seen| &*seen.progress);
+            let lag = lag_ms(row, progress, beside.checkpoints.get(&row.id));
             if let Some(lag_ms) = lag
                 && summary.worst_lag.as_ref().is_none_or(|worst| worst.lag_ms < lag_ms)
             {

@@ -13,8 +13,10 @@ use super::shape::check;
 use super::task_view::CheckpointView;
 use super::time::{of_tso, tso};
 use crate::model::{Offset, Position, Tso};
+use crate::observe::measure::{snapshot_kept_until, stands_since};
 use crate::service::checkpoint::{CheckpointMoved, To};
 use crate::service::{Refusal, Service};
+use crate::store::tasks::TaskRow;
 use crate::task::change::{Effect, EffectKind};
 use crate::task::fault::Fault;
 
@@ -40,12 +42,17 @@ async fn get_checkpoint(
 ) -> Result<Json<CheckpointAnswer>, Problem> {
     params.finish()?;
     let row = service.task(&task).await?;
-    Ok(Json(CheckpointAnswer { checkpoint: view(&service, &row.id).await? }))
+    let checkpoint = view(&service, &row).await?;
+    Ok(Json(CheckpointAnswer { checkpoint }))
 }
 
-async fn view(service: &Service, task: &crate::model::TaskId) -> Result<Option<CheckpointView>, Problem> {
-    let checkpoints = service.store.checkpoint_views(&[task]).await?;
-    Ok(checkpoints.get(task).map(CheckpointView::from))
+async fn view(service: &Service, row: &TaskRow) -> Result<Option<CheckpointView>, Problem> {
+    let checkpoints = service.store.checkpoint_views(&[&row.id]).await?;
+    let seen = service.registry.seen(&row.id);
+    let progress = seen.as_ref().map(|seen| &*seen.progress);
+    Ok(checkpoints.get(&row.id).map(|checkpoint| {
+        CheckpointView::new(checkpoint, snapshot_kept_until(row, progress, checkpoint, stands_since(row)))
+    }))
 }
 
 /// Where to move: exactly one of the three.
@@ -174,7 +181,7 @@ async fn move_checkpoint(
         }
         other => other,
     })?;
-    let checkpoint = view(&service, &moved.task.id).await?;
+    let checkpoint = view(&service, &moved.task).await?;
     Ok(Json(answer(&moved, checkpoint)))
 }
 

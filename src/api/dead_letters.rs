@@ -23,7 +23,7 @@ use crate::binlog::row::cells;
 use crate::model::{TableName, Value};
 use crate::service::Service;
 use crate::service::letters::LetterDecision;
-use crate::store::{LetterRow, Which};
+use crate::store::{LetterColumn, LetterRow, Which};
 use crate::task::change::{Effect, EffectKind};
 use crate::task::fault::Fault;
 
@@ -108,10 +108,14 @@ pub struct DeadLetterWithImages {
 }
 
 fn image(row: &LetterRow, bytes: Option<&[u8]>) -> Result<Option<Map<String, JsonValue>>, Problem> {
-    let Some(bytes) = bytes else { return Ok(None) };
+    bytes.map(|bytes| values(&row.columns, bytes)).transpose()
+}
+
+/// Values of a row of the store by the names of their columns.
+pub fn values(columns: &[LetterColumn], bytes: &[u8]) -> Result<Map<String, JsonValue>, Problem> {
     let mut image = Map::new();
-    for (column, value) in row.columns.iter().zip(cells(bytes)) {
-        let value = value.map_err(|fault| Problem::internal(format!("a dead letter's image: {fault}")))?;
+    for (column, value) in columns.iter().zip(cells(bytes)) {
+        let value = value.map_err(|fault| Problem::internal(format!("an image of the store: {fault}")))?;
         let value = match value {
             None => json!(""),
             Some(Value::Null) => JsonValue::Null,
@@ -126,7 +130,7 @@ fn image(row: &LetterRow, bytes: Option<&[u8]>) -> Result<Option<Map<String, Jso
         };
         image.insert(column.name.clone(), value);
     }
-    Ok(Some(image))
+    Ok(image)
 }
 
 /// Lists row changes that were set aside, in the order in which they were.

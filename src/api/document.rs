@@ -35,6 +35,7 @@ pub fn complete(mut document: Value) -> Value {
     }
     add_defaults(schemas);
     name_items(schemas);
+    spread_choices(schemas);
     add_operations(&mut document);
     require_what_is_always_there(&mut document);
     document
@@ -56,6 +57,31 @@ fn name_items(schemas: &mut Value) {
         let inline = std::mem::replace(place, json!({"$ref": format!("{REF}{item}")}));
         schemas.entry(item).or_insert(inline);
     }
+}
+
+/// "One of these, and these fields besides" as one of these with the fields, each under a name of its own: generators of clients
+/// cannot read the other form.
+fn spread_choices(schemas: &mut Value) {
+    let Some(schemas) = schemas.as_object_mut() else { return };
+    let mut named = Map::new();
+    for (name, schema) in schemas.iter() {
+        let Some(parts) = schema["allOf"].as_array() else { continue };
+        let choice = parts.iter().enumerate().find_map(|(at, part)| {
+            let choice = part["$ref"].as_str()?.strip_prefix(REF)?;
+            Some((at, choice, schemas.get(choice)?["oneOf"].as_array()?))
+        });
+        let Some((at, choice, variants)) = choice else { continue };
+        let mut one_of = Vec::new();
+        for variant in variants.iter().filter_map(|variant| variant["$ref"].as_str()) {
+            let own = name.replace(choice, variant.trim_start_matches(REF));
+            let mut parts = parts.clone();
+            parts[at] = json!({"$ref": variant});
+            one_of.push(json!({"$ref": format!("{REF}{own}")}));
+            named.insert(own, json!({"description": schema["description"], "allOf": parts}));
+        }
+        named.insert(name.clone(), json!({"description": schema["description"], "oneOf": one_of}));
+    }
+    schemas.extend(named);
 }
 
 /// Collects the schemas that a part of the document leads to.
@@ -181,6 +207,8 @@ fn add_operations(document: &mut Value) {
             }
             operation["responses"]["default"] = json!({
                 "description": "A problem (RFC 9457)",
+                "headers": {"retry-after": {"description": "Seconds, with 409, 429 and 503 that pass by themselves", "required": false,
+                    "schema": {"type": "string"}}},
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             });
             let Some(responses) = operation["responses"].as_object_mut() else { continue };
@@ -192,6 +220,12 @@ fn add_operations(document: &mut Value) {
                     response["headers"] = Value::Object(Map::new());
                 }
                 response["headers"]["x-request-id"] = json!({"schema": {"type": "string"}});
+                if method == "post" {
+                    let about =
+                        "Says `true` where the answer is that of an earlier request with the same key";
+                    response["headers"]["idempotency-replayed"] =
+                        json!({"description": about, "required": false, "schema": {"type": "string"}});
+                }
             }
         }
     }

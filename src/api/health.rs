@@ -10,7 +10,7 @@ use crate::adb::throttle::Holder;
 use crate::engine::progress::{Phase, Progress};
 use crate::engine::registry::Window;
 use crate::error::ErrorKind;
-use crate::observe::measure::retention_left_ms;
+use crate::observe::measure::{retention_left_ms, retry};
 use crate::observe::rule::words;
 use crate::store::tasks::TaskRow;
 use crate::store::views::StoppedDdl;
@@ -49,6 +49,22 @@ impl Health {
         }
     }
 }
+
+/// Types of conditions.
+pub const CONDITIONS: [&str; 12] = [
+    "retrying",
+    "target_locked",
+    "table_stopped",
+    "table_retrying",
+    "dead_letters",
+    "ddl_stopped",
+    "schema_drift",
+    "retention_short",
+    "source_idle_unknown",
+    "late_transactions",
+    "lossy_values",
+    "throttled",
+];
 
 /// Something that keeps a task from being well.
 #[derive(Debug, Serialize, ToSchema)]
@@ -150,7 +166,7 @@ pub fn conditions(
         detail,
         hint,
     };
-    if let (Some(retry), Some(error)) = (&row.retry, &row.last_error) {
+    if let (Some(retry), Some(error)) = (retry(row, progress), &row.last_error) {
         let locked = error.kind == ErrorKind::TargetLocked;
         found.push(Condition {
             since: Some(rfc3339(retry.since_ms)),
@@ -201,7 +217,16 @@ pub fn conditions(
     if let Some((holder, since_ms)) = progress.waits.now().filter(|_| row.status == Status::Running) {
         found.push(throttled(row, holder, since_ms));
     }
-    found.extend(retention(progress, window));
+    if let Some((since_ms, problems)) = progress.drift().filter(|_| incremental) {
+        for problem in problems {
+            found.push(Condition {
+                since: Some(rfc3339(since_ms)),
+                object: Some(problem.object),
+                ..plain("schema_drift", problem.detail, Some(problem.hint))
+            });
+        }
+    }
+    found.extend(retention(row.status, progress, window));
     let late = progress.late_transactions.load(Ordering::Relaxed);
     if late > 0 {
         let detail =
@@ -248,7 +273,7 @@ fn drift(object: Option<String>, error: &crate::error::Error, since_ms: Option<i
 }
 
 /// The topic has dropped what the task needs next, or will have before it comes to it.
-fn retention(progress: &Progress, window: Option<&Window>) -> Option<Condition> {
+fn retention(status: Status, progress: &Progress, window: Option<&Window>) -> Option<Condition> {
     let (start, next) = (progress.start_offset()?, progress.next_offset()?);
     let condition = |detail: String, hint: &str| Condition {
         r#type: "retention_short",
@@ -265,7 +290,9 @@ fn retention(progress: &Progress, window: Option<&Window>) -> Option<Condition> 
     }
     let lag = now_ms() - progress.watermark_ms()?;
     let left = retention_left_ms(progress, Some(lag))?;
-    let runs_out = runs_out_ms(left, window)?;
+    // A task that stands still comes no nearer.
+    let stands = matches!(status, Status::Paused | Status::Failed);
+    let runs_out = if stands { left } else { runs_out_ms(left, window)? };
     let kept = progress.retention_ms()?;
     // Far from the edge a slow minute is no alarm.
     if left > kept / 2 || (left > kept / 10 && runs_out > DAY_MS) {
@@ -305,9 +332,16 @@ pub fn health(row: &TaskRow, progress: Option<&Progress>, conditions: &[Conditio
         Health::Failed
     } else if has("target_locked") || is_lost(progress) {
         Health::Blocked
-    } else if ["retention_short", "retrying", "table_stopped", "table_retrying", "dead_letters"]
-        .into_iter()
-        .any(has)
+    } else if [
+        "retention_short",
+        "retrying",
+        "table_stopped",
+        "table_retrying",
+        "dead_letters",
+        "schema_drift",
+    ]
+    .into_iter()
+    .any(has)
     {
         Health::Degraded
     } else {
@@ -339,7 +373,11 @@ mod tests {
             progress.set_next_offset(10);
             progress.set_retention_ms(Some(kept));
             progress.advance_watermark(crate::model::Tso::from_physical_ms(now_ms() - lag));
-            retention(&progress, Some(&window(moved))).map(|condition| condition.r#type)
+            let running = retention(Status::Running, &progress, Some(&window(moved)));
+            // At rest no pace helps.
+            let paused = retention(Status::Paused, &progress, None).is_some();
+            assert_eq!(paused, lag > 6 * day, "{lag}");
+            running.map(|condition| condition.r#type)
         };
         let short = Some("retention_short");
         assert_eq!(of(day, 7 * day, 0), None, "most of it is left");

@@ -16,10 +16,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
 
-use super::access::IDEMPOTENCY_KEY;
+use super::access::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED};
 use super::frame::{NotAProblem, RequestId, finish};
 use super::problem::{Problem, ProblemCode, ProblemError};
-use super::request::BODY_BYTES_MAX;
+use super::request::{BODY_BYTES_MAX, IMPORT_BYTES_MAX};
 use crate::access::Caller;
 use crate::error::{Error, Result};
 use crate::service::Service;
@@ -29,7 +29,7 @@ use crate::store::idempotency::Reserved;
 const KEY_CHARS_MAX: usize = 255;
 /// Larger answers are not kept: their request is done again.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
 /// Headers that belong to an answer.
 const HEADERS: [HeaderName; 4] = [CONTENT_TYPE, LOCATION, ETAG, CACHE_CONTROL];
 
@@ -64,10 +64,12 @@ async fn keyed(service: Service, request: Request, next: Next) -> std::result::R
     let caller = request.extensions().get::<Caller>().cloned();
     let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+    let is_import = parts.uri.path().trim_end_matches('/').ends_with("/tasks/import");
+    let most = if is_import { IMPORT_BYTES_MAX } else { BODY_BYTES_MAX };
+    let body = to_bytes(body, most).await.map_err(|error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         if cause.contains("length limit") {
-            Problem::new(ProblemCode::BodyTooLarge, format!("a body may have {BODY_BYTES_MAX} bytes"))
+            Problem::new(ProblemCode::BodyTooLarge, format!("a body may have {most} bytes"))
         } else {
             Problem::new(ProblemCode::BadRequest, "the body broke off")
         }
@@ -152,7 +154,7 @@ fn replay(answer: Answer, id: &str) -> Response {
             response.headers_mut().insert(name, value);
         }
     }
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     response.extensions_mut().insert(NotAProblem);
     response
 }

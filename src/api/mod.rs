@@ -47,6 +47,7 @@ mod throttle;
 mod time;
 mod tokens;
 mod transfer;
+mod verifications;
 mod watch;
 
 use std::sync::{Arc, LazyLock};
@@ -86,6 +87,7 @@ fn parts() -> OpenApiRouter<Service> {
         .merge(checkpoint::routes())
         .merge(ddl::routes())
         .merge(dead_letters::routes())
+        .merge(verifications::routes())
         .merge(reset::routes())
         .merge(transfer::routes())
         .merge(events::routes())

@@ -187,6 +187,15 @@ mod tests {
             }
         }
         assert_eq!(used.len(), ERRORS.len(), "a page that no error has");
+        // And no page is forgotten.
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/problems");
+        let files: std::collections::BTreeSet<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        let pages: std::collections::BTreeSet<String> =
+            ERRORS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(files, pages);
         for (name, _) in ERRORS {
             assert!(!ProblemCode::ALL.iter().any(|code| code.as_str() == *name), "{name} is a problem's too");
         }

@@ -2,6 +2,7 @@
 //!
 //! A handler gives a [`Problem`]; the outermost layer (api/frame.rs) writes it out with the request's id and logs its cause.
 
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -121,7 +122,7 @@ problems! {
         "A request with this Idempotency-Key came before, and has no answer yet.",
         "Send it again after the time of Retry-After: you get the answer of the first one.";
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
-        "A body may have 1 MiB.", "Use globs instead of long lists of tables.";
+        "A body may have 1 MiB, and that of an import 512 MiB.", "Use globs instead of long lists of tables.";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not declared as JSON",
         "Bodies are read as application/json only.", "Send `content-type: application/json`.";
     InvalidBody = "invalid-body", UNPROCESSABLE_ENTITY, "The body has faults",
@@ -135,8 +136,6 @@ problems! {
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server",
         "Something went wrong that is not yours. The server's log has the cause under the same request id.",
         "Look there, and report it.";
-    NotAvailable = "not-available", NOT_IMPLEMENTED, "Not available in this build",
-        "This part of the product is not built in.", "Use a build that has it.";
     EndpointUnreachable = "endpoint-unreachable", BAD_GATEWAY, "An endpoint cannot be reached",
         "TiDB, Kafka or the target did not answer; `detail` has the address and the cause.",
         "Check host, port, firewall and that the service runs.";
@@ -340,9 +339,8 @@ impl From<Refusal> for Problem {
                 Self { task_status: Some(status), ..Self::faults(Code::SpecLocked, errors) }
             }
             Refusal::Stale(detail) => Self::new(Code::PreconditionFailed, detail),
-            Refusal::Superseded(task) => {
-                let detail = format!("the task is wanted {} now", task.desired.as_str());
-                Self { task_status: Some(task.status), ..Self::new(Code::Superseded, detail) }
+            Refusal::Superseded { status, detail } => {
+                Self { task_status: Some(status), ..Self::new(Code::Superseded, detail) }
             }
             Refusal::TaskFailed(task) => {
                 let detail = task
@@ -355,8 +353,8 @@ impl From<Refusal> for Problem {
             Refusal::EndpointRefused(detail) => Self::new(Code::EndpointRefused, detail),
             Refusal::EndpointTimeout(detail) => Self::new(Code::EndpointTimeout, detail),
             Refusal::Configuration(detail) => Self::new(Code::ConfigurationInvalid, detail),
-            Refusal::ShuttingDown => Self::new(Code::ShuttingDown, "the process is stopping"),
-            Refusal::NotAvailable(detail) => Self::new(Code::NotAvailable, detail),
+            Refusal::ShuttingDown => Self::new(Code::ShuttingDown, "the process is stopping")
+                .header(RETRY_AFTER, HeaderValue::from_static("5")),
             Refusal::Internal(error) => Self::internal(error),
         }
     }

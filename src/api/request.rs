@@ -11,6 +11,9 @@ use super::problem::{Problem, ProblemCode, ProblemError};
 
 /// Bodies may have this many bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// The body of an import holds the catalog of every table of a task.
+pub const IMPORT_BYTES_MAX: usize = 512 << 20;
 /// Longest `wait_ms`.
 pub const WAIT_MS_MAX: u64 = 60_000;
 pub const PAGE_MAX: u32 = 500;
@@ -131,7 +134,10 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::new(ProblemCode::BodyTooLarge, format!("a body may have {BODY_BYTES_MAX} bytes"))
+                Problem::new(
+                    ProblemCode::BodyTooLarge,
+                    format!("a body may have {BODY_BYTES_MAX} bytes, that of an import {IMPORT_BYTES_MAX}"),
+                )
             } else {
                 Problem::new(ProblemCode::BadRequest, rejection.body_text())
             }

@@ -87,7 +87,7 @@ async fn list_figures(params: Params) -> Result<Json<Figures>, Problem> {
         ("from" = Option<String>, Query, description = "RFC 3339; default one hour before `to`"),
         ("to" = Option<String>, Query, description = "RFC 3339; default now"),
         ("step_ms" = Option<i64>, Query, minimum = 1, description = "default: as fine as possible"),
-        ("names" = Option<String>, Query, description = "figures, divided by commas; default all"),
+        ("names" = Option<String>, Query, description = "names of figures as `GET /system/series` lists them, divided by commas; default all"),
     ),
     responses((status = 200, body = SeriesAnswer)))]
 async fn get_series(

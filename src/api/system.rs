@@ -19,12 +19,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::request::{BODY_BYTES_MAX, PAGE_MAX, Params, WAIT_MS_MAX};
+use super::request::{BODY_BYTES_MAX, IMPORT_BYTES_MAX, PAGE_MAX, Params, WAIT_MS_MAX};
 use super::time::rfc3339;
 use crate::error::Error;
-use crate::observe::measure::{lag_ms, retention_left_ms};
+use crate::observe::measure::{full_is_through, lag_ms, retention_left_ms};
 use crate::service::Service;
 use crate::store::now_ms;
+use crate::store::tasks::TaskFilter;
 use crate::task::status::Status;
 use crate::telemetry::{self, TaskFigures};
 
@@ -49,6 +50,8 @@ pub struct Limits {
     pub page_limit_max: u32,
     pub wait_ms_max: u64,
     pub body_bytes_max: usize,
+    /// Of `/tasks/import`.
+    pub import_bytes_max: usize,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -77,7 +80,12 @@ async fn get_system(State(service): State<Service>, params: Params) -> Result<Js
         started_at: rfc3339(now_ms().saturating_sub_unsigned(uptime_ms)),
         uptime_ms,
         tasks,
-        limits: Limits { page_limit_max: PAGE_MAX, wait_ms_max: WAIT_MS_MAX, body_bytes_max: BODY_BYTES_MAX },
+        limits: Limits {
+            page_limit_max: PAGE_MAX,
+            wait_ms_max: WAIT_MS_MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+            import_bytes_max: IMPORT_BYTES_MAX,
+        },
     }))
 }
 
@@ -157,13 +165,14 @@ async fn get_metrics(State(service): State<Service>) -> Result<Response, Problem
     let mut figures = Vec::new();
     let mut after = String::new();
     loop {
-        let rows = service.store.tasks_after(&after, None, "", 500).await?;
+        let rows = service.store.tasks_page(&after, &TaskFilter::default(), 500).await?;
         let Some(last) = rows.last() else { break };
         after = last.id.0.clone();
         let ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
         let checkpoints = service.store.checkpoint_views(&ids).await?;
         let mut lossy = service.store.lossy_totals(&ids).await?;
         let mut aside = service.store.table_states(&ids).await?;
+        let letters = service.store.letter_counts(&ids).await?;
         for row in &rows {
             let seen = service.registry.seen(&row.id);
             let progress = seen.as_ref().map(|seen| &seen.progress);
@@ -176,6 +185,8 @@ async fn get_metrics(State(service): State<Service>) -> Result<Response, Problem
                 checkpoint_age_ms: checkpoint.map(|checkpoint| (now_ms() - checkpoint.updated_at).max(0)),
                 retention_left_ms: progress.and_then(|progress| retention_left_ms(progress, lag_ms)),
                 retrying: row.retry.is_some(),
+                dead_letters: letters.get(&row.id).map_or(0, |(open, _)| *open),
+                full_is_through: row.spec.phases.full.then(|| full_is_through(row)),
                 aside: aside.remove(&row.id).unwrap_or_default(),
                 progress: progress.cloned(),
                 lossy: lossy.remove(&row.id).unwrap_or_default(),

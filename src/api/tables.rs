@@ -101,9 +101,13 @@ pub struct TableView {
     pub table: String,
     pub target: TargetName,
     pub state: TableState,
+    /// Rows that full sync expects to copy.
     pub rows_estimated: Option<u64>,
+    /// Rows that full sync has copied.
     pub rows_copied: Option<u64>,
+    /// Of its copy, 0 to 100.
     pub percent: Option<f64>,
+    /// Bytes of the statements that copied it.
     pub bytes_copied: Option<u64>,
     /// Row changes of the stream, in this run.
     pub changes_applied: Option<u64>,

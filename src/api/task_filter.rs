@@ -5,21 +5,27 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::health::Health;
+use super::health::{CONDITIONS, Condition, Health};
 use super::problem::Problem;
 use super::request::{PAGE_MAX, Params};
-use super::task_view::Task;
+use super::task_view::Beside;
 use crate::engine::progress::Phase;
 use crate::service::Service;
 use crate::store::tasks::{TaskFilter, TaskRow};
 use crate::task::fault::Fault;
 use crate::task::status::Status;
 
-/// What tasks are narrowed to. The store does its part, health is judged here.
+/// What tasks are narrowed to. The store does its part, health and conditions are judged here.
 #[derive(Debug, Default)]
 pub struct Filter {
     pub stored: TaskFilter,
     pub health: Option<Health>,
+    /// Type of a condition.
+    pub condition: Option<&'static str>,
+}
+
+fn condition(word: &str) -> Option<&'static str> {
+    CONDITIONS.into_iter().find(|known| *known == word)
 }
 
 /// A label as a parameter has it: `key` or `key=value`.
@@ -42,6 +48,8 @@ impl Filter {
             _ => None,
         });
         let health = params.parsed("health", "one of ok, degraded, blocked, failed", Health::parse);
+        let known = format!("one of {}", CONDITIONS.join(", "));
+        let condition = params.parsed("condition", &known, condition);
         let stored = TaskFilter {
             status: status.into_iter().collect(),
             phase,
@@ -49,36 +57,44 @@ impl Filter {
             name_prefix: params.text("name_prefix").unwrap_or_default(),
             names: None,
         };
-        Self { stored, health }
+        Self { stored, health, condition }
     }
 
-    /// Tasks in the order of their creation, after the given id: one more than `limit` when there are more.
-    pub async fn page(&self, service: &Service, after: String, limit: u32) -> Result<Vec<TaskRow>, Problem> {
+    fn takes(&self, (health, conditions): &(Health, Vec<Condition>)) -> bool {
+        self.health.is_none_or(|wanted| wanted == *health)
+            && self.condition.is_none_or(|wanted| conditions.iter().any(|found| found.r#type == wanted))
+    }
+
+    /// Tasks in the order of their creation, after the given id: one more than `limit` when there are more. With them what was
+    /// read to judge them, if it was.
+    pub async fn page(
+        &self,
+        service: &Service,
+        after: String,
+        limit: u32,
+    ) -> Result<(Vec<TaskRow>, Option<Beside>), Problem> {
         let mut after = after;
         let mut rows = Vec::new();
+        let mut judged: Option<Beside> = None;
         while rows.len() <= limit as usize {
             let batch = service.store.tasks_page(&after, &self.stored, limit + 1).await?;
             let Some(last) = batch.last() else { break };
             after.clone_from(&last.id.0);
             let is_last = batch.len() <= limit as usize;
-            match self.health {
-                None => rows.extend(batch),
-                Some(wanted) => {
-                    let ids: Vec<_> = batch.iter().map(|row| &row.id).collect();
-                    let aside = service.store.table_states(&ids).await?;
-                    let aside = |row: &TaskRow| aside.get(&row.id).map_or(&[][..], Vec::as_slice);
-                    let letters = service.store.letter_counts(&ids).await?;
-                    let letters = |row: &TaskRow| letters.get(&row.id).copied();
-                    let fits =
-                        |row: &TaskRow| Task::health_of(service, row, aside(row), letters(row)) == wanted;
-                    rows.extend(batch.into_iter().filter(fits));
-                }
+            if self.health.is_none() && self.condition.is_none() {
+                rows.extend(batch);
+            } else {
+                let beside = Beside::of(service, &batch).await?;
+                let fits =
+                    |row: &TaskRow| self.takes(&beside.judge(row, service.registry.seen(&row.id).as_ref()));
+                rows.extend(batch.into_iter().filter(fits));
+                judged.get_or_insert_default().extend(beside);
             }
             if is_last {
                 break;
             }
         }
-        Ok(rows)
+        Ok((rows, judged))
     }
 
     /// All of them.
@@ -86,7 +102,7 @@ impl Filter {
         let mut rows: Vec<TaskRow> = Vec::new();
         loop {
             let after = rows.last().map(|row| row.id.0.clone()).unwrap_or_default();
-            let mut page = self.page(service, after, PAGE_MAX).await?;
+            let (mut page, _) = self.page(service, after, PAGE_MAX).await?;
             let more = page.len() > PAGE_MAX as usize;
             page.truncate(PAGE_MAX as usize);
             rows.append(&mut page);
@@ -111,6 +127,8 @@ pub struct Select {
     pub status: Vec<Status>,
     pub phase: Option<Phase>,
     pub health: Option<Health>,
+    /// Type of a condition that the task has.
+    pub condition: Option<String>,
     pub name_prefix: Option<String>,
 }
 
@@ -122,9 +140,15 @@ impl Select {
             && self.status.is_empty()
             && self.phase.is_none()
             && self.health.is_none()
+            && self.condition.is_none()
             && self.name_prefix.is_none();
         let detail = "names nothing: say {\"all\": true} to mean every task";
-        empty.then(|| Fault::new("/select", "empty", detail))
+        let unknown = self.condition.as_deref().filter(|word| condition(word).is_none());
+        empty.then(|| Fault::new("/select", "empty", detail)).or_else(|| {
+            unknown.map(|_| {
+                Fault::new("/select/condition", "invalid", format!("one of {}", CONDITIONS.join(", ")))
+            })
+        })
     }
 
     pub fn filter(&self) -> Filter {
@@ -135,6 +159,6 @@ impl Select {
             name_prefix: self.name_prefix.clone().unwrap_or_default(),
             names: self.names.clone(),
         };
-        Filter { stored, health: self.health }
+        Filter { stored, health: self.health, condition: self.condition.as_deref().and_then(condition) }
     }
 }

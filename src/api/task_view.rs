@@ -15,7 +15,9 @@ use crate::engine::progress::{Phase, Progress, TableCounters};
 use crate::engine::registry::{Rates, Seen};
 use crate::error::Error;
 use crate::model::{TableName, TaskId};
-use crate::observe::measure::{full_is_through, lag_ms, percent, watermark};
+use crate::observe::measure::{
+    full_is_through, lag_ms, percent, retention_left_ms, snapshot_kept_until, stands_since, watermark,
+};
 use crate::service::Service;
 use crate::store::TableState;
 use crate::store::tasks::TaskRow;
@@ -47,14 +49,18 @@ pub struct CheckpointView {
     pub snapshot_tso: Option<String>,
     #[schema(format = DateTime)]
     pub snapshot_time: Option<String>,
+    /// While full sync stands still: until when the source is sure to keep the snapshot (its garbage collection's life time); a
+    /// resume after that may begin the copy again. null = it does not stand still, or that is not known.
+    #[schema(format = DateTime)]
+    pub snapshot_kept_until: Option<String>,
     /// Where incremental sync began.
     pub start_offset: String,
     #[schema(format = DateTime)]
     pub saved_at: String,
 }
 
-impl From<&CheckpointRow> for CheckpointView {
-    fn from(row: &CheckpointRow) -> Self {
+impl CheckpointView {
+    pub fn new(row: &CheckpointRow, snapshot_kept_until: Option<i64>) -> Self {
         Self {
             topic: row.topic.clone(),
             partition: 0,
@@ -64,6 +70,7 @@ impl From<&CheckpointRow> for CheckpointView {
             commit_time: of_tso(row.commit_ts),
             snapshot_tso: tso(row.snapshot_tso),
             snapshot_time: of_tso(row.snapshot_tso),
+            snapshot_kept_until: snapshot_kept_until.map(rfc3339),
             start_offset: row.start_offset.to_string(),
             saved_at: rfc3339(row.updated_at),
         }
@@ -78,21 +85,33 @@ pub struct WatermarkView {
     pub time: String,
 }
 
-/// How far the task came. `rows_*` and `bytes_copied` belong to full sync.
+/// How far the task came. `rows_*`, `bytes_copied` and `percent` belong to full sync; what counts the stream, and `retries`, begins at
+/// 0 with each run of the task.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProgressView {
+    /// Tables known to the task.
     pub tables: u64,
+    /// Rows that full sync expects to copy; null = not known yet.
     pub rows_estimated: Option<u64>,
+    /// Rows that full sync has copied, over all its runs.
     pub rows_copied: u64,
     /// Of full sync, 0 to 100; 100 only when it is through.
     pub percent: Option<f64>,
+    /// Bytes of the statements of full sync.
     pub bytes_copied: u64,
+    /// Row changes of the stream that are in the target.
     pub changes_applied: u64,
+    /// Transactions of the stream that are in the target.
     pub transactions_applied: u64,
+    /// Bytes of topic messages that are in the target.
     pub bytes_applied: u64,
+    /// DDL of the stream that is in the target.
     pub ddl_applied: u64,
+    /// Transactions that a Drainer sent again and that were recognised.
     pub duplicates_skipped: u64,
+    /// Transactions that came after newer ones.
     pub late_transactions: u64,
+    /// Retries begun.
     pub retries: u64,
     /// Time that statements have waited for throttles, all together.
     pub throttled_ms: u64,
@@ -107,9 +126,11 @@ pub struct ProgressView {
 pub struct RatesView {
     /// Rows copied by full sync.
     pub rows_per_second: f64,
+    /// Bytes of the statements of full sync.
     pub bytes_per_second: f64,
     /// Row changes of the stream.
     pub changes_per_second: f64,
+    /// Transactions of the stream.
     pub transactions_per_second: f64,
     /// Bytes of the stream's messages.
     pub stream_bytes_per_second: f64,
@@ -139,6 +160,8 @@ pub struct RetentionView {
     pub messages_behind: Option<i64>,
     /// Messages that the topic may drop before the task's position is lost.
     pub messages_spare: Option<i64>,
+    /// Until the topic drops the message that the task needs next; 0 = it is gone, null = not known, or nothing is waiting.
+    pub left_ms: Option<i64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -189,6 +212,9 @@ pub struct Links {
     pub dead_letters: String,
     pub series: String,
     pub logs: String,
+    pub messages: String,
+    pub throttle: String,
+    pub verifications: String,
     pub watermark: String,
     pub diagnosis: String,
     pub precheck: String,
@@ -260,7 +286,7 @@ fn progress_view(row: &TaskRow, seen: &Seen) -> ProgressView {
         duplicates_skipped: progress.duplicates_skipped.load(Ordering::Relaxed),
         late_transactions: progress.late_transactions.load(Ordering::Relaxed),
         retries: progress.retries.load(Ordering::Relaxed),
-        throttled_ms: progress.waits.waited_ms.load(Ordering::Relaxed),
+        throttled_ms: progress.waits.waited_ms(),
         eta_ms,
         estimated_end: eta_ms
             .and_then(|eta| i64::try_from(eta).ok())
@@ -268,7 +294,11 @@ fn progress_view(row: &TaskRow, seen: &Seen) -> ProgressView {
     }
 }
 
-fn retention_view(progress: Option<&Progress>, checkpoint: Option<&CheckpointRow>) -> Option<RetentionView> {
+fn retention_view(
+    progress: Option<&Progress>,
+    checkpoint: Option<&CheckpointRow>,
+    lag_ms: Option<i64>,
+) -> Option<RetentionView> {
     let next = progress.and_then(Progress::next_offset).or(checkpoint.map(|row| row.next_offset))?;
     let start = progress.and_then(Progress::start_offset);
     let end = progress.and_then(Progress::end_offset);
@@ -278,36 +308,76 @@ fn retention_view(progress: Option<&Progress>, checkpoint: Option<&CheckpointRow
         end_offset: end.map(|offset| offset.to_string()),
         messages_behind: end.map(|end| (end - next).max(0)),
         messages_spare: start.map(|start| next - start),
+        left_ms: progress.and_then(|progress| retention_left_ms(progress, lag_ms)),
     })
 }
 
-impl Task {
-    fn new(
-        row: TaskRow,
-        checkpoint: Option<&CheckpointRow>,
-        seen: Option<&Seen>,
-        aside: &[TableState],
-        lossy: &[LossyTotal],
-        ddl: Option<&StoppedDdl>,
-        letters: Option<(i64, i64)>,
-    ) -> Self {
+/// What the store knows of tasks beside their rows.
+#[derive(Default)]
+pub struct Beside {
+    pub checkpoints: HashMap<TaskId, CheckpointRow>,
+    aside: HashMap<TaskId, Vec<TableState>>,
+    lossy: HashMap<TaskId, Vec<LossyTotal>>,
+    letters: HashMap<TaskId, (i64, i64)>,
+    ddl: HashMap<TaskId, StoppedDdl>,
+}
+
+impl Beside {
+    pub async fn of(service: &Service, rows: &[TaskRow]) -> Result<Self, Problem> {
+        let ids: Vec<&TaskId> = rows.iter().map(|row| &row.id).collect();
+        let store = &service.store;
+        let (checkpoints, aside, lossy, letters, ddl) = tokio::try_join!(
+            store.checkpoint_views(&ids),
+            store.table_states(&ids),
+            store.lossy_totals(&ids),
+            store.letter_counts(&ids),
+            store.stopped_ddl(&ids),
+        )?;
+        Ok(Self { checkpoints, aside, lossy, letters, ddl })
+    }
+
+    /// Takes in what is known of other tasks.
+    pub fn extend(&mut self, other: Self) {
+        self.checkpoints.extend(other.checkpoints);
+        self.aside.extend(other.aside);
+        self.lossy.extend(other.lossy);
+        self.letters.extend(other.letters);
+        self.ddl.extend(other.ddl);
+    }
+
+    /// What keeps a task from being well, and what that makes of it.
+    pub fn judge(&self, row: &TaskRow, seen: Option<&Seen>) -> (Health, Vec<Condition>) {
         let progress = seen.map(|seen| &*seen.progress);
         let window = seen.and_then(|seen| seen.window.as_ref());
-        let mut conditions = conditions(&row, progress, window, aside);
-        conditions.extend(ddl.and_then(|ddl| ddl_condition(&row, ddl)));
-        conditions.extend(letters.map(|(open, since)| letters_condition(open, since)));
-        conditions.extend(lossy_condition(lossy));
-        let link = |part: &str| format!("{}/tasks/{}{part}", super::BASE, row.id);
+        let aside = self.aside.get(&row.id).map_or(&[][..], Vec::as_slice);
+        let mut found = conditions(row, progress, window, aside);
+        found.extend(self.ddl.get(&row.id).and_then(|ddl| ddl_condition(row, ddl)));
+        found.extend(self.letters.get(&row.id).map(|(open, since)| letters_condition(*open, *since)));
+        found.extend(self.lossy.get(&row.id).and_then(|lossy| lossy_condition(lossy)));
+        (health(row, progress, &found), found)
+    }
+}
+
+impl Task {
+    fn new(row: TaskRow, beside: &Beside, seen: Option<&Seen>) -> Self {
+        let (health, conditions) = beside.judge(&row, seen);
+        let progress = seen.map(|seen| &*seen.progress);
+        let checkpoint = beside.checkpoints.get(&row.id);
+        let lag = lag_ms(&row, progress, checkpoint);
+        let link = |part: &str| [super::BASE, "/tasks/", row.id.0.as_str(), part].concat();
         Self {
-            health: health(&row, progress, &conditions),
+            health,
             conditions,
-            checkpoint: checkpoint.map(CheckpointView::from),
+            checkpoint: checkpoint.map(|checkpoint| {
+                let kept = snapshot_kept_until(&row, progress, checkpoint, stands_since(&row));
+                CheckpointView::new(checkpoint, kept)
+            }),
             watermark: watermark(progress, checkpoint)
                 .map(|(ms, tso)| WatermarkView { tso: tso.to_string(), time: rfc3339(ms) }),
-            lag_ms: lag_ms(&row, progress, checkpoint),
-            progress: seen.map(|seen| progress_view(&row, seen)),
+            lag_ms: lag,
+            progress: seen.filter(|seen| seen.ran).map(|seen| progress_view(&row, seen)),
             rates: seen.and_then(|seen| seen.rates).map(RatesView::from),
-            retention: retention_view(progress, checkpoint),
+            retention: retention_view(progress, checkpoint, lag),
             last_error: row.last_error.as_ref().map(|error| ErrorView::new(error, row.last_error_at)),
             links: Links {
                 itself: link(""),
@@ -319,6 +389,9 @@ impl Task {
                 dead_letters: link("/dead-letters"),
                 series: link("/series"),
                 logs: link("/logs"),
+                messages: link("/messages"),
+                throttle: link("/throttle"),
+                verifications: link("/verifications"),
                 watermark: link("/watermark"),
                 diagnosis: link("/diagnosis"),
                 precheck: link("/precheck"),
@@ -346,41 +419,26 @@ impl Task {
         }
     }
 
-    /// Health of a task without the rest of its page.
-    pub fn health_of(
-        service: &Service,
-        row: &TaskRow,
-        aside: &[TableState],
-        letters: Option<(i64, i64)>,
-    ) -> Health {
-        let seen = service.registry.seen(&row.id);
-        let progress = seen.as_ref().map(|seen| &*seen.progress);
-        let window = seen.as_ref().and_then(|seen| seen.window.as_ref());
-        let mut found = conditions(row, progress, window, aside);
-        found.extend(letters.map(|(open, since)| letters_condition(open, since)));
-        health(row, progress, &found)
-    }
-
     pub async fn view(service: &Service, row: TaskRow) -> Result<Self, Problem> {
-        let mut views = Self::views(service, vec![row]).await?;
+        let mut views = Self::views(service, vec![row], None).await?;
         views.pop().ok_or_else(|| Problem::internal("a task without its page"))
     }
 
-    pub async fn views(service: &Service, rows: Vec<TaskRow>) -> Result<Vec<Self>, Problem> {
-        let ids: Vec<&TaskId> = rows.iter().map(|row| &row.id).collect();
-        let checkpoints = service.store.checkpoint_views(&ids).await?;
-        let aside = service.store.table_states(&ids).await?;
-        let lossy = service.store.lossy_totals(&ids).await?;
-        let letters = service.store.letter_counts(&ids).await?;
-        let ddl = service.store.stopped_ddl(&ids).await?;
+    /// The pages of tasks; `beside`: what is known beside their rows, read here where it is not.
+    pub async fn views(
+        service: &Service,
+        rows: Vec<TaskRow>,
+        beside: Option<Beside>,
+    ) -> Result<Vec<Self>, Problem> {
+        let beside = match beside {
+            Some(beside) => beside,
+            None => Beside::of(service, &rows).await?,
+        };
         Ok(rows
             .into_iter()
             .map(|row| {
-                let (checkpoint, seen) = (checkpoints.get(&row.id), service.registry.seen(&row.id));
-                let aside = aside.get(&row.id).map_or(&[][..], Vec::as_slice);
-                let lossy = lossy.get(&row.id).map(Vec::as_slice).unwrap_or_default();
-                let (ddl, letters) = (ddl.get(&row.id), letters.get(&row.id).copied());
-                Self::new(row, checkpoint, seen.as_ref(), aside, lossy, ddl, letters)
+                let seen = service.registry.seen(&row.id);
+                Self::new(row, &beside, seen.as_ref())
             })
             .collect())
     }

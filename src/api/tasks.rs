@@ -17,6 +17,7 @@ use super::request::{JsonBody, Params, Segments, etag, if_match};
 use super::shape::check;
 use super::task_filter::Filter;
 use super::task_view::Task;
+use super::time::rfc3339;
 use crate::engine::progress::Phase;
 use crate::service::Service;
 use crate::task::change::{Effect, EffectKind};
@@ -72,6 +73,7 @@ pub async fn checked_spec(service: &Service, body: serde_json::Value) -> Result<
         ("status" = Option<Status>, Query),
         ("phase" = Option<Phase>, Query),
         ("health" = Option<Health>, Query),
+        ("condition" = Option<String>, Query, description = "type of a condition that the task has"),
         ("label" = Option<String>, Query, description = "`key` or `key=value`; may come several times, all must hold"),
         ("name_prefix" = Option<String>, Query),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 500),
@@ -84,9 +86,9 @@ async fn list_tasks(State(service): State<Service>, mut params: Params) -> Resul
     params.finish()?;
     let bound = format!("tasks {filter:?}");
     let after = decode(&bound, cursor.as_deref())?;
-    let rows = filter.page(&service, after, limit).await?;
+    let (rows, beside) = filter.page(&service, after, limit).await?;
     let page = Page::cut(rows, limit, &bound, |row| row.id.0.clone());
-    let items = Task::views(&service, page.items).await?;
+    let items = Task::views(&service, page.items, beside).await?;
     Ok(Json(Page { items, next_cursor: page.next_cursor }))
 }
 
@@ -173,13 +175,20 @@ async fn command(
         Command::Pause => "paused",
         Command::Stop | Command::Delete => "stopped",
     };
-    let effect = Effect {
-        field: "/desired".to_owned(),
-        effect: EffectKind::Now,
-        detail: format!("the task is wanted {wanted}"),
+    let kept = match command {
+        Command::Pause => service.snapshot_kept_until(&accepted.task).await?,
+        _ => None,
     };
-    let effects = if accepted.changed { vec![effect] } else { Vec::new() };
     let task = Task::view(service, accepted.task).await?;
+    let mut detail = format!("the task is wanted {wanted}");
+    if let Some(kept) = kept {
+        let kept = rfc3339(kept);
+        detail.push_str(&format!(
+            "; the source is sure to keep the snapshot of its full sync until {kept}: a resume after that may begin the copy again"
+        ));
+    }
+    let effect = Effect { field: "/desired".to_owned(), effect: EffectKind::Now, detail };
+    let effects = if accepted.changed { vec![effect] } else { Vec::new() };
     Ok((status, Json(CommandAnswer { task, effects })).into_response())
 }
 

@@ -8,19 +8,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::request::{JsonBody, Params, Segments, etag};
+use super::request::{IMPORT_BYTES_MAX, JsonBody, Params, Segments, etag};
 use super::shape::check;
 use super::task_view::Task;
 use super::tasks::checked_spec;
 use crate::service::Service;
 use crate::service::transfer::TaskExport;
 
-/// A document holds the catalog of every table.
-const DOCUMENT_BYTES_MAX: usize = 512 << 20;
-
 pub fn routes() -> OpenApiRouter<Service> {
     let import =
-        OpenApiRouter::new().routes(routes!(import_task)).layer(DefaultBodyLimit::max(DOCUMENT_BYTES_MAX));
+        OpenApiRouter::new().routes(routes!(import_task)).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX));
     OpenApiRouter::new().routes(routes!(export_task)).merge(import)
 }
 

@@ -72,7 +72,7 @@ pub fn describe(message: &Message<'_>, detail: Detail) -> Result<Description, Ma
                     .entry((table.schema, table.table, table.columns_bytes()))
                     .or_insert(described.len());
                 if place == described.len() {
-                    described.push(TableDescription::new(&table));
+                    described.push(TableDescription::new(&table)?);
                 }
                 if let Some(description) = described.get_mut(place) {
                     description.add(&table, &mut left)?;
@@ -101,16 +101,17 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl TableDescription {
-    fn new(table: &TableChange<'_>) -> Self {
+    fn new(table: &TableChange<'_>) -> Result<Self, Malformed> {
         let columns = table.columns.iter().map(|column| {
             let mark = if column.is_primary_key { "*" } else { "" };
             format!("{} {}{mark}", text(column.name), text(column.mysql_type))
         });
-        let keys = table.unique_keys.iter().map(|key| {
+        let unique_keys = table.unique_keys()?;
+        let keys = unique_keys.iter().map(|key| {
             let columns: Vec<String> = key.columns.iter().map(|name| text(name)).collect();
             format!("{}({})", text(key.name), columns.join(", "))
         });
-        Self {
+        Ok(Self {
             schema: text(table.schema),
             table: text(table.table),
             columns: columns.collect(),
@@ -120,7 +121,7 @@ impl TableDescription {
             updates: 0,
             deletes: 0,
             rows: Vec::new(),
-        }
+        })
     }
 
     fn add(&mut self, table: &TableChange<'_>, left: &mut usize) -> Result<(), Malformed> {

@@ -244,7 +244,7 @@ impl TryFrom<&TableChange<'_>> for Table {
             table_name: Some(table.table.into()),
             column_info: table.columns.iter().map(Column::from).collect(),
             mutations,
-            unique_keys: table.unique_keys.iter().map(Key::from).collect(),
+            unique_keys: table.unique_keys()?.iter().map(Key::from).collect(),
         })
     }
 }

@@ -101,11 +101,20 @@ impl<'a> Message<'a> {
 
     /// Walks everything once. After it succeeded no iterator of this message gives an error.
     pub fn validate(&self) -> Result<Counts, Malformed> {
-        let mut counts = Counts::default();
-        let Kind::Dml(tables) = self.kind else { return Ok(counts) };
+        self.validate_tables().map(|(counts, _)| counts)
+    }
+
+    /// [`Message::validate`], and the last table entry, from which the next walk takes its columns ([`Tables::after`]).
+    pub fn validate_tables(&self) -> Result<(Counts, Option<TableChange<'a>>), Malformed> {
+        let (mut counts, mut last) = (Counts::default(), None::<TableChange<'a>>);
+        let Kind::Dml(tables) = self.kind else { return Ok((counts, last)) };
         for table in tables {
             let table = table?;
             counts.tables += 1;
+            let same_keys = last.as_ref().is_some_and(|last| last.key_fields.bytes == table.key_fields.bytes);
+            if !same_keys {
+                table.unique_keys()?;
+            }
             for mutation in table.mutations() {
                 let mutation = mutation?;
                 match mutation.kind {
@@ -119,8 +128,9 @@ impl<'a> Message<'a> {
                     }
                 }
             }
+            last = Some(table);
         }
-        Ok(counts)
+        Ok((counts, last))
     }
 
     /// The whole payload.
@@ -154,8 +164,13 @@ pub struct Tables<'a> {
 
 impl<'a> Tables<'a> {
     pub fn iter(&self) -> TableIter<'a> {
+        self.after(None)
+    }
+
+    /// The same, and lists of columns are not read again where they are those of this entry.
+    pub fn after(&self, previous: Option<TableChange<'a>>) -> TableIter<'a> {
         let nothing = Slice { bytes: &[], start: 0 }.reader();
-        TableIter { message: self.message.reader(), dml: nothing, previous: None }
+        TableIter { message: self.message.reader(), dml: nothing, previous }
     }
 }
 
@@ -210,16 +225,14 @@ impl<'a> Iterator for TableIter<'a> {
 
 /// The changes of one table in one transaction.
 ///
-/// `columns` and `unique_keys` are shared with the previous entry when their bytes are the same: a Drainer that writes one
-/// entry per row costs a comparison per row, not a list.
+/// `columns` is shared with the previous entry when its bytes are the same: a Drainer that writes one entry per row costs a
+/// comparison per row, not a list.
 #[derive(Debug, Clone)]
 pub struct TableChange<'a> {
     pub schema: &'a [u8],
     pub table: &'a [u8],
     /// By position of the cells. Includes generated and hidden columns (source-drainer.md 3.3).
     pub columns: Arc<[ColumnInfo<'a>]>,
-    /// Absent before Drainer 3.0.9.
-    pub unique_keys: Arc<[KeyInfo<'a>]>,
     column_fields: Slice<'a>,
     key_fields: Slice<'a>,
     mutation_fields: Slice<'a>,
@@ -278,9 +291,8 @@ impl<'a> TableChange<'a> {
         }
         let missing = |what| Malformed { offset: entry.start, what };
         // The same bytes hold the same fields, so equal spans mean equal lists even if other fields lie in between.
-        let (column_fields, key_fields) = (columns.of(entry), keys.of(entry));
+        let column_fields = columns.of(entry);
         let same_columns = previous.filter(|p| p.column_fields.bytes == column_fields.bytes);
-        let same_keys = previous.filter(|p| p.key_fields.bytes == key_fields.bytes);
         Ok(Self {
             schema: schema.ok_or(missing("a table without schema_name"))?,
             table: table.ok_or(missing("a table without table_name"))?,
@@ -288,12 +300,8 @@ impl<'a> TableChange<'a> {
                 Some(previous) => Arc::clone(&previous.columns),
                 None => list(column_fields, 3, ColumnInfo::parse)?,
             },
-            unique_keys: match same_keys {
-                Some(previous) => Arc::clone(&previous.unique_keys),
-                None => list(key_fields, 5, KeyInfo::parse)?,
-            },
             column_fields,
-            key_fields,
+            key_fields: keys.of(entry),
             mutation_fields: mutations.of(entry),
         })
     }
@@ -303,9 +311,12 @@ impl<'a> TableChange<'a> {
         self.column_fields.bytes
     }
 
-    /// The bytes that `unique_keys` was read from.
-    pub fn unique_keys_bytes(&self) -> &'a [u8] {
-        self.key_fields.bytes
+    /// PRIMARY and the unique keys; none before Drainer 3.0.9. Read when it is asked for: nothing is applied by them.
+    ///
+    /// # Errors
+    /// They are not what the protocol says; not after [`Message::validate`].
+    pub fn unique_keys(&self) -> Result<Arc<[KeyInfo<'a>]>, Malformed> {
+        list(self.key_fields, 5, KeyInfo::parse)
     }
 
     /// In order of execution.

@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         }
         let start = self.position();
         let key = self.varint()?;
-        let tag = u32::try_from(key >> 3).unwrap_or(0);
+        let tag = u32::try_from(key).map_or(0, |key| key >> 3);
         if tag == 0 {
             return Err(Malformed { offset: start, what: "a field number that cannot be" });
         }

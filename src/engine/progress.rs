@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use crate::adb::dialect::Problem;
 use crate::adb::throttle::Waits;
 use crate::model::TableName;
 
@@ -69,8 +70,6 @@ pub struct TimeSpent {
     pub applying_us: AtomicU64,
     /// With DDL as a barrier.
     pub ddl_us: AtomicU64,
-    /// Held back by a throttle.
-    pub throttled_us: AtomicU64,
 }
 
 /// Adds the time since `start` to a counter of [`TimeSpent`].
@@ -96,6 +95,7 @@ pub struct Counters {
     pub blocked_us: u64,
     pub applying_us: u64,
     pub ddl_us: u64,
+    /// Held back by a throttle.
     pub throttled_us: u64,
     pub next_offset: Option<i64>,
     pub end_offset: Option<i64>,
@@ -125,6 +125,8 @@ pub struct Progress {
     pub late_transactions: AtomicU64,
     pub ddl_applied: AtomicU64,
     pub retries: AtomicU64,
+    /// What it waits for, if it does: number in a row, and when it begins, milliseconds since the epoch.
+    retry: Mutex<Option<(u32, i64)>>,
     /// At the gate of its throttles.
     pub waits: Arc<Waits>,
     /// Where the time of this run went.
@@ -139,6 +141,7 @@ pub struct Progress {
     ddl_since: AtomicI64,
     /// `retention.ms` of the topic.
     retention_ms: AtomicI64,
+    gc_life_ms: AtomicI64,
     /// Next offset to apply; UNKNOWN before incremental sync.
     next_offset: AtomicI64,
     /// End offset of partition 0 as last seen.
@@ -150,6 +153,8 @@ pub struct Progress {
     /// The same as TSO.
     watermark_tso: AtomicU64,
     tables: Mutex<HashMap<TableName, TableCounters>>,
+    /// Where the target's tables are no longer as the task needs them, and when that was seen; None = not looked yet.
+    drift: Mutex<Option<(i64, Vec<Problem>)>>,
     /// Something may have been asked of single tables.
     asked: AtomicBool,
 }
@@ -166,6 +171,7 @@ impl Default for Progress {
             late_transactions: AtomicU64::new(0),
             ddl_applied: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            retry: Mutex::default(),
             waits: Arc::default(),
             time: TimeSpent::default(),
             batches: AtomicU64::new(0),
@@ -173,12 +179,14 @@ impl Default for Progress {
             buffered_bytes: AtomicU64::new(0),
             ddl_since: AtomicI64::new(UNKNOWN),
             retention_ms: AtomicI64::new(UNKNOWN),
+            gc_life_ms: AtomicI64::new(UNKNOWN),
             next_offset: AtomicI64::new(UNKNOWN),
             end_offset: AtomicI64::new(UNKNOWN),
             start_offset: AtomicI64::new(UNKNOWN),
             watermark_ms: AtomicI64::new(UNKNOWN),
             watermark_tso: AtomicU64::new(0),
             tables: Mutex::new(HashMap::new()),
+            drift: Mutex::default(),
             // Perhaps before this run.
             asked: AtomicBool::new(true),
         }
@@ -200,6 +208,12 @@ impl Progress {
     }
 
     /// Moves the watermark forward; an older value is ignored.
+    /// The target was restored from an older copy.
+    pub fn set_back_watermark(&self, tso: crate::model::Tso) {
+        self.watermark_tso.store(tso.0, Ordering::Relaxed);
+        self.watermark_ms.store(tso.physical_ms(), Ordering::Relaxed);
+    }
+
     pub fn advance_watermark(&self, tso: crate::model::Tso) {
         self.watermark_tso.fetch_max(tso.0, Ordering::Relaxed);
         self.watermark_ms.fetch_max(tso.physical_ms(), Ordering::Relaxed);
@@ -251,7 +265,7 @@ impl Progress {
             blocked_us: of(&self.time.blocked_us),
             applying_us: of(&self.time.applying_us),
             ddl_us: of(&self.time.ddl_us),
-            throttled_us: of(&self.time.throttled_us),
+            throttled_us: self.waits.waited_ms() * 1000,
             next_offset: self.next_offset(),
             end_offset: self.end_offset(),
             watermark_ms: self.watermark_ms(),
@@ -280,6 +294,17 @@ impl Progress {
         known(self.ddl_since.load(Ordering::Relaxed))
     }
 
+    /// None: it works again. Gives what it was before.
+    pub fn set_retry(&self, retry: Option<(u32, i64)>) -> Option<(u32, i64)> {
+        let mut known = self.retry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::mem::replace(&mut known, retry)
+    }
+
+    /// Number and time of the retry that the run waits for.
+    pub fn retry(&self) -> Option<(u32, i64)> {
+        *self.retry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// How long the topic keeps its messages; None = for ever, or not to be seen.
     pub fn set_retention_ms(&self, ms: Option<i64>) {
         self.retention_ms.store(ms.unwrap_or(UNKNOWN), Ordering::Relaxed);
@@ -287,6 +312,15 @@ impl Progress {
 
     pub fn retention_ms(&self) -> Option<i64> {
         known(self.retention_ms.load(Ordering::Relaxed))
+    }
+
+    /// How long the source keeps old versions that no open transaction holds; None = not to be seen.
+    pub fn set_gc_life_ms(&self, ms: Option<i64>) {
+        self.gc_life_ms.store(ms.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    pub fn gc_life_ms(&self) -> Option<i64> {
+        known(self.gc_life_ms.load(Ordering::Relaxed))
     }
 
     /// Rows estimated of all tables (None when of none), number of tables, and of those that are being copied anew.
@@ -301,6 +335,20 @@ impl Progress {
             totals.changes_passed += table.changes_passed;
         }
         totals
+    }
+
+    /// A comparison of the target's tables has ended with this. What was found before keeps its time.
+    pub fn set_drift(&self, found: Vec<Problem>) {
+        let mut drift = self.drift.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let since = match &*drift {
+            Some((since, before)) if !before.is_empty() && !found.is_empty() => *since,
+            _ => crate::store::now_ms(),
+        };
+        *drift = Some((since, found));
+    }
+
+    pub fn drift(&self) -> Option<(i64, Vec<Problem>)> {
+        self.drift.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Tells the worker that the store has commands for single tables.

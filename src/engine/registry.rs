@@ -36,6 +36,8 @@ pub struct Rates {
 struct Entry {
     progress: Arc<Progress>,
     running: bool,
+    /// False: only its topic was looked at.
+    ran: bool,
     samples: VecDeque<Sample>,
 }
 
@@ -44,6 +46,8 @@ struct Entry {
 pub struct Seen {
     pub progress: Arc<Progress>,
     pub running: bool,
+    /// There was a run in this process.
+    pub ran: bool,
     /// None until two samples are there, and when nothing runs.
     pub rates: Option<Rates>,
     /// What the rates are made of.
@@ -87,9 +91,22 @@ impl Registry {
     /// A run begins; gives its counters.
     pub fn begin(&self, task: &TaskId) -> Arc<Progress> {
         let progress = Arc::new(Progress::default());
-        let entry = Entry { progress: Arc::clone(&progress), running: true, samples: VecDeque::new() };
+        let entry =
+            Entry { progress: Arc::clone(&progress), running: true, ran: true, samples: VecDeque::new() };
         self.entries().insert(task.clone(), entry);
         progress
+    }
+
+    /// The counters of a task that stands still, for what is seen of its topic meanwhile. None when it runs.
+    pub fn standing(&self, task: &TaskId) -> Option<Arc<Progress>> {
+        let mut entries = self.entries();
+        let entry = entries.entry(task.clone()).or_insert_with(|| Entry {
+            progress: Arc::default(),
+            running: false,
+            ran: false,
+            samples: VecDeque::new(),
+        });
+        (!entry.running).then(|| Arc::clone(&entry.progress))
     }
 
     pub fn end(&self, task: &TaskId) {
@@ -127,7 +144,13 @@ impl Registry {
             _ => None,
         };
         let rates = window.as_ref().map(Window::rates);
-        Some(Seen { progress: Arc::clone(&entry.progress), running: entry.running, rates, window })
+        Some(Seen {
+            progress: Arc::clone(&entry.progress),
+            running: entry.running,
+            ran: entry.ran,
+            rates,
+            window,
+        })
     }
 
     /// Takes a sample of every running task; called about once a second.

@@ -6,6 +6,7 @@
 use crate::adb;
 use crate::adb::dialect::{drop_table, truncate_table};
 use crate::adb::writer::{Use, end_sessions};
+use crate::crash;
 use crate::error::Result;
 use crate::model::{Dialect, Epoch, MysqlEndpoint, TaskId};
 use crate::store::{OwnState, Store};
@@ -36,11 +37,13 @@ pub async fn finish(
             _ => (truncate_table(&own.name), false),
         };
         session.execute(&statement.sql).await.map_err(|error| error.object(&own.name))?;
+        crash::point("reset.table");
         if gone {
             store.own_table_gone(task, epoch, &own.name).await?;
         } else {
             store.made_tables(task, epoch, std::slice::from_ref(&own.name)).await?;
         }
+        crash::point("reset.forgotten");
         tracing::info!(task.id = %task, table = %own.name, dropped = gone, "table of a reset task");
     }
     let id = session.id();

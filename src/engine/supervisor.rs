@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
@@ -31,6 +32,8 @@ use crate::task::status::{Desired, Status};
 
 /// Looks at the store this often even when nobody calls.
 const TICK: Duration = Duration::from_secs(5);
+/// Steps under way.
+const AT_ONCE: usize = 64;
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs one task to its outcome. Tests put their own in.
@@ -71,11 +74,37 @@ struct Limiters {
     target: Arc<Limiter>,
 }
 
-/// Owns every worker of this process.
-pub struct Supervisor {
+/// What is to be done about a task.
+enum Step {
+    Start,
+    Renew(Id),
+    Write(Epoch, Status),
+}
+
+/// What came of it.
+enum Done {
+    Nothing,
+    Begun(Box<Begun>),
+    Renewed(Id, Box<TaskRow>, Box<Endpoints>),
+}
+
+/// A run that is written down, and not yet at work.
+struct Begun {
+    context: WorkerContext,
+    settings: watch::Sender<Settings>,
+}
+
+/// What steps are taken with. Cheap to clone.
+#[derive(Clone)]
+struct Hands {
     store: Store,
     keyring: Arc<Keyring>,
     registry: Arc<Registry>,
+}
+
+/// Owns every worker of this process.
+pub struct Supervisor {
+    hands: Hands,
     wake: Arc<Notify>,
     runner: Runner,
     set: JoinSet<Outcome>,
@@ -90,7 +119,8 @@ impl Supervisor {
         wake: Arc<Notify>,
         runner: Runner,
     ) -> Self {
-        Self { store, keyring, registry, wake, runner, set: JoinSet::new(), workers: HashMap::new() }
+        let hands = Hands { store, keyring, registry };
+        Self { hands, wake, runner, set: JoinSet::new(), workers: HashMap::new() }
     }
 
     /// Works until `shutdown`; then cancels all workers and waits for them, at most `patience`.
@@ -103,10 +133,15 @@ impl Supervisor {
             let look = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(ended) = self.set.join_next_with_id() => { self.bury(ended).await; true }
+                Some(ended) = self.set.join_next_with_id() => {
+                    let mut all = vec![ended];
+                    all.extend(std::iter::from_fn(|| self.set.try_join_next_with_id()));
+                    self.bury_all(all).await;
+                    true
+                }
                 () = self.wake.notified() => true,
                 _ = tick.tick() => true,
-                _ = sample.tick() => { self.registry.sample(Instant::now()); false }
+                _ = sample.tick() => { self.hands.registry.sample(Instant::now()); false }
             };
             if look && let Err(error) = self.reconcile().await {
                 tracing::error!(%error, "tasks could not be reconciled; trying again");
@@ -116,61 +151,116 @@ impl Supervisor {
     }
 
     async fn reconcile(&mut self) -> Result<()> {
-        let states = self.store.run_states().await?;
+        let states = self.hands.store.run_states().await?;
         let connections = match self.workers.is_empty() {
             true => HashMap::new(),
-            false => self.store.connection_versions().await?,
+            false => self.hands.store.connection_versions().await?,
         };
         let running: HashMap<TaskId, Id> =
             self.workers.iter().map(|(id, worker)| (worker.task.clone(), *id)).collect();
-        for state in states {
-            let result = match running.get(&state.id) {
-                Some(id) => match self.steer(*id, state.desired).await {
-                    Ok(()) => self.renew(*id, state.spec_version, &connections).await,
-                    error => error,
-                },
-                None => self.settle(&state).await,
-            };
-            // One task's trouble is not the others'.
-            if let Err(error) = result {
-                tracing::error!(task.id = %state.id, %error, "task could not be reconciled; trying again");
+        let hands = self.hands.clone();
+        let steps: Vec<_> = states
+            .into_iter()
+            .filter_map(|state| {
+                let step = match running.get(&state.id) {
+                    Some(id) => self.steer(*id, &state, &connections),
+                    None => settle(&state),
+                };
+                step.map(|step| (state.id, step))
+            })
+            .collect();
+        // Side by side, so that what they write goes to the disk together.
+        let mut steps = futures_util::stream::iter(steps)
+            .map(|(task, step)| {
+                let hands = &hands;
+                async move { (hands.take(&task, step).await, task) }
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((done, task)) = steps.next().await {
+            match done {
+                Ok(Done::Nothing) => {}
+                Ok(Done::Begun(begun)) => self.spawn(*begun),
+                Ok(Done::Renewed(id, row, endpoints)) => self.renew(id, *row, *endpoints),
+                // One task's trouble is not the others'.
+                Err(error) => {
+                    tracing::error!(task.id = %task, %error, "task could not be reconciled; trying again");
+                }
             }
         }
         Ok(())
     }
 
-    /// A worker runs: cancel it when something else is wanted.
-    async fn steer(&mut self, id: Id, desired: Desired) -> Result<()> {
-        let Some(worker) = self.workers.get_mut(&id) else { return Ok(()) };
-        let wanted = match desired {
+    /// A worker runs: cancel it when something else is wanted, else hand it what has changed.
+    fn steer(&mut self, id: Id, state: &RunState, connections: &HashMap<String, i64>) -> Option<Step> {
+        let worker = self.workers.get_mut(&id)?;
+        let wanted = match state.desired {
             Desired::Paused => Status::Pausing,
             Desired::Stopped => Status::Stopping,
-            Desired::None | Desired::Running => return Ok(()),
+            Desired::None | Desired::Running => {
+                return (!worker.knows(state.spec_version, connections)).then_some(Step::Renew(id));
+            }
         };
-        if worker.told != Some(wanted) {
-            worker.told = Some(wanted);
-            worker.cancel.cancel();
-            let (task, epoch) = (worker.task.clone(), worker.epoch);
-            self.store.set_status(&task, epoch, wanted, None).await?;
-            self.registry.announce();
+        if worker.told == Some(wanted) {
+            return None;
         }
-        Ok(())
+        worker.told = Some(wanted);
+        worker.cancel.cancel();
+        Some(Step::Write(worker.epoch, wanted))
     }
 
-    /// Hands a running worker what has changed. Throttles are in force with that.
-    async fn renew(&self, id: Id, spec_version: i64, connections: &HashMap<String, i64>) -> Result<()> {
-        let Some(worker) = self.workers.get(&id).filter(|worker| !worker.knows(spec_version, connections))
-        else {
-            return Ok(());
-        };
-        let row = self.row(&worker.task).await?;
-        let endpoints = endpoints::of_spec(&self.store, &self.keyring, &row.spec).await?;
-        self.limiters(&row, &endpoints);
+    /// Throttles are in force with that.
+    fn renew(&self, id: Id, row: TaskRow, endpoints: Endpoints) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        self.hands.limiters(&row, &endpoints);
+        let spec_version = row.spec_version;
         worker.settings.send_modify(|settings| {
-            *settings = settings.followed_by(Arc::new(row.spec), row.spec_version, endpoints);
+            *settings = settings.followed_by(Arc::new(row.spec), spec_version, endpoints);
         });
-        tracing::info!(task.id = %worker.task, spec_version = row.spec_version, "new settings handed over");
-        Ok(())
+        tracing::info!(task.id = %worker.task, spec_version, "new settings handed over");
+    }
+
+    fn spawn(&mut self, begun: Begun) {
+        let Begun { context, settings } = begun;
+        let (task, epoch) = (context.task.clone(), context.epoch);
+        tracing::info!(task.id = %task, epoch = epoch.0, "task starts");
+        let worker = Worker { task, epoch, cancel: context.cancel.clone(), told: None, settings };
+        let handle = self.set.spawn((self.runner)(context));
+        self.workers.insert(handle.id(), worker);
+        self.hands.registry.announce();
+    }
+}
+
+/// No worker runs: what is to be done about it.
+fn settle(state: &RunState) -> Option<Step> {
+    let rest = match state.desired {
+        Desired::Running if matches!(state.status, Status::Failed | Status::Finished | Status::Stopped) => {
+            return None;
+        }
+        Desired::Running => return Some(Step::Start),
+        Desired::Paused => Status::Paused,
+        Desired::Stopped => Status::Stopped,
+        Desired::None => return None,
+    };
+    (state.status != rest).then_some(Step::Write(state.epoch, rest))
+}
+
+impl Hands {
+    async fn take(&self, task: &TaskId, step: Step) -> Result<Done> {
+        match step {
+            Step::Start => {
+                Ok(self.begin(task).await?.map_or(Done::Nothing, |begun| Done::Begun(Box::new(begun))))
+            }
+            Step::Renew(id) => {
+                let row = self.row(task).await?;
+                let endpoints = endpoints::of_spec(&self.store, &self.keyring, &row.spec).await?;
+                Ok(Done::Renewed(id, Box::new(row), Box::new(endpoints)))
+            }
+            Step::Write(epoch, status) => {
+                self.store.set_status(task, epoch, status, None).await?;
+                self.registry.announce();
+                Ok(Done::Nothing)
+            }
+        }
     }
 
     async fn row(&self, task: &TaskId) -> Result<TaskRow> {
@@ -194,46 +284,20 @@ impl Supervisor {
         }
     }
 
-    /// No worker runs: start one, or write down the state of rest.
-    async fn settle(&mut self, state: &RunState) -> Result<()> {
-        let rest = match state.desired {
-            Desired::Running
-                if matches!(state.status, Status::Failed | Status::Finished | Status::Stopped) =>
-            {
-                return Ok(());
-            }
-            Desired::Running => return self.start(&state.id).await,
-            Desired::Paused => Status::Paused,
-            Desired::Stopped => Status::Stopped,
-            Desired::None => return Ok(()),
-        };
-        if state.status != rest {
-            self.store.set_status(&state.id, state.epoch, rest, None).await?;
-            self.registry.announce();
-        }
-        Ok(())
-    }
-
-    async fn start(&mut self, task: &TaskId) -> Result<()> {
-        let Some(epoch) = self.store.begin_run(task).await? else { return Ok(()) };
+    async fn begin(&self, task: &TaskId) -> Result<Option<Begun>> {
+        crash::point("run.before");
+        let Some(epoch) = self.store.begin_run(task).await? else { return Ok(None) };
         crash::point("run.begun");
         // Read after the epoch was committed: this is the spec that `applied_spec_version` names.
-        let (context, settings) = match self.context(task, epoch).await {
-            Ok(made) => made,
+        match self.context(task, epoch).await {
+            Ok((context, settings)) => Ok(Some(Begun { context, settings })),
             Err(error) => {
                 tracing::warn!(task.id = %task, %error, "task cannot start");
                 self.store.set_status(task, epoch, Status::Failed, Some(&error)).await?;
                 self.registry.announce();
-                return Ok(());
+                Ok(None)
             }
-        };
-        tracing::info!(task.id = %task, epoch = epoch.0, "task starts");
-        let worker =
-            Worker { task: task.clone(), epoch, cancel: context.cancel.clone(), told: None, settings };
-        let handle = self.set.spawn((self.runner)(context));
-        self.workers.insert(handle.id(), worker);
-        self.registry.announce();
-        Ok(())
+        }
     }
 
     async fn context(&self, task: &TaskId, epoch: Epoch) -> Result<(WorkerContext, watch::Sender<Settings>)> {
@@ -270,9 +334,26 @@ impl Supervisor {
         };
         Ok((context, sender))
     }
+}
 
-    /// A worker has ended: its outcome becomes the task's status.
-    async fn bury(&mut self, ended: Result<(Id, Outcome), JoinError>) {
+impl Supervisor {
+    /// Workers have ended: their outcomes become their tasks' status.
+    async fn bury_all(&mut self, all: Vec<Result<(Id, Outcome), JoinError>>) {
+        let ends: Vec<_> = all.into_iter().filter_map(|ended| self.bury(ended)).collect();
+        let (store, registry) = (&self.hands.store, &self.hands.registry);
+        let written = ends.into_iter().map(|(worker, status, error)| async move {
+            if let Err(error) = store.set_status(&worker.task, worker.epoch, status, error.as_ref()).await
+                && error.kind != ErrorKind::Fenced
+            {
+                tracing::error!(task.id = %worker.task, %error, "the end of a run could not be written down");
+            }
+        });
+        futures_util::future::join_all(written).await;
+        registry.announce();
+    }
+
+    /// A worker has ended: the status that its task gets by that, where it gets one.
+    fn bury(&mut self, ended: Result<(Id, Outcome), JoinError>) -> Option<(Worker, Status, Option<Error>)> {
         let (id, outcome) = match ended {
             Ok(ended) => ended,
             Err(error) => {
@@ -287,8 +368,8 @@ impl Supervisor {
                 (id, Outcome::Failed(failure))
             }
         };
-        let Some(worker) = self.workers.remove(&id) else { return };
-        self.registry.end(&worker.task);
+        let worker = self.workers.remove(&id)?;
+        self.hands.registry.end(&worker.task);
         let asked = worker.cancel.is_cancelled();
         let (status, error) = match outcome {
             Outcome::Finished => (Some(Status::Finished), None),
@@ -317,14 +398,7 @@ impl Supervisor {
             }
             None => tracing::info!(task.id = %worker.task, status = status.map(Status::as_str), "run ended"),
         }
-        if let Some(status) = status
-            && let Err(error) =
-                self.store.set_status(&worker.task, worker.epoch, status, error.as_ref()).await
-            && error.kind != ErrorKind::Fenced
-        {
-            tracing::error!(task.id = %worker.task, %error, "the end of a run could not be written down");
-        }
-        self.registry.announce();
+        Some((worker, status?, error))
     }
 
     async fn shut_down(mut self, patience: Duration) {
@@ -333,7 +407,7 @@ impl Supervisor {
         }
         let drained = tokio::time::timeout(patience, async {
             while let Some(ended) = self.set.join_next_with_id().await {
-                self.bury(ended).await;
+                self.bury_all(vec![ended]).await;
             }
         })
         .await;

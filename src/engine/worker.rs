@@ -18,13 +18,14 @@ use crate::adb::writer::{Use, Writer, end_sessions};
 use crate::binlog::{
     ChangeSource, Incoming, Kind, Message, ReadBack, SeenSet, Shape, Start, Topic, position_lost, seen,
 };
+use crate::engine::drift;
 use crate::engine::endpoints::Endpoints;
 use crate::engine::progress::{Phase, Progress};
 use crate::engine::reset;
 use crate::engine::settings::Settings;
 use crate::error::{Endpoint, Error, ErrorKind, Policy, Result, RetryClock};
 use crate::full::{self, FullSync, Summary};
-use crate::incremental::catalog::{Catalog, Change};
+use crate::incremental::catalog::{Catalog, Change, Entry};
 use crate::incremental::marker::{self, Marker};
 use crate::incremental::stream::Stream;
 use crate::incremental::{lag, objects};
@@ -91,6 +92,13 @@ impl WorkerContext {
         self.serial = settings.serial;
     }
 
+    /// Whatever was tried again works.
+    pub async fn recovered(&self) -> Result<()> {
+        self.store.worker_recovered(&self.task, self.epoch).await?;
+        self.progress.set_retry(None);
+        Ok(())
+    }
+
     /// Tells everybody that the run works with its settings now.
     pub async fn applied(&self) -> Result<()> {
         self.store.spec_applied(&self.task, self.epoch, self.spec_version).await
@@ -154,8 +162,8 @@ async fn attempts(context: &mut WorkerContext, guards: &mut KeptGuards) -> Outco
             Policy::Stop => return Outcome::Failed(error),
             Policy::Retry(clock) => Some(clock),
         };
-        // Retry clocks start anew with progress, not with a mere reconnect.
-        if context.progress.done() != before {
+        // Retry clocks start anew with progress, or when there was nothing to do, not with a mere reconnect.
+        if context.progress.done() != before || context.progress.retry().is_none() {
             clock = Clock::default();
         }
         let allowed = match limit {
@@ -169,10 +177,12 @@ async fn attempts(context: &mut WorkerContext, guards: &mut KeptGuards) -> Outco
         context.progress.retries.fetch_add(1, Relaxed);
         tracing::warn!(task.id = %context.task, %error, attempt = clock.attempt, pause_ms = pause.as_millis() as u64, "retrying");
         let retry_at = now_ms() + pause.as_millis() as i64;
-        if let Err(error) = context
-            .store
-            .worker_retry(&context.task, context.epoch, &error, clock.attempt, clock.since_ms, retry_at)
-            .await
+        let waited = context.progress.set_retry(Some((clock.attempt, retry_at))).is_some();
+        if (clock.is_news(&error) || !waited)
+            && let Err(error) = context
+                .store
+                .worker_retry(&context.task, context.epoch, &error, clock.attempt, clock.since_ms, retry_at)
+                .await
         {
             return if error.policy() == Policy::Leave { Outcome::Cancelled } else { Outcome::Failed(error) };
         }
@@ -193,9 +203,14 @@ struct Clock {
     attempt: u32,
     since_ms: i64,
     since: Option<Instant>,
+    /// What the store was told last, and when.
+    told: Option<(Error, Instant)>,
 }
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The store hears of the same trouble again after that: an outage of what thousands of tasks need is no reason for hundreds of commits
+/// a second.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl Clock {
     fn next(&mut self, allowed_ms: Option<u64>) -> Option<Duration> {
@@ -209,6 +224,18 @@ impl Clock {
         }
         let base = (200_u64 << self.attempt.min(8)).min(LONGEST_PAUSE.as_millis() as u64);
         Some(Duration::from_millis(rand::rng().random_range(base / 2..=base)))
+    }
+
+    /// Whether the store must hear of it.
+    fn is_news(&mut self, error: &Error) -> bool {
+        // The texts of Kafka and of time-outs have figures in them.
+        let what = |error: &Error| (error.kind, error.endpoint, error.code, error.object.clone());
+        let known =
+            matches!(&self.told, Some((told, at)) if what(told) == what(error) && at.elapsed() < TOLD_EVERY);
+        if !known {
+            self.told = Some((error.clone(), Instant::now()));
+        }
+        !known
     }
 }
 
@@ -230,13 +257,21 @@ impl Attempt<'_> {
         if known.is_none() {
             reset::finish(&context.target, context.dialect, &context.store, &context.task, context.epoch)
                 .await?;
-            self.precheck().await?;
+            // It only asks: whoever ends the run need not wait for the answers.
+            tokio::select! {
+                biased;
+                () = context.cancel.cancelled() => return Err(Error::cancelled()),
+                result = self.precheck() => result?,
+            }
         }
         end_sessions(&context.target, context.dialect, &context.store, &context.task, context.epoch, None)
             .await?;
         let checkpoint = match known {
             Some(checkpoint) => self.still_valid(checkpoint).await?,
-            None => self.begin().await?,
+            None => {
+                Marker::forget(context).await?;
+                self.begin().await?
+            }
         };
         let mut marker = if phases.incremental { self.claim(&checkpoint).await? } else { None };
         let collations = {
@@ -257,16 +292,24 @@ impl Attempt<'_> {
         if phases.full && !checkpoint.full_done {
             self.take_objects(&mut catalog, &checkpoint).await?;
             context.applied().await?;
+            if let Some(marker) = &mut marker {
+                marker.rest(context).await;
+            }
             if self.full(&mut catalog, &checkpoint).await? {
                 return Ok(Ended::Renew);
-            }
-            if let Some(marker) = &mut marker {
-                marker.reconnect(context).await?;
             }
         }
         if !phases.incremental {
             context.applied().await?;
             return Ok(Ended::Finished);
+        }
+        // A copy of the target from before the end of full sync is told from those after it.
+        if let Some(marker) = &mut marker
+            && phases.full
+            && marker.number() == 0
+        {
+            marker.set(context, checkpoint.position).await?;
+            marker.keep(context).await?;
         }
         self.guards.release().await;
         self.incremental(catalog, marker).await
@@ -276,7 +319,7 @@ impl Attempt<'_> {
     /// them lacks is applied again; where that cannot be done the task stops.
     async fn claim(&self, checkpoint: &Checkpoint) -> Result<Option<Marker>> {
         let context = self.context;
-        let (marker, standing) = Marker::claim(context, checkpoint).await?;
+        let (mut marker, standing) = Marker::claim(context, checkpoint).await?;
         let (older, position, kind) = match standing {
             marker::Standing::Fits => return Ok(marker),
             marker::Standing::StoreIsOlder(position) => ("the metadata store", position, "store_restored"),
@@ -292,6 +335,21 @@ impl Attempt<'_> {
         if !checkpoint.full_done {
             return Err(lost("it knows of full sync only".to_owned()));
         }
+        let before_the_end = marker.as_ref().is_some_and(|marker| marker.number() == 0);
+        if matches!(standing, marker::Standing::TargetIsOlder(_))
+            && context.spec.phases.full
+            && before_the_end
+        {
+            return Err(lost("that copy is from before the end of full sync".to_owned()));
+        }
+        if matches!(standing, marker::Standing::TargetIsOlder(_)) {
+            // The stream would pass over rows that it takes for part of the table's later copy.
+            for version in context.store.catalog(&context.task).await?.1 {
+                if Entry::stored(&version)?.is_copied_beyond(position.commit_ts) {
+                    return Err(lost(format!("{} was copied again since", version.key)));
+                }
+            }
+        }
         let limits = seen::Limits { payload_bytes: u64::MAX, entries: 1 << 22 };
         let between = self.topic()?.read_back(high, low, limits).await?;
         if !between.complete {
@@ -302,8 +360,12 @@ impl Attempt<'_> {
                 return Err(lost(format!("a DDL came since, at offset {}", seen.offset)));
             }
         }
-        if let (marker::Standing::TargetIsOlder(_), Some(marker)) = (standing, &marker) {
-            context.store.rewind(&context.task, context.epoch, position, marker.number()).await?;
+        if let (marker::Standing::TargetIsOlder(_), Some(marker)) = (standing, &mut marker) {
+            let reached = checkpoint.snapshot.max(Tso(position.commit_ts.0.saturating_sub(1)));
+            let back = (position, reached);
+            context.store.rewind(&context.task, context.epoch, back, marker.number()).await?;
+            marker.kept();
+            context.progress.set_back_watermark(reached);
         }
         let message = format!("{older} was restored from an older copy: what came since is applied again");
         tracing::warn!(task.id = %context.task, from = low.0, to = high.0, "{message}");
@@ -340,12 +402,14 @@ impl Attempt<'_> {
         if !precheck::blocks(&items) {
             return Ok(());
         }
-        let blocking: Vec<String> = items
-            .iter()
-            .filter(|item| precheck::blocks(std::slice::from_ref(item)))
-            .map(|item| format!("{}: {}", item.id, item.detail))
-            .collect();
-        Err(Error::new(ErrorKind::Configuration, format!("precheck: {}", blocking.join("; ")))
+        let blocking: Vec<_> = items.iter().filter(|item| item.blocks()).collect();
+        let words: Vec<_> = blocking.iter().map(|item| format!("{}: {}", item.id, item.detail)).collect();
+        let words = format!("precheck: {}", words.join("; "));
+        // Reached and lost again in between.
+        if blocking.iter().all(|item| item.outage) {
+            return Err(Error::new(ErrorKind::Unreachable, words));
+        }
+        Err(Error::new(ErrorKind::Configuration, words)
             .hint("see the task's precheck for the cure of each; warnings can be waived in the spec"))
     }
 
@@ -547,6 +611,9 @@ impl Attempt<'_> {
         let wanted: Vec<Wanted> =
             catalog.wanted().into_iter().map(|wanted| Wanted { ours: true, ..wanted }).collect();
         let mut session = adb::connect(&context.target, context.dialect).await?;
+        // A CREATE TABLE whose connection is cut must not come after the DROP of a later run.
+        let id = session.id();
+        store.session_opened(task, epoch, id, Use::Task).await?;
         let names: Vec<TableName> = wanted.iter().map(|wanted| wanted.target.clone()).collect();
         let state = schema_sync::introspect(&mut session, context.dialect, &names).await?;
         let plan = schema_sync::plan(context.dialect, &wanted, &state, context.spec.existing_tables);
@@ -572,7 +639,10 @@ impl Attempt<'_> {
             created.insert(name.clone());
         })
         .await;
-        session.close().await;
+        if !session.is_broken() {
+            session.close().await;
+            store.sessions_gone(task, epoch, &[id]).await?;
+        }
         if let Err(error) = applied {
             // What was not made now may be made by somebody else before the next try.
             for name in absent.iter().filter(|name| !created.contains(*name)) {
@@ -609,6 +679,11 @@ impl Attempt<'_> {
             .source
             .as_ref()
             .ok_or_else(|| Error::new(ErrorKind::Configuration, "full sync without source.tidb"))?;
+        // Only told: that it cannot be read is no reason to stop.
+        let life = Source::new(endpoint.clone()).gc_life_ms().await.inspect_err(|error| {
+            tracing::debug!(task.id = %context.task, "how long the source keeps old versions: {error}");
+        });
+        context.progress.set_gc_life_ms(life.ok().flatten());
         let drain = context.cancel.child_token();
         let copy = full::run(FullSync {
             store: context.store.clone(),
@@ -643,7 +718,7 @@ impl Attempt<'_> {
                 return Err(lost);
             }
         };
-        context.store.worker_recovered(&context.task, context.epoch).await?;
+        context.recovered().await?;
         // Half a copy would only look complete: the table is followed again after a resync.
         let mut aside = Change::default();
         for (name, error) in summary.stopped {
@@ -755,7 +830,7 @@ impl Attempt<'_> {
             return Err(other_log(&checkpoint, checkpoint.start_offset));
         }
         let seen = SeenSet::rebuilt(checkpoint.snapshot, limits, back.messages, back.complete);
-        let source = topic.open(checkpoint.position.next_offset).await?;
+        let source = topic.follow(checkpoint.position.next_offset).await?;
         let writer = Writer::new(
             context.target.clone(),
             context.dialect,
@@ -775,6 +850,7 @@ impl Attempt<'_> {
             looks,
             end_watch.clone(),
         ));
+        let drifting = tokio::spawn(drift::watch(context.clone(), checkpoint.bytewise, end_watch.clone()));
         let mut stream =
             Stream::new(context.clone(), topic, source, catalog, seen, writer, &checkpoint, zone, seen_looks)
                 .marked(marker);
@@ -782,6 +858,7 @@ impl Attempt<'_> {
         end_watch.cancel();
         // It only reads, and may wait for a server that does not answer.
         watching.abort();
+        drifting.abort();
         result.map(|()| Ended::Renew)
     }
 }

@@ -16,6 +16,7 @@ mod batch;
 pub mod bounds;
 pub mod chunk;
 mod copy;
+pub mod keyed;
 mod memory;
 mod plan;
 mod read;

@@ -31,7 +31,7 @@ pub fn select(table: &Table, target: &TargetTable) -> Result<String> {
     Ok(expressions.join(", "))
 }
 
-fn source_column(table: &Table, place: usize) -> Result<&Column> {
+pub(super) fn source_column(table: &Table, place: usize) -> Result<&Column> {
     table.columns.get(place).ok_or_else(|| {
         Error::new(ErrorKind::SchemaMismatch, "the target's plan has a column that the source has not")
             .object(&table.name)
@@ -53,7 +53,7 @@ fn more_columns(target: &TargetTable) -> Vec<usize> {
     more
 }
 
-fn expression(column: &Column) -> String {
+pub(super) fn expression(column: &Column) -> String {
     let name = literal::name(&column.name);
     match column.ty.name {
         // `+ 0` would go through a double and lose bits of a SET
@@ -64,14 +64,17 @@ fn expression(column: &Column) -> String {
 
 /// How a cell is read.
 #[derive(Clone, Copy)]
-struct CellType {
+pub(super) struct CellType {
     name: TypeName,
     /// Fractional digits of temporal types.
     fsp: u32,
 }
 
 impl CellType {
-    fn of(column: &Column) -> Self {
+    /// Of a column that has the same value in every row.
+    pub(super) const TEXT: Self = Self { name: TypeName::VarChar, fsp: 0 };
+
+    pub(super) fn of(column: &Column) -> Self {
         Self { name: column.ty.name, fsp: column.ty.length.unwrap_or(0) }
     }
 }
@@ -82,7 +85,7 @@ struct CellEncoder<'a> {
 }
 
 /// The table's filter over the cells of a row.
-struct RowFilter<'a> {
+pub(super) struct RowFilter<'a> {
     filter: &'a Filter,
     /// Which cell each of the filter's columns is, and memory to print it in.
     cells: Vec<(usize, CellType, Vec<u8>)>,
@@ -105,26 +108,14 @@ impl<'a> RowEncoder<'a> {
             .iter()
             .map(|column| {
                 let ty = match column.constant {
-                    Some(_) => CellType { name: TypeName::VarChar, fsp: 0 },
+                    Some(_) => CellType::TEXT,
                     None => CellType::of(source_column(table, column.source_index)?),
                 };
                 Ok(CellEncoder { ty, encoder: &column.encoder })
             })
             .collect::<Result<Vec<_>>>()?;
-        let more = more_columns(target);
-        let cells = columns.len() + more.len();
-        let filter = match &target.filter {
-            None => None,
-            Some(filter) => {
-                let mut cells = Vec::new();
-                for (place, _) in filter.columns() {
-                    let behind = || more.iter().position(|other| other == place).map(|at| columns.len() + at);
-                    let cell = place_in_target(target, *place).or_else(behind).unwrap_or(usize::MAX);
-                    cells.push((cell, CellType::of(source_column(table, *place)?), Vec::new()));
-                }
-                Some(RowFilter { filter, cells })
-            }
-        };
+        let cells = columns.len() + more_columns(target).len();
+        let filter = RowFilter::new(table, target)?;
         Ok(Self { columns, text: Vec::with_capacity(32), filter, cells, lossy: LossyCounts::default() })
     }
 
@@ -218,8 +209,22 @@ pub fn letter(
     }))
 }
 
-impl RowFilter<'_> {
-    fn takes(&mut self, cells: &[Cell]) -> Result<bool> {
+impl<'a> RowFilter<'a> {
+    /// None where the table has none.
+    pub(super) fn new(table: &'a Table, target: &'a TargetTable) -> Result<Option<Self>> {
+        let Some(filter) = &target.filter else { return Ok(None) };
+        let more = more_columns(target);
+        let mut cells = Vec::new();
+        for (place, _) in filter.columns() {
+            let behind = || more.iter().position(|other| other == place).map(|at| target.columns.len() + at);
+            let cell = place_in_target(target, *place).or_else(behind).unwrap_or(usize::MAX);
+            cells.push((cell, CellType::of(source_column(table, *place)?), Vec::new()));
+        }
+        Ok(Some(Self { filter, cells }))
+    }
+
+    /// Whether the target gets the row with these cells, in the order of [`select`].
+    pub(super) fn takes(&mut self, cells: &[Cell]) -> Result<bool> {
         let values: Vec<Value<'_>> = self
             .cells
             .iter_mut()
@@ -230,7 +235,7 @@ impl RowFilter<'_> {
 }
 
 /// The cell as the stream would carry it; `text` holds it where it has to be printed.
-fn value<'a>(cell: &'a Cell, ty: CellType, text: &'a mut Vec<u8>) -> Value<'a> {
+pub(super) fn value<'a>(cell: &'a Cell, ty: CellType, text: &'a mut Vec<u8>) -> Value<'a> {
     let CellType { name: ty, fsp } = ty;
     match cell {
         Cell::NULL => Value::Null,

@@ -107,6 +107,7 @@ pub async fn finish_statement(run: &Run, ticket: &Ticket) {
     let (store, lossy) = (&run.job.store, ticket.lossy());
     let letters = ticket.take_letters();
     let limit = i64::from(run.job.spec.errors.dead_letter_limit);
+    crash::point("copy.chunk.before");
     let finished = store.finish_copy_chunk(
         &run.job.task,
         run.job.epoch,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
 use crate::adb::throttle::Traffic;
 use crate::crash;
-use crate::engine::progress::spent;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::full::attempt::Ticket;
 use crate::full::batch::Batch;
@@ -28,12 +27,10 @@ pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
     while let Some(batch) = batches.next(&run.stop).await {
         let attempt = Arc::clone(&batch.ticket.attempt);
         let progress = &run.job.progress;
-        let waits = Instant::now();
         let (begins, passed) = tokio::select! {
             biased;
             () = attempt.stop.cancelled() => continue,
             permit = run.job.gate.pass(Traffic::Full, batch.rows, batch.statement.len() as u64) => {
-                spent(&progress.time.throttled_us, waits);
                 let begins = Instant::now();
                 match permit {
                     Ok(_permit) => (begins, write(&run, &mut session, &batch).await),

@@ -4,11 +4,11 @@
 //! never rows. Keys are compared by canonical bytes; rows that the target's collation takes for one key although their bytes
 //! differ are safe because all deletes of a table with text in its key go out before its upserts.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::layout::Layout;
 use crate::adb::encode::Pushed;
@@ -26,6 +26,8 @@ struct Entry {
     key: Range<usize>,
     /// Upsert: the tuple of the row. Delete: the tuple of the key, in the spelling in which it was deleted.
     tuple: Range<usize>,
+    /// Bytes from the tuple's begin that are its own: a later tuple of the key that fits takes its place.
+    room: u32,
     delete: bool,
     relaxed: bool,
     /// Of the change that left it so.
@@ -70,7 +72,13 @@ pub struct TableBatch {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub tables: Vec<TableBatch>,
-    hasher: RandomState,
+    /// Memory of an earlier batch, for the tables of this one.
+    spare: Vec<Memory>,
+    /// Where a layout's changes are in `tables`, by its address.
+    slots: HashMap<usize, usize>,
+    /// Bytes of what was folded.
+    folded: usize,
+    hasher: DefaultHashBuilder,
     pub changes: u64,
     pub transactions: u64,
     /// Bytes of the messages folded in.
@@ -79,7 +87,33 @@ pub struct Batch {
     pub letters: Vec<Letter>,
 }
 
+/// What a table's changes are folded in.
+#[derive(Debug, Default)]
+struct Memory {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    index: HashTable<u32>,
+}
+
 impl Batch {
+    /// An empty batch that uses the memory of one that is done.
+    pub fn again(self) -> Self {
+        let mut spare = self.spare;
+        spare.extend(self.tables.into_iter().map(|table| {
+            let TableBatch { mut arena, mut entries, mut index, .. } = table;
+            arena.clear();
+            entries.clear();
+            index.clear();
+            Memory { arena, entries, index }
+        }));
+        Self { spare, ..Self::default() }
+    }
+
+    /// Gives back the memory that [`Batch::again`] kept.
+    pub fn free_spare(&mut self) {
+        self.spare = Vec::new();
+    }
+
     pub fn is_empty(&self) -> bool {
         self.letters.is_empty()
             && self.tables.iter().all(|table| table.entries.is_empty() && table.keyless.is_empty())
@@ -106,33 +140,27 @@ impl Batch {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.tables
-            .iter()
-            .map(|table| {
-                table.arena.len()
-                    + table.entries.len() * (size_of::<Entry>() + 6)
-                    + table.keyless.len() * size_of::<KeylessChange>()
-            })
-            .sum::<usize>()
-            + self.letters.iter().map(Letter::bytes).sum::<usize>()
+        self.folded + self.letters.iter().map(Letter::bytes).sum::<usize>()
     }
 
     /// The place of this layout's changes; None when the table is in the batch under another layout (send the batch first).
     pub fn slot(&mut self, layout: &Arc<Layout>) -> Option<usize> {
-        for (slot, table) in self.tables.iter().enumerate() {
-            if Arc::ptr_eq(&table.layout, layout) {
-                return Some(slot);
-            }
-            // Tables that go into one have keys of their own there.
-            if table.layout.source == layout.source {
-                return None;
-            }
+        // No two of them are in one place: the batch holds its layouts.
+        let address = Arc::as_ptr(layout).addr();
+        if let Some(slot) = self.slots.get(&address) {
+            return Some(*slot);
         }
+        // Tables that go into one have keys of their own there.
+        if self.tables.iter().any(|table| table.layout.source == layout.source) {
+            return None;
+        }
+        self.slots.insert(address, self.tables.len());
+        let Memory { arena, entries, index } = self.spare.pop().unwrap_or_default();
         self.tables.push(TableBatch {
             layout: Arc::clone(layout),
-            arena: Vec::new(),
-            entries: Vec::new(),
-            index: HashTable::new(),
+            arena,
+            entries,
+            index,
             keyless: Vec::new(),
             changes: 0,
             lossy: LossyCounts::default(),
@@ -161,13 +189,23 @@ impl Batch {
             return Vec::new();
         }
         let parts: Vec<_> = self.tables.extract_if(.., |table| is_part(table)).collect();
+        self.recount();
         parts
             .into_iter()
             .map(|table| {
                 self.changes = self.changes.saturating_sub(table.changes);
-                Self { changes: table.changes, tables: vec![table], ..Self::default() }
+                let mut part = Self { changes: table.changes, tables: vec![table], ..Self::default() };
+                part.recount();
+                part
             })
             .collect()
+    }
+
+    /// After `tables` has changed.
+    fn recount(&mut self) {
+        let address = |table: &TableBatch| Arc::as_ptr(&table.layout).addr();
+        self.slots = self.tables.iter().enumerate().map(|(slot, table)| (address(table), slot)).collect();
+        self.folded = self.tables.iter().map(TableBatch::bytes).sum();
     }
 
     /// Takes the changes of a table out.
@@ -176,6 +214,7 @@ impl Batch {
             self.changes = self.changes.saturating_sub(table.changes);
         }
         self.tables.retain(|table| table.layout.source != *source);
+        self.recount();
         self.letters.retain(|letter| letter.table != *source);
     }
 
@@ -219,11 +258,13 @@ impl Batch {
         if !sent {
             return Ok(());
         }
+        let before = table.bytes();
         let folded = if layout.keyless {
             table.fold_keyless(&layout, mutation, place)
         } else {
             table.fold_keyed(&layout, mutation, place, &self.hasher)
         };
+        self.folded = (self.folded + table.bytes()).saturating_sub(before);
         folded.map_err(|error| error.object(&layout.source))
     }
 }
@@ -233,12 +274,18 @@ fn missing_old() -> Error {
 }
 
 impl TableBatch {
+    fn bytes(&self) -> usize {
+        self.arena.len()
+            + self.entries.len() * (size_of::<Entry>() + 6)
+            + self.keyless.len() * size_of::<KeylessChange>()
+    }
+
     fn fold_keyed(
         &mut self,
         layout: &Layout,
         mutation: &Mutation<'_, '_>,
         place: Place,
-        hasher: &RandomState,
+        hasher: &DefaultHashBuilder,
     ) -> Result<()> {
         match mutation.kind {
             MutationKind::Insert => self.keep(layout, &mutation.row, place, hasher),
@@ -265,7 +312,7 @@ impl TableBatch {
         layout: &Layout,
         row: &RowBytes<'_, '_>,
         place: Place,
-        hasher: &RandomState,
+        hasher: &DefaultHashBuilder,
     ) -> Result<()> {
         if layout.takes(row)? {
             self.upsert(layout, row, place, hasher)
@@ -281,13 +328,13 @@ impl TableBatch {
         layout: &Layout,
         row: &RowBytes<'_, '_>,
         place: Place,
-        hasher: &RandomState,
+        hasher: &DefaultHashBuilder,
     ) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
         let key = start..self.arena.len();
         let (tuple, relaxed) = self.push_tuple(layout, row)?;
-        self.put(Entry { key, tuple, delete: false, relaxed, place }, hasher);
+        self.put(Entry { key, room: tuple.len() as u32, tuple, delete: false, relaxed, place }, hasher);
         Ok(())
     }
 
@@ -296,7 +343,7 @@ impl TableBatch {
         layout: &Layout,
         row: &RowBytes<'_, '_>,
         place: Place,
-        hasher: &RandomState,
+        hasher: &DefaultHashBuilder,
     ) -> Result<()> {
         let start = self.arena.len();
         self.push_key(layout, row)?;
@@ -320,7 +367,8 @@ impl TableBatch {
         if layout.key_is_tuple() {
             self.arena.push(b')');
         }
-        self.put(Entry { key, tuple: from..self.arena.len(), delete: true, relaxed: false, place }, hasher);
+        let tuple = from..self.arena.len();
+        self.put(Entry { key, room: tuple.len() as u32, tuple, delete: true, relaxed: false, place }, hasher);
         Ok(())
     }
 
@@ -351,26 +399,35 @@ impl TableBatch {
         Ok((from..self.arena.len(), relaxed))
     }
 
-    fn put(&mut self, entry: Entry, hasher: &RandomState) {
+    /// Takes an entry whose key and tuple are the last bytes of the arena.
+    fn put(&mut self, entry: Entry, hasher: &DefaultHashBuilder) {
         let Self { arena, entries, index, .. } = self;
-        let key_of = |entry: &Entry| arena.get(entry.key.clone()).unwrap_or_default();
-        let hash = hasher.hash_one(key_of(&entry));
-        let found = index
-            .find(hash, |at| entries.get(*at as usize).is_some_and(|other| key_of(other) == key_of(&entry)));
-        match found.copied() {
-            Some(at) => {
-                if let Some(known) = entries.get_mut(at as usize) {
-                    *known = entry;
-                }
-            }
-            None => {
-                let at = entries.len() as u32;
-                entries.push(entry);
-                index.insert_unique(hash, at, |at| {
-                    entries.get(*at as usize).map_or(0, |entry| hasher.hash_one(key_of(entry)))
-                });
-            }
-        }
+        let key = arena.get(entry.key.clone()).unwrap_or_default();
+        let hash = hasher.hash_one(key);
+        let key_of = |at: u32| {
+            entries.get(at as usize).and_then(|entry| arena.get(entry.key.clone())).unwrap_or_default()
+        };
+        let Some(at) = index.find(hash, |at| key_of(*at) == key).copied() else {
+            let at = entries.len() as u32;
+            index.insert_unique(hash, at, |at| hasher.hash_one(key_of(*at)));
+            entries.push(entry);
+            return;
+        };
+        let Some(known) = entries.get_mut(at as usize) else { return };
+        // The key's bytes are there already, and mostly there is room for the tuple: a row that changes often takes no more of it.
+        let length = entry.tuple.len();
+        let (start, end) = if length <= known.room as usize {
+            (known.tuple.start, entry.key.start)
+        } else {
+            known.room = entry.room;
+            (entry.key.start, entry.key.start + length)
+        };
+        arena.copy_within(entry.tuple, start);
+        arena.truncate(end);
+        known.tuple = start..start + length;
+        known.delete = entry.delete;
+        known.relaxed = entry.relaxed;
+        known.place = entry.place;
     }
 
     fn fold_keyless(&mut self, layout: &Layout, mutation: &Mutation<'_, '_>, place: Place) -> Result<()> {
@@ -475,9 +532,10 @@ pub struct Limits {
 /// The statements of a batch in two steps: everything in the first must be acknowledged before the second is sent.
 pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
     let (mut first, mut second) = (Vec::new(), Vec::new());
+    // Two for each connection, so that none waits long for the last one; large enough that a round trip pays.
+    let rows: usize = batch.tables.iter().map(|table| table.entries.len()).sum();
+    let share = (rows / (2 * limits.connections.max(1))).max(256);
     for (at, table) in batch.tables.iter().enumerate() {
-        // Small enough that all connections have work, large enough that a round trip pays.
-        let share = (table.entries.len() / limits.connections.max(1)).max(256);
         let cut = |delete: bool, relaxed: bool, rows: usize, into: &mut Vec<Piece>| {
             let mut piece = Vec::new();
             let (head, tail) = match delete {

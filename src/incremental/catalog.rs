@@ -31,6 +31,24 @@ pub enum Entry {
     Dropped,
 }
 
+impl Entry {
+    pub fn stored(version: &CatalogVersion) -> Result<Self> {
+        serde_json::from_str(&version.definition).map_err(|error| {
+            Error::internal(format!("the stored definition of {} does not read: {error}", version.key))
+        })
+    }
+
+    /// A table whose rows up to its own T', beyond this point of the stream, are in a copy of it.
+    pub fn is_copied_beyond(&self, commit_ts: Tso) -> bool {
+        match self {
+            Self::Table(entry) => {
+                entry.snapshot > commit_ts || matches!(entry.standing, Standing::Swapping { .. })
+            }
+            Self::Alias { .. } | Self::Dropped => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableEntry {
     pub table: Table,
@@ -219,9 +237,7 @@ impl Catalog {
             self.schemas.insert(defaults.name.to_lowercase(), defaults);
         }
         for version in versions {
-            let entry = serde_json::from_str(&version.definition).map_err(|error| {
-                Error::internal(format!("the stored definition of {} does not read: {error}", version.key))
-            })?;
+            let entry = Entry::stored(&version)?;
             self.entries.insert(version.key, entry);
         }
         self.index();
@@ -393,7 +409,9 @@ impl Catalog {
 
     /// Tables of the task that do not simply follow, by name.
     pub fn aside(&self) -> Vec<&TableEntry> {
-        let mut aside: Vec<_> = self.ours().filter(|entry| !entry.standing.is_following()).collect();
+        // Asked several times a second: the patterns of the selection are for the few that stand aside.
+        let stands = |entry: &&TableEntry| !entry.standing.is_following() && self.is_ours(entry);
+        let mut aside: Vec<_> = self.tables().filter(stands).collect();
         aside.sort_by(|one, other| one.table.name.cmp(&other.table.name));
         aside
     }
@@ -430,12 +448,18 @@ impl Catalog {
     }
 
     fn ours(&self) -> impl Iterator<Item = &TableEntry> {
+        self.tables().filter(|entry| self.is_ours(entry))
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &TableEntry> {
         self.entries.values().filter_map(|entry| match entry {
-            Entry::Table(entry) => {
-                (!entry.ignored && self.selection.selects(&entry.table.name)).then_some(&**entry)
-            }
+            Entry::Table(entry) => Some(&**entry),
             Entry::Alias { .. } | Entry::Dropped => None,
         })
+    }
+
+    fn is_ours(&self, entry: &TableEntry) -> bool {
+        !entry.ignored && self.selection.selects(&entry.table.name)
     }
 
     /// Every followed table of the task with the table that it goes into.

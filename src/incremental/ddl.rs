@@ -31,6 +31,7 @@ impl<S: ChangeSource> Stream<S> {
         commit_ts: Tso,
         after: Option<Position>,
     ) -> Result<()> {
+        self.settle().await?;
         let (store, task, epoch) =
             (self.context.store.clone(), self.context.task.clone(), self.context.epoch);
         let watermark = self.watermark();
@@ -38,6 +39,7 @@ impl<S: ChangeSource> Stream<S> {
         let decision = known.as_ref().and_then(|known| known.decision.clone());
         if known.is_some_and(|known| matches!(known.state, DdlState::Done | DdlState::Ignored)) {
             if let Some(to) = after {
+                self.mark_rows().await?;
                 store.advance(&task, epoch, self.saved, to, watermark).await?;
                 self.moved(to, watermark);
             }
@@ -73,7 +75,9 @@ impl<S: ChangeSource> Stream<S> {
                 let (schemas, tables) = steps.change.stored(commit_ts)?;
                 self.letters_meet(event, &steps).await?;
                 crash::point("ddl.before");
-                if !record.statements.is_empty() {
+                if record.statements.is_empty() {
+                    self.mark_rows().await?;
+                } else {
                     self.mark_change(after.unwrap_or(self.applied)).await?;
                 }
                 store.ddl_finish(&task, epoch, &record, &schemas, &tables, moved).await?;
@@ -225,6 +229,10 @@ impl<S: ChangeSource> Stream<S> {
                     .map_err(|error| error.object(format!("DDL {n} step {}: {}", at + 1, step.sql)))?;
             }
             crash::point("ddl.statement");
+            // A target from before this step is told from one after it; the last one is marked with the whole.
+            if at + 1 < steps.statements.len() {
+                self.mark_change(self.applied).await?;
+            }
             store.ddl_step(&task, epoch, n, at + 1).await?;
             crash::point("ddl.step");
         }

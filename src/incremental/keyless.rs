@@ -39,22 +39,31 @@ impl Keyless {
         };
         let gate = writer.gate();
         let session = writer.session().await?;
-        let applied = match self.applied {
-            Some(applied) => applied,
-            None => self.prepare(session).await?,
-        };
-        self.applied = Some(applied);
-        if last < applied {
-            return Ok(());
-        }
         let after = Place { nth: last.nth + 1, ..last };
         // One transaction: it passes as a whole.
         let (rows, bytes) = batch.keyless();
         let _permit = gate.pass(Traffic::Incremental, rows, bytes).await?;
-        // What fails here leaves the transaction open on a session that is dropped with the writer.
-        session.execute("begin").await?;
+        let applied = loop {
+            let applied = match self.applied {
+                Some(applied) => applied,
+                None => self.prepare(session).await?,
+            };
+            self.applied = Some(applied);
+            if last < applied {
+                return Ok(());
+            }
+            // What fails from here on leaves the transaction open on a session that is dropped with the writer.
+            session.execute("begin").await?;
+            // First the place, which nobody else can move from then on.
+            if self.moved(session, applied, after).await? {
+                break applied;
+            }
+            // A process with a copy of the data folder has moved it. Which of the two goes on is said by the marker.
+            session.execute("rollback").await?;
+            self.applied = None;
+        };
         crash::point("keyless.begun");
-        match self.changes(session, batch, applied, after, limits).await {
+        match self.changes(session, batch, applied, limits).await {
             Ok(()) => {
                 crash::point("keyless.before");
                 session.execute("commit").await?;
@@ -113,7 +122,6 @@ impl Keyless {
         session: &mut Session,
         batch: &Batch,
         applied: Place,
-        after: Place,
         (rows, bytes): (usize, usize),
     ) -> Result<()> {
         for table in &batch.tables {
@@ -136,6 +144,11 @@ impl Keyless {
             }
             insert.send(session, table).await?;
         }
+        Ok(())
+    }
+
+    /// Moves the place in the open transaction. False when it is another than was believed.
+    async fn moved(&self, session: &mut Session, applied: Place, after: Place) -> Result<bool> {
         let id = literal::string(&self.id);
         let done = session
             .execute(format!(
@@ -144,12 +157,7 @@ impl Keyless {
                 after.offset, after.nth, applied.offset, applied.nth
             ))
             .await?;
-        if done.affected_rows == 1 {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Fenced, "another run has moved the task's position row on the target")
-            .endpoint(Endpoint::Target)
-            .object(POSITIONS))
+        Ok(done.affected_rows == 1)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::adb::writer::Writer;
 use crate::binlog::encode::{Binlog, Column, Encode, Mutation as Change, Row, Table};
 use crate::binlog::message::{Mutation, MutationKind};
 use crate::binlog::{ChangeSource, ColumnInfo, Ddl, Kind, Malformed, Message, TableChange};
+use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Offset, TableName, Tso, Zone};
 use crate::sql::ddl;
@@ -284,6 +285,7 @@ impl<S: ChangeSource> Stream<S> {
             .hint("the topic's retention ran past it: resync the table"));
         }
         self.room_for_letters(batch).await?;
+        crash::point("letters.refused");
         let limits = self.limits();
         let before = Arc::new(before);
         let [first, second] = pieces(&before, limits);
@@ -291,6 +293,7 @@ impl<S: ChangeSource> Stream<S> {
         for step in [first, second] {
             send(writer, &before, step, usize::MAX).await?;
         }
+        crash::point("letters.put_back");
         Ok(())
     }
 
@@ -313,7 +316,9 @@ impl<S: ChangeSource> Stream<S> {
                 Err(error) => Err(error),
             };
             tracing::info!(task.id = %task, table = %letter.table, n = letter.n, refused = outcome.is_err(), "dead letter tried again");
+            crash::point("letter.retried");
             store.letter_tried(&task, epoch, letter.n, outcome.as_ref().map(|_| ())).await?;
+            crash::point("letter.tried");
         }
         self.load_letters().await
     }

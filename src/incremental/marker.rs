@@ -30,11 +30,15 @@ pub enum Standing {
 /// The marker row of one run, over a connection of its own.
 #[derive(Debug)]
 pub struct Marker {
-    session: Session,
+    /// None while nothing is marked.
+    session: Option<Session>,
     /// As literals.
     task: String,
     run: String,
+    /// On the target.
     number: u64,
+    /// In the store.
+    kept: u64,
 }
 
 struct Row {
@@ -71,14 +75,15 @@ impl Marker {
             task: literal::string(&context.task.0),
             run: literal::string(&ulid::Ulid::new().to_string()),
             number: row.number,
-            session,
+            kept: checkpoint.mark,
+            session: None,
         };
-        marker.write_first(row).await.map(|marker| (Some(marker), standing))
+        marker.write_first(session, row).await.map(|marker| (Some(marker), standing))
     }
 
     /// The number and position stay as they were found: until the checkpoint has followed they are found again.
-    async fn write_first(mut self, row: Row) -> Result<Self> {
-        self.session
+    async fn write_first(mut self, mut session: Session, row: Row) -> Result<Self> {
+        session
             .execute(format!(
                 "replace into {MARKS} (task, start, run, number, next_offset, commit_ts) values ({}, {}, {}, {}, {}, {})",
                 self.task,
@@ -90,6 +95,7 @@ impl Marker {
             ))
             .await
             .map_err(|error| error.object(MARKS))?;
+        self.session = Some(session);
         Ok(self)
     }
 
@@ -97,14 +103,38 @@ impl Marker {
         self.number
     }
 
-    /// Everything before the position is in the target. Gives the number that the checkpoint must take with it.
+    /// The number that the store must take with its next position.
+    pub fn owed(&self) -> Option<u64> {
+        (self.number != self.kept).then_some(self.number)
+    }
+
+    /// The store has the number.
+    pub fn kept(&mut self) {
+        self.kept = self.number;
+    }
+
+    /// Has the store take the number, without a position.
+    pub async fn keep(&mut self, context: &WorkerContext) -> Result<()> {
+        if let Some(number) = self.owed() {
+            context.store.set_mark(&context.task, context.epoch, number).await?;
+            self.kept();
+        }
+        Ok(())
+    }
+
+    /// Everything before the position is in the target. The store owes the number from here on.
     ///
     /// # Errors
     /// `Fenced` when another run has taken the row.
-    pub async fn set(&mut self, position: Position) -> Result<u64> {
+    pub async fn set(&mut self, context: &WorkerContext, position: Position) -> Result<()> {
+        // The target is never more than one ahead.
+        self.keep(context).await?;
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(connect(context).await?),
+        };
         let next = self.number + 1;
-        let done = self
-            .session
+        let done = session
             .execute(format!(
                 "update {MARKS} set number = {next}, next_offset = {}, commit_ts = {} where task = {} and run = {}",
                 position.next_offset.0, position.commit_ts.0, self.task, self.run
@@ -122,18 +152,37 @@ impl Marker {
         }
         self.number = next;
         crash::point("marker.set");
-        Ok(next)
-    }
-
-    /// Over a new connection: the old one may have been idle for the time of a full sync.
-    pub async fn reconnect(&mut self, context: &WorkerContext) -> Result<()> {
-        let idle = std::mem::replace(&mut self.session, connect(context).await?);
-        idle.close().await;
         Ok(())
     }
 
+    /// A task that begins anew has no row: that of an earlier start from the same offset would tell of a restored store.
+    pub async fn forget(context: &WorkerContext) -> Result<()> {
+        let mut session = adb::connect(&context.target, context.dialect).await?;
+        let task = literal::string(&context.task.0);
+        match session.execute(format!("delete from {MARKS} where task = {task}")).await {
+            Ok(_) => {}
+            // There is none, or it may not be made.
+            Err(error) if matches!(error.kind, ErrorKind::Missing | ErrorKind::AccessDenied) => {}
+            Err(error) => return Err(error.object(MARKS)),
+        }
+        session.close().await;
+        Ok(())
+    }
+
+    /// Lets its connection go until it is needed again.
+    pub async fn rest(&mut self, context: &WorkerContext) {
+        let Some(session) = self.session.take() else { return };
+        let id = session.id();
+        session.close().await;
+        if let Err(error) = context.store.sessions_gone(&context.task, context.epoch, &[id]).await {
+            tracing::debug!(task.id = %context.task, %error, "a closed session stays on record until the next run");
+        }
+    }
+
     pub async fn close(self) {
-        self.session.close().await;
+        if let Some(session) = self.session {
+            session.close().await;
+        }
     }
 }
 

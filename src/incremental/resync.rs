@@ -77,7 +77,7 @@ impl Resync {
     /// # Errors
     /// Anything: the shadow is worth nothing then.
     pub async fn run(self) -> Result<Shadow> {
-        let result = self.copy_and_follow().await;
+        let result = Box::pin(self.copy_and_follow()).await;
         // The next try must not meet a statement of this one.
         if result.is_err() {
             self.end_sessions().await?;

@@ -8,6 +8,8 @@ mod late;
 mod look_ahead;
 mod messages;
 mod renew;
+mod repair;
+mod save;
 mod standing;
 mod tables;
 
@@ -16,10 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::save::{CHECKPOINT_EVERY, Saved, Saving};
 use self::standing::Resyncs;
 use self::tables::Target;
 use super::batch::{Batch, Limits, pieces};
@@ -40,8 +44,17 @@ use crate::model::{LossyCounts, Offset, Position, TableName, Tso, Zone};
 use crate::store::Checkpoint;
 use crate::task::spec::Spec;
 
-/// A checkpoint is saved at most this often; a crash repeats that much work.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+/// Messages taken one after the other before anything else is looked at.
+const IN_ONE_GO: usize = 128;
+
+/// How long rows wait for more of their kind while the topic has more messages at hand: what folds away is not sent.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// Pause of the loop of a task that has nothing to do; a look at the topic wakes it sooner.
+const REST: Duration = Duration::from_secs(2);
+
+/// A task that has written nothing for so long lets its connections to the target go.
+const LET_GO: Duration = Duration::from_secs(30);
 
 /// Items of one IN list (target-adb-and-dts.md 3.3).
 const IN_LIST: usize = 2000;
@@ -55,14 +68,16 @@ type InFlight = JoinHandle<Landed>;
 type Landed = (Writer, Keyless, Batch, Result<Vec<Refused>>);
 
 /// What the loop waits for.
-#[expect(clippy::large_enum_variant, reason = "taken apart where it was made")]
 enum Event {
     Tick,
-    Landed(Result<Landed>),
+    Landed(Box<Result<Landed>>),
+    Saved(Box<Result<Saved>>),
     Look,
     /// Newer ones are there.
     Settings,
     Incoming(Result<Incoming>),
+    /// The topic has no further message at hand.
+    Drained,
 }
 
 /// Tells a second Drainer from one that was restarted: a restart repeats one stretch, a second one repeats this and that between
@@ -109,15 +124,24 @@ pub struct Stream<S> {
     snapshot: Tso,
     writer: Option<(Writer, Keyless)>,
     marker: Option<Marker>,
+    /// When something was last written to the target; None since its connections were let go.
+    target_used: Option<Instant>,
     /// The target has changed since the marker was set.
     unmarked: bool,
     in_flight: Option<(InFlight, Position)>,
     /// Of a batch that was refused: sent one by one before the position moves.
     parts: VecDeque<Batch>,
     batch: Batch,
+    /// Memory for the next one.
+    spare: Option<Batch>,
+    /// When its first change came.
+    gathering_since: Option<Instant>,
+    /// The topic had no further message at hand.
+    drained: bool,
     /// Bytes of one batch.
     batch_bytes: usize,
-    layouts: HashMap<Vec<u8>, Target>,
+    /// By names and columns as the stream has them: asked for each table of each message.
+    layouts: hashbrown::HashMap<Vec<u8>, Target>,
     scratch: Vec<u8>,
     /// After the last message read.
     read: Position,
@@ -127,6 +151,7 @@ pub struct Stream<S> {
     pub(super) saved: Position,
     saved_watermark: Tso,
     saved_at: Instant,
+    saving: Option<Saving>,
     /// What applied rows have lost since the checkpoint was saved.
     lossy: HashMap<TableName, LossyCounts>,
     pub(super) letters: Letters,
@@ -136,6 +161,8 @@ pub struct Stream<S> {
     side: bool,
     resyncs: Resyncs,
     looks: watch::Receiver<Look>,
+    /// Of the log, as this stream has seen it: a run before it may have seen less.
+    end: Option<Offset>,
     pending: Pending,
 }
 
@@ -169,18 +196,23 @@ impl<S: ChangeSource> Stream<S> {
             snapshot: checkpoint.snapshot,
             writer: Some((writer, keyless)),
             marker: None,
+            target_used: Some(Instant::now()),
             unmarked: false,
             in_flight: None,
             parts: VecDeque::new(),
             batch: Batch::default(),
+            spare: None,
+            gathering_since: None,
+            drained: true,
             batch_bytes,
-            layouts: HashMap::new(),
+            layouts: hashbrown::HashMap::new(),
             scratch: Vec::new(),
             read: checkpoint.position,
             applied: checkpoint.position,
             saved: checkpoint.position,
             saved_watermark: checkpoint.watermark,
             saved_at: Instant::now(),
+            saving: None,
             lossy: HashMap::new(),
             letters: Letters::default(),
             recovered: false,
@@ -188,6 +220,7 @@ impl<S: ChangeSource> Stream<S> {
             side: false,
             resyncs: Resyncs::default(),
             looks,
+            end: None,
             pending: Pending::default(),
             context,
         }
@@ -228,7 +261,8 @@ impl<S: ChangeSource> Stream<S> {
             tracing::warn!(task.id = %self.context.task, error = %also, "the changes before the stop are not in the target");
         }
         match &result {
-            Err(error) if error.kind == ErrorKind::Fenced => {}
+            // Whatever becomes of it, it must be over.
+            Err(error) if error.kind == ErrorKind::Fenced => drop(self.settle().await),
             // What failed first is the cause.
             Err(_) => {
                 if let Err(also) = self.save().await {
@@ -248,17 +282,19 @@ impl<S: ChangeSource> Stream<S> {
 
     async fn follow(&mut self) -> Result<()> {
         let cancel = self.context.cancel.clone();
-        let mut tick = tokio::time::interval(CHECKPOINT_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut rests = false;
         self.load_letters().await?;
         self.finish_swaps().await?;
         self.tidy().await?;
         self.begin_objects().await?;
         let mut settings = self.context.settings.clone();
         loop {
-            self.dispatch();
             // What is read is brought to its end first.
             let renews = self.context.newer().is_some();
+            if renews || self.is_due() {
+                self.dispatch();
+            }
             if renews && self.in_flight.is_none() && self.batch.is_empty() && !self.renew().await? {
                 tracing::info!(task.id = %self.context.task, "the run begins again with newer settings");
                 return Ok(());
@@ -268,28 +304,85 @@ impl<S: ChangeSource> Stream<S> {
             let event = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
-                _ = tick.tick() => Event::Tick,
-                landed = landing(&mut self.in_flight) => Event::Landed(landed),
+                () = &mut tick => Event::Tick,
+                landed = landing(&mut self.in_flight) => Event::Landed(Box::new(landed)),
+                saved = save::saved(&mut self.saving) => Event::Saved(Box::new(saved)),
                 Ok(()) = self.looks.changed() => Event::Look,
                 Ok(()) = settings.changed() => Event::Settings,
                 incoming = self.source.next(), if room => Event::Incoming(incoming),
+                // Nothing else was ready.
+                () = std::future::ready(()), if !self.drained && self.in_flight.is_none() => Event::Drained,
             };
             let time = &self.context.progress.time;
             spent(if room { &time.reading_us } else { &time.blocked_us }, waits);
+            // Who rests has a beat of its own in the looks; a message wakes it.
+            let message = matches!(event, Event::Incoming(Ok(Incoming::Message(_))));
+            if matches!(event, Event::Tick) || (rests && (message || matches!(event, Event::Look))) {
+                rests = !message && self.rests();
+                let pause = if rests { REST } else { CHECKPOINT_EVERY };
+                tick.as_mut().reset(tokio::time::Instant::now() + pause);
+            }
             match event {
                 Event::Tick => self.tick().await?,
-                Event::Landed(landed) => self.landed(landed).await?,
-                Event::Look => self.look()?,
-                Event::Settings => {}
-                Event::Incoming(incoming) => {
-                    if let Incoming::Message(message) = incoming? {
-                        let begins = Instant::now();
-                        self.message(message).await?;
-                        spent(&self.context.progress.time.decoding_us, begins);
+                Event::Landed(landed) => self.landed(*landed).await?,
+                Event::Saved(saved) => self.is_saved(*saved).await?,
+                Event::Look => {
+                    self.look()?;
+                    if rests {
+                        self.tick().await?;
                     }
+                }
+                Event::Settings => {}
+                Event::Drained => self.drained = true,
+                Event::Incoming(incoming) => {
+                    let begins = Instant::now();
+                    self.take_messages(incoming?).await?;
+                    spent(&self.context.progress.time.decoding_us, begins);
                 }
             }
         }
+    }
+
+    /// Takes a message, and those that are there already.
+    async fn take_messages(&mut self, first: Incoming) -> Result<()> {
+        self.drained = false;
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(incoming) = next {
+            let Incoming::Message(message) = incoming else {
+                self.drained = true;
+                return Ok(());
+            };
+            self.message(message).await?;
+            taken += 1;
+            // One that is asked for must be taken.
+            if taken == IN_ONE_GO || !self.has_room() {
+                return Ok(());
+            }
+            next = self.source.next().now_or_never().transpose()?;
+        }
+        self.drained = true;
+        Ok(())
+    }
+
+    /// Whether the batch is sent as soon as the writer is free: there is nothing to wait for, or it has waited.
+    fn is_due(&self) -> bool {
+        self.drained
+            || self.batch.is_empty()
+            || self.batch.bytes() >= self.batch_bytes / 2
+            || !self.has_room()
+            || self.gathering_since.is_none_or(|since| since.elapsed() >= GATHER)
+    }
+
+    /// Nothing is under way.
+    fn is_still(&self) -> bool {
+        let unsent = !self.batch.is_empty() || !self.parts.is_empty();
+        !unsent && self.in_flight.is_none() && self.saving.is_none() && self.resyncs.are_quiet()
+    }
+
+    /// Nothing is under way, and nothing waits to be read or saved.
+    fn rests(&self) -> bool {
+        self.drained && self.is_still() && self.nothing_to_save()
     }
 
     /// A batch is no larger than its bounds, and than what the throttles let through in a second.
@@ -306,13 +399,21 @@ impl<S: ChangeSource> Stream<S> {
         }
         if self.batch.is_empty() {
             // Only messages that change nothing here: they are as good as applied.
-            self.count_messages();
+            if self.batch.tables.is_empty() {
+                self.count_messages();
+            } else {
+                // Tables of which nothing is sent hold their layouts, and may get others.
+                let mut batch = std::mem::take(&mut self.batch);
+                self.acknowledge_rows(&mut batch);
+            }
+            self.gathering_since = None;
             self.applied = self.read;
             self.context.progress.set_next_offset(self.applied.next_offset.0);
             return;
         }
         if self.writer.is_some() {
-            let batch = std::mem::take(&mut self.batch);
+            let batch = std::mem::replace(&mut self.batch, self.spare.take().unwrap_or_default());
+            self.gathering_since = None;
             self.send(batch, self.read);
         }
     }
@@ -320,6 +421,7 @@ impl<S: ChangeSource> Stream<S> {
     fn send(&mut self, batch: Batch, position: Position) {
         let (limits, most) = (self.limits(), self.most_letters());
         let Some((mut writer, mut keyless)) = self.writer.take() else { return };
+        self.target_used = Some(Instant::now());
         let progress = Arc::clone(&self.context.progress);
         progress.buffered_bytes.store(batch.bytes() as u64, Relaxed);
         let handle = tokio::spawn(async move {
@@ -330,6 +432,7 @@ impl<S: ChangeSource> Stream<S> {
             let batch = Arc::try_unwrap(batch).unwrap_or_default();
             if result.is_ok() {
                 progress.batch_acknowledged(begins);
+                writer.took(batch.rows(), begins.elapsed());
             }
             (writer, keyless, batch, result)
         });
@@ -346,7 +449,7 @@ impl<S: ChangeSource> Stream<S> {
             rows,
             bytes: bounded(u64::from(tuning.batch_bytes), most.bytes).min(LARGEST_BATCH),
             keys: rows.min(IN_LIST),
-            connections: self.writer.as_ref().map_or(1, |(writer, _)| writer.connections()),
+            connections: self.writer.as_ref().map_or(1, |(writer, _)| writer.at_once()),
         }
     }
 
@@ -412,6 +515,8 @@ impl<S: ChangeSource> Stream<S> {
             }
             None => {
                 self.acknowledge(position);
+                // While there is more to come its memory is used again; an idle task keeps none.
+                self.spare = (!self.drained).then(|| batch.again());
                 if self.letters.is_saved() || self.side { Ok(()) } else { self.save().await }
             }
         }
@@ -524,6 +629,7 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     pub(super) fn writer(&mut self) -> Result<&mut Writer> {
+        self.target_used = Some(Instant::now());
         self.writer
             .as_mut()
             .map(|(writer, _)| writer)
@@ -540,10 +646,26 @@ impl<S: ChangeSource> Stream<S> {
             let range = LogRange { start: look.start, end: look.end };
             return Err(position_lost(self.topic.name(), self.applied.next_offset, Some(range)));
         }
+        self.end = Some(look.end);
         self.context.progress.set_log_range(look.start.0, look.end.0);
         self.context.progress.set_retention_ms(look.retention_ms);
         self.pending.push(look);
         Ok(())
+    }
+
+    /// Nobody keeps a place on the target that has nothing to write for a while.
+    async fn let_go(&mut self) {
+        let patience = crash::pause("TIDEGATE_LET_GO_MS", LET_GO);
+        if self.target_used.is_none_or(|at| at.elapsed() < patience) {
+            return;
+        }
+        self.target_used = None;
+        if let Some((writer, _)) = &mut self.writer {
+            writer.rest().await;
+        }
+        if let Some(marker) = &mut self.marker {
+            marker.rest(&self.context).await;
+        }
     }
 
     pub(super) fn watermark(&self) -> Tso {
@@ -551,6 +673,10 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     async fn tick(&mut self) -> Result<()> {
+        if self.drained && self.batch.is_empty() {
+            self.batch.free_spare();
+            self.spare = None;
+        }
         if self.in_flight.is_none() {
             self.context.progress.buffered_bytes.store(self.batch.bytes() as u64, Relaxed);
         }
@@ -561,79 +687,20 @@ impl<S: ChangeSource> Stream<S> {
         if self.applied.commit_ts > self.snapshot {
             self.context.progress.advance_watermark(Tso(self.applied.commit_ts.0.saturating_sub(1)));
         }
-        if self.saved_at.elapsed() >= CHECKPOINT_EVERY {
-            self.save().await?;
+        if self.is_still() {
+            self.let_go().await;
         }
-        let end = self.context.progress.end_offset();
-        if end.is_some_and(|end| self.applied.next_offset.0 >= end) {
+        self.save_beside().await?;
+        if self.end.is_some_and(|end| self.applied.next_offset >= end) {
             self.recovered().await?;
         }
         self.tend_tables().await
-    }
-
-    /// Makes the applied position durable.
-    pub(super) async fn save(&mut self) -> Result<()> {
-        let watermark = self.watermark();
-        // An idle task saves its watermark about once a minute.
-        let idle = self.applied.next_offset == self.saved.next_offset;
-        if idle
-            && self.lossy.is_empty()
-            && self.letters.is_saved()
-            && watermark.physical_ms() - self.saved_watermark.physical_ms() < 60_000
-        {
-            return Ok(());
-        }
-        let mark = if self.unmarked { self.mark(self.applied).await? } else { None };
-        let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
-        let letters = (self.letters.new.as_slice(), self.letters.superseded.as_slice());
-        crash::point("checkpoint.before");
-        let moved = (self.saved, self.applied, watermark);
-        store.advance_with(task, epoch, moved, &self.lossy, letters, mark).await?;
-        crash::point("checkpoint.saved");
-        self.lossy.clear();
-        self.letters.superseded.clear();
-        if !std::mem::take(&mut self.letters.new).is_empty() {
-            self.load_letters().await?;
-        }
-        self.moved(self.applied, watermark);
-        self.recovered().await
-    }
-
-    /// Sets the marker: everything before the position is in the target. Gives its number.
-    async fn mark(&mut self, position: Position) -> Result<Option<u64>> {
-        let Some(marker) = &mut self.marker else { return Ok(None) };
-        let number = marker.set(position).await?;
-        self.unmarked = false;
-        Ok(Some(number))
-    }
-
-    /// What a DDL or a swap has done to the target is marked before the store knows of it.
-    pub(super) async fn mark_change(&mut self, position: Position) -> Result<()> {
-        match self.mark(position).await? {
-            Some(number) => self.context.store.set_mark(&self.context.task, self.context.epoch, number).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Retries are over once there is progress, or nothing to do; not with a mere login.
-    async fn recovered(&mut self) -> Result<()> {
-        if !std::mem::replace(&mut self.recovered, true) {
-            self.context.store.worker_recovered(&self.context.task, self.context.epoch).await?;
-        }
-        Ok(())
-    }
-
-    /// The store has the position.
-    pub(super) fn moved(&mut self, position: Position, watermark: Tso) {
-        self.saved = position;
-        self.saved_watermark = watermark;
-        self.saved_at = Instant::now();
     }
 }
 
 /// Bytes of one batch.
 fn batch_bytes(spec: &Spec) -> usize {
-    (spec.tuning.memory_bytes / 16).clamp(1 << 20, 64 << 20) as usize
+    (spec.tuning.memory_bytes / 32).clamp(1 << 20, 64 << 20) as usize
 }
 
 /// A while after the run was asked to end.

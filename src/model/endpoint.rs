@@ -63,6 +63,13 @@ impl MysqlEndpoint {
         let place = |endpoint: &Self| (endpoint.host.clone(), endpoint.port, endpoint.user.clone());
         place(self) == place(other) && self.tls == other.tls
     }
+
+    /// Nothing has changed, the password neither.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let secret =
+            |endpoint: &Self| endpoint.password.get().map(|secret| secret.expose_secret().to_owned());
+        self.is_same_place(other) && secret(self) == secret(other)
+    }
 }
 
 #[derive(Debug, Clone)]

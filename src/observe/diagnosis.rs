@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::measure::retry;
 use super::rule::words;
 use crate::engine::progress::{Phase, Progress};
 use crate::engine::registry::{Seen, Window};
@@ -137,7 +138,7 @@ fn cause(
         }
         return (None, format!("the task is {}: nothing works on it", row.status.as_str()));
     }
-    if let (Some(retry), Some(error)) = (&row.retry, &row.last_error) {
+    if let (Some(retry), Some(error)) = (retry(row, progress), &row.last_error) {
         evidence.push(said("error", error.to_string()));
         evidence.push(number(
             "retrying_ms",
@@ -230,6 +231,10 @@ fn of_stream(input: &Input<'_>, shares: &Shares, behind: Option<i64>) -> (Option
         }
         Some(0) => return (None, "the target is in step".to_owned()),
         Some(_) => {}
+    }
+    // Writers side by side wait each for itself, and what waits at the throttle fills the buffers before it.
+    if shares.throttled > shares.reading.max(0.5) {
+        return (Some(Bottleneck::Throttle), "the stream is held back by its throttle".to_owned());
     }
     let parts = [
         (shares.throttled, Bottleneck::Throttle, "the stream is held back by its throttle"),
@@ -347,7 +352,7 @@ mod tests {
             Counters { next_offset: Some(1000), end_offset: Some(1000 + behind), ..Counters::default() };
         spend(&mut last);
         let window = Window { seconds: 10.0, first, last };
-        Seen { progress: Arc::new(progress), running: true, rates: None, window: Some(window) }
+        Seen { progress: Arc::new(progress), running: true, ran: true, rates: None, window: Some(window) }
     }
 
     fn of(row: &TaskRow, seen: &Seen, lag_ms: i64) -> Diagnosis {
@@ -359,7 +364,12 @@ mod tests {
     #[test]
     fn what_takes_most_of_the_time_is_the_bottleneck() {
         type Spend = fn(&mut Counters);
-        let cases: [(Phase, Spend, Bottleneck); 7] = [
+        let cases: [(Phase, Spend, Bottleneck); 8] = [
+            (
+                Phase::Incremental,
+                |now| (now.blocked_us, now.throttled_us) = (MOST_US + 1, MOST_US),
+                Bottleneck::Throttle,
+            ),
             (Phase::Incremental, |now| now.blocked_us = MOST_US, Bottleneck::Apply),
             (Phase::Incremental, |now| now.reading_us = MOST_US, Bottleneck::Kafka),
             (Phase::Incremental, |now| now.decoding_us = MOST_US, Bottleneck::Decode),

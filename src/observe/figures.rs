@@ -86,6 +86,7 @@ figures! {
     29 InDdl "time_ddl" "ratio" Mean "share of time that DDL held up the stream";
     30 Throttled "time_throttled" "ratio" Mean "share of time held back by a throttle";
     31 CheckpointAge "checkpoint_age_ms" "ms" Max "since the checkpoint was saved last; an idle task saves it about once a minute";
+    32 RetentionLeft "retention_left_ms" "ms" Min "until the topic drops the message that the task needs next; only while messages wait there";
 }
 
 impl Figure {

@@ -8,7 +8,7 @@ use super::rule::Facts;
 use crate::engine::progress::{Counters, Phase, Progress};
 use crate::engine::registry::Seen;
 use crate::model::{TaskId, Tso};
-use crate::store::tasks::TaskRow;
+use crate::store::tasks::{Retry, TaskRow};
 use crate::store::views::CheckpointRow;
 use crate::store::{TableState, now_ms};
 use crate::task::standing::Standing;
@@ -54,6 +54,33 @@ pub fn percent(copied: u64, estimated: Option<u64>, through: bool) -> Option<f64
 /// True when full sync is behind the task.
 pub fn full_is_through(row: &TaskRow) -> bool {
     row.spec.phases.full && (row.phase == Some(Phase::Incremental) || row.status == Status::Finished)
+}
+
+/// Until when the source is sure to keep the snapshot of a full sync that stands still since then, in milliseconds since the epoch: a
+/// run's open transactions hold it, and end with the run. None = not in that phase, or not known.
+pub fn snapshot_kept_until(
+    row: &TaskRow,
+    progress: Option<&Progress>,
+    checkpoint: &CheckpointRow,
+    stands_since_ms: Option<i64>,
+) -> Option<i64> {
+    if row.phase != Some(Phase::Full) {
+        return None;
+    }
+    let taken = Tso(u64::try_from(checkpoint.snapshot_tso).ok()?).physical_ms();
+    Some((taken + progress?.gc_life_ms()?).max(stands_since_ms?))
+}
+
+/// What the task waits for: the store knows whether it does and since when, the run which attempt is next.
+pub fn retry(row: &TaskRow, progress: Option<&Progress>) -> Option<Retry> {
+    let saved = row.retry?;
+    let live = progress.and_then(Progress::retry);
+    Some(live.map_or(saved, |(attempt, retry_at_ms)| Retry { attempt, retry_at_ms, ..saved }))
+}
+
+/// Since when no run works on the task, if that is so.
+pub fn stands_since(row: &TaskRow) -> Option<i64> {
+    matches!(row.status, Status::Pausing | Status::Paused | Status::Failed).then_some(row.updated_at)
 }
 
 /// Time until the topic drops the message that the task needs next: it is about as old as the watermark is behind. 0 = it is
@@ -139,6 +166,8 @@ impl Sampler {
             Figure::CheckpointAge,
             checkpoint.map(|checkpoint| (now_ms - checkpoint.updated_at).max(0) as f64),
         );
+        let left = progress.filter(|_| !at_rest).and_then(|progress| retention_left_ms(progress, lag));
+        sample.push_known(Figure::RetentionLeft, left.map(|ms| ms as f64));
         let mut still_ms = None;
         if let Some(progress) = progress {
             still_ms = self.of_run(row, progress, running, now_ms, &mut sample);
@@ -151,9 +180,7 @@ impl Sampler {
             lag_ms: lag,
             still_ms,
             full_ms,
-            retention_left_ms: progress
-                .filter(|_| !at_rest)
-                .and_then(|progress| retention_left_ms(progress, lag)),
+            retention_left_ms: left,
             dead_letters,
             last_error: row.last_error.as_ref().map(ToString::to_string),
         };
@@ -238,9 +265,11 @@ fn rates(sample: &mut Sample, before: &Before, now: &Counters, now_ms: i64) {
     ] {
         sample.push(figure, added(then, now));
     }
+    // DDL is met while messages are read.
+    let decoding = |counters: &Counters| counters.decoding_us.saturating_sub(counters.ddl_us);
     for (figure, then, now) in [
         (Figure::Reading, then.reading_us, now.reading_us),
-        (Figure::Decoding, then.decoding_us, now.decoding_us),
+        (Figure::Decoding, decoding(then), decoding(now)),
         (Figure::Blocked, then.blocked_us, now.blocked_us),
         (Figure::InDdl, then.ddl_us, now.ddl_us),
         (Figure::Throttled, then.throttled_us, now.throttled_us),
@@ -250,5 +279,33 @@ fn rates(sample: &mut Sample, before: &Before, now: &Counters, now_ms: i64) {
     let batches = added(then.batches, now.batches);
     if batches > 0.0 {
         sample.push(Figure::BatchMean, added(then.applying_us, now.applying_us) / 1000.0 / batches);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_a_streams_time_add_up_to_one() {
+        let run = Arc::new(Progress::default());
+        let then = run.counters();
+        let before = Before { run, at_ms: 0, counters: then, moved_ms: 0 };
+        let second = 1_000_000;
+        let now = Counters {
+            reading_us: 2 * second,
+            // Three of them with DDL.
+            decoding_us: 5 * second,
+            ddl_us: 3 * second,
+            blocked_us: 3 * second,
+            ..before.run.counters()
+        };
+        let mut sample = Sample::default();
+        rates(&mut sample, &before, &now, 10_000);
+        let share = |wanted| sample.0.iter().find(|(figure, _)| *figure == wanted).map(|(_, value)| *value);
+        assert_eq!(share(Figure::Decoding), Some(0.2));
+        let parts = [Figure::Reading, Figure::Decoding, Figure::Blocked, Figure::InDdl];
+        let sum: f64 = parts.iter().filter_map(|part| share(*part)).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
     }
 }

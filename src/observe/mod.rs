@@ -25,7 +25,7 @@ use crate::engine::registry::Registry;
 use crate::error::Result;
 use crate::model::TaskId;
 use crate::store::alerts::{AlertChange, AlertEvent, AlertRow, AlertState, RuleRow};
-use crate::store::tasks::TaskRow;
+use crate::store::tasks::{TaskFilter, TaskRow};
 use crate::store::{Store, now_ms};
 
 /// Tasks read at a time.
@@ -90,12 +90,13 @@ impl Observer {
         let (mut samples, mut looked) = (Vec::new(), Vec::new());
         let mut after = String::new();
         loop {
-            let rows = self.store.tasks_after(&after, None, "", PAGE).await?;
+            let rows = self.store.tasks_page(&after, &TaskFilter::default(), PAGE).await?;
             let Some(last) = rows.last() else { break };
             after = last.id.0.clone();
             let ids: Vec<_> = rows.iter().map(|row| &row.id).collect();
             let checkpoints = self.store.checkpoint_views(&ids).await?;
             let aside = self.store.table_states(&ids).await?;
+            let letters = self.store.letter_counts(&ids).await?;
             for row in rows {
                 let seen = self.registry.seen(&row.id);
                 let subject = Subject {
@@ -103,7 +104,7 @@ impl Observer {
                     checkpoint: checkpoints.get(&row.id),
                     seen: seen.as_ref(),
                     aside: aside.get(&row.id).map_or(&[][..], Vec::as_slice),
-                    dead_letters: 0,
+                    dead_letters: letters.get(&row.id).map_or(0, |(open, _)| open.unsigned_abs()),
                 };
                 let measured = state.sampler.measure(subject, now_ms);
                 if let Some(sample) = measured.sample {

@@ -19,11 +19,12 @@ pub(super) struct Finding {
     pub hint: Option<String>,
     objects: Vec<String>,
     object_count: u64,
+    outage: bool,
 }
 
 impl Finding {
     fn new(outcome: CheckOutcome, detail: impl Into<String>, hint: Option<String>) -> Self {
-        Self { outcome, detail: detail.into(), hint, objects: Vec::new(), object_count: 0 }
+        Self { outcome, detail: detail.into(), hint, objects: Vec::new(), object_count: 0, outage: false }
     }
 
     pub fn pass(detail: impl Into<String>) -> Self {
@@ -52,6 +53,11 @@ impl Finding {
         Self::new(CheckOutcome::Skipped, format!("{what} could not be read: {error}"), error.hint.clone())
     }
 
+    /// It failed because no answer came: it may be over in a moment.
+    pub fn outage(self, outage: bool) -> Self {
+        Self { outage, ..self }
+    }
+
     pub fn objects<T: Display>(mut self, objects: impl IntoIterator<Item = T>) -> Self {
         for object in objects {
             if self.objects.len() < OBJECTS_SHOWN {
@@ -73,6 +79,7 @@ impl Finding {
             detail: self.detail,
             hint: self.hint,
             waivable,
+            outage: self.outage,
             waived: waivable && waivers.iter().any(|waiver| waiver == id),
         }
     }
@@ -90,7 +97,8 @@ pub(super) async fn bounded(
         Err(_) => Finding::fail(
             format!("no answer within {} s", CHECK_TIMEOUT.as_secs()),
             "run the precheck again; if it stays so, look at the load and the log of the server",
-        ),
+        )
+        .outage(true),
     }
 }
 

@@ -68,6 +68,9 @@ pub struct PrecheckItem {
     /// True for warnings: the spec may list the id in `waivers`.
     pub waivable: bool,
     pub waived: bool,
+    /// No answer came. A task that starts waits for what may be over in a moment.
+    #[serde(skip)]
+    pub outage: bool,
 }
 
 /// What a precheck looks at: the task, and its connections with their secrets opened.
@@ -86,11 +89,17 @@ pub struct PrecheckInput {
 
 /// True when the task may not start: a failure, or a warning that is not waived.
 pub fn blocks(items: &[PrecheckItem]) -> bool {
-    items.iter().any(|item| match item.outcome {
-        CheckOutcome::Fail => true,
-        CheckOutcome::Warn => !item.waived,
-        CheckOutcome::Pass | CheckOutcome::Skipped => false,
-    })
+    items.iter().any(PrecheckItem::blocks)
+}
+
+impl PrecheckItem {
+    pub fn blocks(&self) -> bool {
+        match self.outcome {
+            CheckOutcome::Fail => true,
+            CheckOutcome::Warn => !self.waived,
+            CheckOutcome::Pass | CheckOutcome::Skipped => false,
+        }
+    }
 }
 
 /// Asks everything; source, Kafka and target at the same time, each question with a time limit.

@@ -6,6 +6,7 @@ use super::finding::{Finding, counted};
 use super::inventory::{Inventory, SourceTable};
 use super::rules;
 use crate::adb::dialect::{Collations, Problem, TableOptions, TargetTable};
+use crate::error::ErrorKind;
 use crate::model::{Dialect, Table, TableName};
 use crate::task::selection::Selection;
 use crate::task::spec::Spec;
@@ -43,11 +44,19 @@ pub(super) fn plans<'a>(
 
 /// `told`: tables with a fault that another item tells.
 pub(super) fn types(inventory: &Inventory, plans: &[Plan<'_>], told: &BTreeSet<TableName>) -> Finding {
-    let unknown: Vec<String> = inventory
+    let (unread, unknown): (Vec<_>, Vec<_>) = inventory
         .tables
         .iter()
-        .filter_map(|table| table.definition.as_ref()?.as_ref().err().map(ToString::to_string))
-        .collect();
+        .filter_map(|table| table.definition.as_ref()?.as_ref().err())
+        .partition(|error| error.kind == ErrorKind::Unreachable);
+    if !unread.is_empty() {
+        return Finding::fail(
+            format!("the definition of {} could not be read", counted(unread.len() as u64, "table")),
+            "run the precheck again",
+        )
+        .objects(unread)
+        .outage(true);
+    }
     if !unknown.is_empty() {
         return Finding::fail(
             format!("the definition of {} is not understood", counted(unknown.len() as u64, "table")),

@@ -205,7 +205,7 @@ pub(super) fn login_failure(error: &Error, server: &Server) -> Finding {
             error.hint.clone().unwrap_or_else(|| "look at the server's log".to_owned()),
         ),
     };
-    Finding::fail(detail, hint)
+    Finding::fail(detail, hint).outage(error.kind == ErrorKind::Unreachable)
 }
 
 /// `in step with ours` or how far off.

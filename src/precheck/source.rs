@@ -8,7 +8,7 @@ use crate::model::{TableName, Tso};
 use crate::sql::literal;
 use crate::task::selection::Selection;
 use crate::task::spec::Spec;
-use crate::tidb;
+use crate::tidb::{self, go_seconds};
 
 /// A Drainer further behind than this stands still or catches up: its position is read twice.
 const DRAINER_LAG_MS: i64 = 60_000;
@@ -308,7 +308,7 @@ fn judge_gc(gc: &Gc) -> Finding {
             "a full sync that takes longer needs a larger tidb_gc_max_wait_time and tidb_gc_life_time (SET GLOBAL)",
         );
     }
-    match gc.life.as_deref().and_then(seconds) {
+    match gc.life.as_deref().and_then(go_seconds) {
         Some(life) if life >= 3600 => Finding::pass(detail),
         _ => Finding::warn(
             format!(
@@ -317,26 +317,6 @@ fn judge_gc(gc: &Gc) -> Finding {
             "for the time of the full sync: UPDATE mysql.tidb SET VARIABLE_VALUE = '72h' WHERE VARIABLE_NAME = 'tikv_gc_life_time'",
         ),
     }
-}
-
-/// A duration as Go writes it: `10m0s`, `72h`.
-fn seconds(text: &str) -> Option<u64> {
-    let mut total = 0;
-    let mut digits = String::new();
-    for letter in text.chars() {
-        if letter.is_ascii_digit() {
-            digits.push(letter);
-            continue;
-        }
-        let unit = match letter {
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        total += std::mem::take(&mut digits).parse::<u64>().ok()? * unit;
-    }
-    digits.is_empty().then_some(total)
 }
 
 async fn clock(server: &mut Server) -> Result<Finding> {
@@ -363,7 +343,8 @@ async fn renames(server: &mut Server, spec: &Spec) -> Result<Finding> {
         return Ok(Finding::warn(
             format!("the source's history of DDL cannot be read within {} s", HISTORY_TIMEOUT.as_secs()),
             "run the precheck again; if several tables were renamed in one statement at the source, run ALTER TABLE ... COMMENT = '...' on each of them, then waive this",
-        ));
+        )
+        .outage(true));
     };
     let all = all?;
     let ours: Vec<&TableName> =
@@ -489,7 +470,7 @@ mod tests {
         assert_eq!(judge_gc(&gc(true, "10m0s")).outcome, CheckOutcome::Pass);
         assert_eq!(judge_gc(&gc(false, "10m0s")).outcome, CheckOutcome::Warn);
         assert_eq!(judge_gc(&gc(false, "72h")).outcome, CheckOutcome::Pass);
-        assert_eq!(seconds("1h30m5s"), Some(5405));
-        assert_eq!(seconds("soon"), None);
+        assert_eq!(go_seconds("1h30m5s"), Some(5405));
+        assert_eq!(go_seconds("soon"), None);
     }
 }

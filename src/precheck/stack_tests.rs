@@ -3,6 +3,7 @@
 //! Addresses come from TIDEGATE_TEST_TIDB, TIDEGATE_TEST_KAFKA and TIDEGATE_TEST_MARIADB (`host:port`); without them each test
 //! says SKIPPED and passes. Every test works on names of its own.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ async fn stack(test: &str) -> Option<Stack> {
     let variable = |name: &str| {
         let value = std::env::var(name).ok();
         if value.is_none() {
-            println!("SKIPPED: {test}: {name} is not set");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {name} is not set");
         }
         value
     };

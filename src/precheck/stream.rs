@@ -86,6 +86,7 @@ pub(super) async fn reach(endpoint: &KafkaEndpoint) -> std::result::Result<(), F
         format!("no broker can be reached: {}", causes.join("; ")),
         "check brokers (host:port) of the connection, that Kafka runs, and that the firewall lets this host in",
     )
+    .outage(true)
     .objects(endpoint.brokers.iter()))
 }
 
@@ -125,10 +126,12 @@ async fn ask(
     let (ranges, range) = match ranges(broker, &topic).await {
         Ok(ranges) => (ranges.clone(), ranges.first().copied()),
         Err(error) => {
-            findings.push(Finding::fail(
+            let outage = error.kind == ErrorKind::Unreachable;
+            let finding = Finding::fail(
                 format!("the offsets of topic {} cannot be read: {error}", topic.name),
                 error.hint.unwrap_or_else(|| "look at the state of the topic's leader".to_owned()),
-            ));
+            );
+            findings.push(finding.outage(outage));
             return findings.skip_rest("the offsets of the topic cannot be read");
         }
     };
@@ -186,7 +189,7 @@ pub(super) fn no_metadata(error: &Error, endpoint: &KafkaEndpoint) -> Finding {
         ErrorKind::AccessDenied => "Kafka refuses this connection",
         _ => "the brokers do not answer",
     };
-    Finding::fail(format!("{what}: {}", error.message), hint)
+    Finding::fail(format!("{what}: {}", error.message), hint).outage(error.kind == ErrorKind::Unreachable)
 }
 
 /// Clients talk to brokers under the names that these announce, not under those of the connection.
@@ -210,7 +213,7 @@ pub(super) async fn announced(places: &[String], topic: Option<&Topic>) -> Findi
             format!("{detail}; the leader of partition 0, {leader}, can"),
             format!("the sync stops when leadership moves there: {hint}"),
         ),
-        _ => Finding::fail(detail, hint),
+        _ => Finding::fail(detail, hint).outage(true),
     };
     finding.objects(lost.into_iter().map(|(place, _)| place))
 }
@@ -279,7 +282,8 @@ fn judge_last(topic: &str, range: Range, last: &Result<Option<Record>>) -> Findi
             return Finding::fail(
                 format!("the last message of topic {topic} cannot be read: {error}"),
                 error.hint.clone().unwrap_or_else(|| "run the precheck again".to_owned()),
-            );
+            )
+            .outage(error.kind == ErrorKind::Unreachable);
         }
     };
     let size = bytes(record.size);

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use super::inspect::{ExistingColumn, ExistingKey, ExistingTable};
+use super::inspect::{ExistingColumn, ExistingKey, ExistingTable, TargetState};
 use super::shape::Shape;
 use crate::adb::dialect::{Problem, TargetColumn, TargetTable};
 use crate::model::Dialect;
@@ -83,6 +83,20 @@ pub fn compare(wanted: &TargetTable, existing: &ExistingTable) -> Vec<Problem> {
     }
     problems.extend(compare_keys(wanted, existing));
     problems
+}
+
+/// Reasons against writing `wanted` into the target's table of that name; None where there is none. With `keep_other_columns` the target may
+/// have columns that the source has not, by policy.
+pub fn refusals(
+    wanted: &TargetTable,
+    state: &mut TargetState,
+    keep_other_columns: bool,
+) -> Option<Vec<Problem>> {
+    if keep_other_columns && let Some(existing) = state.tables.get_mut(&wanted.name) {
+        existing.columns.retain(|column| wanted.column(&column.name).is_some());
+    }
+    let existing = state.table(&wanted.name)?;
+    Some(compare(wanted, existing).into_iter().filter(Problem::is_refusal).collect())
 }
 
 const CHANGE: &str = "change the table on the target, or drop it so that it is created";

@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret;
 
-use super::{Answer, Refusal, Service};
+use super::{Answer, Refusal, Service, changed_meanwhile, expect_version};
 use crate::observe;
 use crate::observe::rule::AlertRuleInput;
 use crate::store::alerts::{AlertEvent, RuleRow, rule_secret_place};
@@ -34,11 +34,8 @@ impl Service {
         dry_run: bool,
     ) -> Answer<KeptRule> {
         let current = self.store.alert_rule(name).await?;
-        if let Some(version) = if_version
-            && current.as_ref().map(|row| row.version) != Some(version)
-        {
-            return Err(Refusal::Stale(format!("alert rule {name} is no longer version {version}")));
-        }
+        let what = format!("alert rule {name}");
+        expect_version(&what, if_version, current.as_ref().map(|row| row.version))?;
         let (rule, change) = input.into_parts().map_err(Refusal::Invalid)?;
         let kept = current.as_ref().and_then(|row| row.secret.clone());
         let host = |url: &Option<String>| {
@@ -92,13 +89,19 @@ impl Service {
         }
         let version = current.as_ref().map(|row| row.version);
         if !self.store.put_alert_rule(name, &rule, secret.as_deref(), version).await? {
-            return Err(Refusal::Stale(format!("alert rule {name} was changed at the same time")));
+            return Err(changed_meanwhile(&what));
         }
         tracing::info!(rule = name, kind = rule.kind.as_str(), "alert rule kept");
         Ok(KeptRule { row: self.alert_rule(name).await?, created: current.is_none() })
     }
 
-    pub async fn delete_alert_rule(&self, name: &str) -> Answer<()> {
+    /// `if_version`: only if it is still this version. With `dry_run` it is only looked whether it could be.
+    pub async fn delete_alert_rule(&self, name: &str, if_version: Option<i64>, dry_run: bool) -> Answer<()> {
+        let row = self.alert_rule(name).await?;
+        expect_version(&format!("alert rule {name}"), if_version, Some(row.version))?;
+        if dry_run {
+            return Ok(());
+        }
         if self.store.delete_alert_rule(name).await? {
             tracing::info!(rule = name, "alert rule deleted");
             return Ok(());

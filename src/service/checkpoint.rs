@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::still::{STANDS, changed_meanwhile};
+use super::changed_meanwhile;
+use super::still::STANDS;
 use super::{Answer, Refusal, Service};
 use crate::binlog::seen::Limits;
 use crate::binlog::{LogRange, Shape, Start, Topic};
@@ -69,7 +70,7 @@ impl Service {
                 "to_offset": to.next_offset.to_string(), "to_tso": to.commit_ts.to_string(),
             });
             if !self.store.move_checkpoint(&task, from, &moved, None, &detail).await? {
-                return Err(changed_meanwhile());
+                return Err(changed_meanwhile("the task"));
             }
             // The counters of the last run tell of another place.
             self.registry.forget(&task.id);
@@ -152,7 +153,13 @@ impl Service {
         let mut after = 0;
         loop {
             let records = self.store.ddl_list(&task.id, after, 500).await?;
-            let Some(last) = records.last() else { break };
+            let (Some(first), Some(last)) = (records.first(), records.last()) else { break };
+            if after == 0 && first.n > 1 && offset <= first.offset {
+                return Err(Refusal::PositionBlocked(format!(
+                    "the DDL before offset {} is no longer on record: which of it lies behind that position cannot be told",
+                    first.offset
+                )));
+            }
             after = last.n;
             for record in records.into_iter().filter(|record| record.offset >= offset) {
                 // What was passed over changed nothing there, and what failed comes again.

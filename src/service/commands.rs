@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Answer, Refusal, Service};
+use super::{Answer, Refusal, Service, expect_version};
 use crate::model::TaskId;
+use crate::observe::measure;
+use crate::store::now_ms;
 use crate::store::tasks::{Commanded, TaskRow};
 use crate::task::status::{Command, Decision, Desired, Status, allowed_from, decide};
 
@@ -110,7 +112,8 @@ impl Service {
                 return Ok((latest, true));
             }
             if latest.desired != wanted(command) {
-                return Err(Refusal::Superseded(Box::new(latest)));
+                let detail = format!("the task is wanted {} now", latest.desired.as_str());
+                return Err(Refusal::Superseded { status: latest.status, detail });
             }
             // A failed task that is to be paused or stopped will be.
             if latest.status == Status::Failed && wanted(command) == Desired::Running {
@@ -127,18 +130,23 @@ impl Service {
         }
     }
 
+    /// Until when the source is sure to keep the snapshot of the task's full sync, in milliseconds since the epoch, if it is paused
+    /// now. None = it is not in that phase, or that is not known.
+    pub async fn snapshot_kept_until(&self, task: &TaskRow) -> Answer<Option<i64>> {
+        let checkpoints = self.store.checkpoint_views(&[&task.id]).await?;
+        let seen = self.registry.seen(&task.id);
+        let progress = seen.as_ref().map(|seen| &*seen.progress);
+        let since = measure::stands_since(task).unwrap_or_else(now_ms);
+        Ok(checkpoints
+            .get(&task.id)
+            .and_then(|checkpoint| measure::snapshot_kept_until(task, progress, checkpoint, Some(since))))
+    }
+
     /// Deletes a task with everything that is kept of it; its events stay. The target is not touched.
     /// `if_version`: only if its spec is still this version.
     pub async fn delete_task(&self, id_or_name: &str, if_version: Option<i64>, dry_run: bool) -> Answer<()> {
         let task = self.task(id_or_name).await?;
-        if let Some(version) = if_version
-            && version != task.spec_version
-        {
-            let now = task.spec_version;
-            return Err(Refusal::Stale(format!(
-                "the spec is version {now} now, not {version}: read it again"
-            )));
-        }
+        expect_version("the spec", if_version, Some(task.spec_version))?;
         if decide(Command::Delete, task.status, task.desired) != Decision::Delete {
             return Err(refused(Command::Delete, &task));
         }

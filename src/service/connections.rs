@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::connection_change::{effects, is_elsewhere};
-use super::{Answer, Refusal, Service};
+use super::{Answer, Refusal, Service, changed_meanwhile, expect_version};
 use crate::engine::endpoints::{Opened, join, open};
 use crate::error::{Endpoint, Error, ErrorKind};
 use crate::precheck::{self, CatalogTable, CatalogTopic, CheckOutcome, TestStep};
@@ -53,11 +53,8 @@ impl Service {
         dry_run: bool,
     ) -> Answer<Kept> {
         let current = self.store.connection(name).await?;
-        if let Some(version) = if_version
-            && current.as_ref().map(|row| row.version) != Some(version)
-        {
-            return Err(Refusal::Stale(format!("connection {name} is no longer version {version}")));
-        }
+        let what = format!("connection {name}");
+        expect_version(&what, if_version, current.as_ref().map(|row| row.version))?;
         let (settings, change) = input.into_parts().map_err(Refusal::Invalid)?;
         if let Some(row) = &current
             && row.settings.dialect().is_some() != settings.dialect().is_some()
@@ -115,7 +112,7 @@ impl Service {
         };
         let version = current.as_ref().map(|row| row.version);
         if !self.store.put_connection(name, &settings, sealed.as_deref(), version).await? {
-            return Err(Refusal::Stale(format!("connection {name} was changed at the same time")));
+            return Err(changed_meanwhile(&what));
         }
         tracing::info!(connection = name, kind = settings.kind(), "connection kept");
         // It hands the new one to the tasks that run.
@@ -161,11 +158,7 @@ impl Service {
     /// `if_version`: only if it is still this version.
     pub async fn delete_connection(&self, name: &str, if_version: Option<i64>, dry_run: bool) -> Answer<()> {
         let row = self.connection(name).await?;
-        if let Some(version) = if_version
-            && version != row.version
-        {
-            return Err(Refusal::Stale(format!("connection {name} is no longer version {version}")));
-        }
+        expect_version(&format!("connection {name}"), if_version, Some(row.version))?;
         let users = self.store.connection_users(name).await?;
         if !users.is_empty() {
             return Err(Refusal::InUse(format!("connection {name} is used by {}", users.join(", "))));

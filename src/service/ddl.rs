@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::still::{STANDS, changed_meanwhile};
+use super::changed_meanwhile;
+use super::still::STANDS;
 use super::{Answer, Refusal, Service};
 use crate::adb;
+use crate::crash;
 use crate::error::Result;
 use crate::incremental::catalog::Catalog;
 use crate::incremental::decided;
@@ -91,8 +93,9 @@ impl Service {
         });
         let message = format!("{} DDL {n}", command.as_str());
         if !self.store.decide_ddl(&task, n, decision, None, (&message, &detail)).await? {
-            return Err(changed_meanwhile());
+            return Err(changed_meanwhile("the task"));
         }
+        crash::point("decision.saved");
         tracing::info!(task.id = %task.id, n, command = command.as_str(), "DDL decided");
         self.wake.notify_one();
         self.registry.announce();

@@ -76,9 +76,12 @@ impl Service {
             let letters = self.letters(&task, &numbers).await?;
             let reached = letters.iter().all(|letter| !letter.asked);
             let over = wait.is_zero() || dry_run || reached || tokio::time::Instant::now() >= deadline;
+            let now = self.task(&task.id.0).await?;
             if over || self.shutdown.is_cancelled() {
-                let task = self.task(&task.id.0).await?;
-                return Ok(LettersDecided { task, letters, count: numbers.len(), reached });
+                return Ok(LettersDecided { task: now, letters, count: numbers.len(), reached });
+            }
+            if now.status == Status::Failed && task.status != Status::Failed {
+                return Err(Refusal::TaskFailed(Box::new(now)));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -17,6 +17,7 @@ pub mod tasks;
 pub mod throttle;
 pub mod tokens;
 pub mod transfer;
+pub mod verifications;
 pub mod watch;
 
 use std::sync::Arc;
@@ -48,6 +49,7 @@ pub struct Service {
     pub access: Arc<tokens::Access>,
     pub events: Arc<events::EventTail>,
     pub started: Instant,
+    pub verifier: Arc<verifications::Verifier>,
     /// Calls who tells webhooks.
     pub told: Arc<Notify>,
 }
@@ -94,7 +96,10 @@ pub enum Refusal {
     /// What is edited is no longer what the caller has seen.
     Stale(String),
     /// A newer command has replaced the one that was waited for.
-    Superseded(Box<TaskRow>),
+    Superseded {
+        status: Status,
+        detail: String,
+    },
     /// The task failed before the effect of the command was reached.
     TaskFailed(Box<TaskRow>),
     /// TiDB, Kafka or target: cannot be reached.
@@ -105,8 +110,6 @@ pub enum Refusal {
     /// Settings that cannot work, a secret that does not open.
     Configuration(String),
     ShuttingDown,
-    /// The part of the product that would do it is not in this build.
-    NotAvailable(String),
     /// A fault of ours.
     Internal(Error),
 }
@@ -127,6 +130,23 @@ impl From<Error> for Refusal {
 }
 
 pub type Answer<T> = Result<T, Refusal>;
+
+/// What `if-match` asks: that this is still the version that the caller has seen. `now` is None where nothing is there.
+fn expect_version(what: &str, if_version: Option<i64>, now: Option<i64>) -> Answer<()> {
+    let stale = |detail: String| Err(Refusal::Stale(detail));
+    match (if_version, now) {
+        (Some(wanted), Some(now)) if wanted != now => {
+            stale(format!("{what} is version {now} now, not {wanted}: read it again"))
+        }
+        (Some(wanted), None) => stale(format!("{what} is not there, so it is not version {wanted}")),
+        _ => Ok(()),
+    }
+}
+
+/// Somebody else was faster.
+fn changed_meanwhile(what: &str) -> Refusal {
+    Refusal::Stale(format!("{what} was changed at the same time: read it again"))
+}
 
 impl Service {
     pub async fn task(&self, id_or_name: &str) -> Answer<TaskRow> {

@@ -9,23 +9,22 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::still::changed_meanwhile;
+use super::changed_meanwhile;
 use super::{Answer, Service};
 use crate::engine::reset;
 use crate::incremental::catalog::{Entry, TableEntry};
 use crate::incremental::resync::shadow_name;
 use crate::model::TableName;
 use crate::store::connections::ConnectionRow;
-use crate::store::tasks::TaskRow;
+use crate::store::tasks::{TaskFilter, TaskRow};
 use crate::store::{OwnState, OwnTable};
 use crate::task::connection::ConnectionSettings;
 use crate::task::selection::Selection;
-use crate::task::status::{Desired, Status};
-use crate::{adb, error::Error};
+use crate::task::status::Status;
+use crate::{adb, crash, error::Error};
 
-/// Where a reset means something; a created task is so already.
-const RESET_FROM: &[Status] =
-    &[Status::Created, Status::Paused, Status::Failed, Status::Stopped, Status::Finished];
+/// Where a reset means something.
+const RESET_FROM: &[Status] = &[Status::Paused, Status::Failed, Status::Stopped, Status::Finished];
 
 /// What becomes of the tables that the task made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -51,9 +50,6 @@ impl Service {
     /// Resets a task. With `dry_run` nothing is done.
     pub async fn reset_task(&self, id_or_name: &str, tables: TargetTables, dry_run: bool) -> Answer<Reset> {
         let task = self.standing_task(id_or_name, "reset", RESET_FROM).await?;
-        if task.status == Status::Created && task.desired == Desired::None {
-            return Ok(Reset { task, effects: Vec::new() });
-        }
         let mut effects = vec![
             "checkpoint, catalog, DDL record, chunks and counts are forgotten; the spec and the events stay"
                 .to_owned(),
@@ -98,8 +94,9 @@ impl Service {
         });
         own.extend(shadows);
         if !self.store.reset_task(&task, &own, None, &detail).await? {
-            return Err(changed_meanwhile());
+            return Err(changed_meanwhile("the task"));
         }
+        crash::point("reset.saved");
         self.registry.forget(&task.id);
         self.registry.announce();
         tracing::info!(task.id = %task.id, "task reset");
@@ -150,7 +147,7 @@ impl Service {
         let mut found = HashSet::new();
         let mut after = String::new();
         loop {
-            let others = self.store.tasks_after(&after, None, "", 500).await?;
+            let others = self.store.tasks_page(&after, &TaskFilter::default(), 500).await?;
             let Some(last) = others.last() else { return Ok(found) };
             after.clone_from(&last.id.0);
             for other in others.iter().filter(|other| other.id != task.id) {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::objects::TableTurn;
-use super::{Answer, Refusal, Service};
+use super::{Answer, Refusal, Service, changed_meanwhile, expect_version};
 use crate::engine::registry::Throttled;
 use crate::error::Result;
 use crate::model::Dialect;
@@ -67,14 +67,7 @@ impl Service {
         if_version: Option<i64>,
         dry_run: bool,
     ) -> Answer<Changed> {
-        if let Some(version) = if_version
-            && version != task.spec_version
-        {
-            return Err(Refusal::Stale(format!(
-                "the spec is version {} now, not {version}: read it again",
-                task.spec_version
-            )));
-        }
+        expect_version("the spec", if_version, Some(task.spec_version))?;
         canonicalize(&mut spec);
         let fields = differences(&to_value(&task.spec)?, &to_value(&spec)?);
         if fields.is_empty() {
@@ -116,7 +109,7 @@ impl Service {
                 self.wake.notify_one();
                 Ok(Changed { task, effects, tables })
             }
-            None => Err(Refusal::Stale("the task was changed at the same time: read it again".to_owned())),
+            None => Err(changed_meanwhile("the task")),
         }
     }
 }

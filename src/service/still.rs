@@ -34,8 +34,3 @@ impl Service {
         Ok(task)
     }
 }
-
-/// Somebody else was faster.
-pub fn changed_meanwhile() -> Refusal {
-    Refusal::Stale("the task was changed at the same time: read it again".to_owned())
-}

@@ -16,6 +16,9 @@ use crate::task::status::Status;
 /// Time between two looks at whether the effect is reached.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// The task's status in which its tables may be commanded.
+const ALLOWED_FROM: &[Status] = &[Status::Running, Status::Pausing, Status::Paused, Status::Failed];
+
 /// What became of a command.
 #[derive(Debug)]
 pub struct TablesAsked {
@@ -51,10 +54,9 @@ impl Service {
             return Err(Refusal::ShuttingDown);
         }
         let task = self.task(id_or_name).await?;
-        if !matches!(task.status, Status::Running | Status::Pausing | Status::Paused | Status::Failed) {
-            let (command, status) = (command.as_str(), task.status.as_str());
-            let detail = format!("{command} of tables is not possible while the task is {status}");
-            return Err(Refusal::Tables { detail, status: task.status });
+        if !ALLOWED_FROM.contains(&task.status) {
+            let what = format!("{} of tables", command.as_str());
+            return Err(Refusal::State { what, status: task.status, allowed_from: ALLOWED_FROM });
         }
         self.known(&task, tables).await?;
         if command != TableCommand::Skip
@@ -101,8 +103,20 @@ impl Service {
                 () = self.shutdown.cancelled() => true,
             };
             reached = self.are_reached(&task, command, tables).await?;
-            if over {
+            if over || reached {
                 break;
+            }
+            let now = self.task(&task.id.0).await?;
+            if now.status == Status::Failed && task.status != Status::Failed {
+                return Err(Refusal::TaskFailed(Box::new(now)));
+            }
+            let asked = self.store.table_commands(&task.id).await?;
+            let newer = |(name, newer): &&(TableName, TableCommand)| {
+                *newer != command && changed.iter().any(|asked| asked.key() == *name)
+            };
+            if let Some((name, newer)) = asked.iter().find(newer) {
+                let detail = format!("{} of {name} was asked for since", newer.as_str());
+                return Err(Refusal::Superseded { status: now.status, detail });
             }
         }
         Ok(TablesAsked { task: self.task(&task.id.0).await?, changed, reached })
@@ -123,7 +137,7 @@ impl Service {
     }
 
     /// Every table must be one of the task's.
-    async fn known(&self, task: &TaskRow, tables: &[TableName]) -> Answer<()> {
+    pub(super) async fn known(&self, task: &TaskRow, tables: &[TableName]) -> Answer<()> {
         let known: HashSet<TableName> = self
             .store
             .known_tables(&task.id)

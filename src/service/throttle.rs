@@ -1,7 +1,7 @@
 //! Throttles of tasks and connections: in force as soon as they are kept.
 
 use super::specs::Changed;
-use super::{Answer, Refusal, Service};
+use super::{Answer, Refusal, Service, changed_meanwhile, expect_version};
 use crate::engine::registry::Throttled;
 use crate::store::connections::ConnectionRow;
 use crate::store::tasks::TaskRow;
@@ -30,14 +30,8 @@ impl Service {
         dry_run: bool,
     ) -> Answer<ConnectionRow> {
         let row = self.connection(name).await?;
-        if let Some(version) = if_version
-            && version != row.version
-        {
-            return Err(Refusal::Stale(format!(
-                "connection {name} is version {} now: read it again",
-                row.version
-            )));
-        }
+        let what = format!("connection {name}");
+        expect_version(&what, if_version, Some(row.version))?;
         let faults = unfit(row.settings.kind(), &throttle);
         if !faults.is_empty() {
             return Err(Refusal::Invalid(faults));
@@ -49,8 +43,7 @@ impl Service {
             return Ok(ConnectionRow { throttle, version: row.version + 1, ..row });
         }
         let kept = self.store.put_connection_throttle(name, &throttle, row.version).await?;
-        let row =
-            kept.ok_or_else(|| Refusal::Stale(format!("connection {name} was changed at the same time")))?;
+        let row = kept.ok_or_else(|| changed_meanwhile(&what))?;
         // In force with the answer.
         self.registry.limiter(Throttled::Connection(name.to_owned()), throttle);
         self.wake.notify_one();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::still::changed_meanwhile;
+use super::changed_meanwhile;
 use super::{Answer, Refusal, Service};
 use crate::error::{Error, ErrorKind};
 use crate::incremental::catalog::Entry;
@@ -70,7 +70,8 @@ impl Service {
         if dry_run {
             return Ok((task, None));
         }
-        let tables = self.store.export_task(&task, None).await?.ok_or_else(changed_meanwhile)?;
+        let exported = self.store.export_task(&task, None).await?;
+        let tables = exported.ok_or_else(|| changed_meanwhile("the task"))?;
         self.registry.forget(&task.id);
         self.registry.announce();
         tracing::info!(task.id = %task.id, "task exported");

@@ -13,8 +13,10 @@ use crate::error::Result;
 use crate::model::TaskId;
 use crate::observe::rule::{AlertKind, Breach, Rule};
 
-/// Alerts that are over are kept so long.
+/// Alerts that are over and messages that are told are kept so long,
 const KEPT_MS: i64 = 15 * 86_400_000;
+/// and at most so many of each; the oldest go first.
+const ROWS_MAX: i64 = 100_000;
 
 /// Messages of one rule that may wait for its webhook.
 const WAITING: i64 = 1000;
@@ -406,21 +408,28 @@ impl Store {
                 enqueue(&mut transaction, &alert.rule, Some(alert.id), event, &body(&alert, event)).await?;
             }
         }
-        sqlx::query("delete from alerts where state = 'resolved' and resolved_at < ?")
-            .bind(now - KEPT_MS)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
+    }
+
+    /// Forgets alerts that are over and messages that wait no more, where they are too old or too many. A message of an alert goes
+    /// with it, and earlier where the alert goes on and on.
+    pub async fn trim_alerts(&self) -> Result<()> {
+        let oldest = now_ms() - KEPT_MS;
+        for trim in [
+            "delete from alerts where state = 'resolved' and (resolved_at < ?1 or id <= (select max(id) from alerts) - ?2)",
+            "delete from alert_deliveries where state <> 'pending'
+             and (created_at < ?1 or id <= (select max(id) from alert_deliveries) - ?2)",
+        ] {
+            self.writer.execute(sqlx::query(trim).bind(oldest).bind(ROWS_MAX)).await?;
+        }
+        Ok(())
     }
 
     /// A message that is about no alert.
     pub async fn enqueue_test(&self, rule: &str, body: &str) -> Result<()> {
-        let mut connection = self.writer.acquire().await?;
-        sqlx::query("delete from alert_deliveries where alert_id is null and created_at < ?")
-            .bind(now_ms() - KEPT_MS)
-            .execute(&mut *connection)
-            .await?;
-        enqueue(&mut connection, rule, None, AlertEvent::Test, body).await
+        let mut write = self.writer.begin().await?;
+        enqueue(&mut write, rule, None, AlertEvent::Test, body).await?;
+        write.commit().await
     }
 
     /// Of each rule that is not busy the oldest message that is due.
@@ -445,7 +454,7 @@ impl Store {
             (Some(_), None) => DeliveryState::Failed,
         };
         let now = now_ms();
-        sqlx::query(
+        self.writer.execute(sqlx::query(
             "update alert_deliveries set state = ?1, attempts = attempts + 1, error = ?2, next_at = ?3,
              delivered_at = case when ?1 = 'delivered' then ?4 end where id = ?5",
         )
@@ -453,8 +462,7 @@ impl Store {
         .bind(error)
         .bind(next_at.unwrap_or(now))
         .bind(now)
-        .bind(id)
-        .execute(&self.writer)
+        .bind(id))
         .await?;
         Ok(())
     }

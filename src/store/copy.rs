@@ -156,7 +156,7 @@ impl Store {
         .bind(now_ms())
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Adds a chunk to the plan. `last`: the plan is complete with it.
@@ -189,7 +189,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// The rows of a chunk are in the target, or left out by the filter.
@@ -245,7 +245,7 @@ impl Store {
         .bind(&name.table)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Rows of the table's copy that were set aside, whatever became of them.
@@ -282,7 +282,7 @@ impl Store {
         .bind(&name.table)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Ends a table: done, or failed with its error. `rows` replaces the count of tables that are copied as one unit.
@@ -314,6 +314,6 @@ impl Store {
             .bind(&name.table)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }

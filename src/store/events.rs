@@ -65,8 +65,9 @@ impl Store {
         message: &str,
         detail: Value,
     ) -> Result<()> {
-        let mut connection = self.writer.acquire().await?;
-        insert(&mut connection, task.map(|task| task.0.as_str()), kind, actor, message, &detail).await
+        let mut write = self.writer.begin().await?;
+        insert(&mut write, task.map(|task| task.0.as_str()), kind, actor, message, &detail).await?;
+        write.commit().await
     }
 
     /// Events above an id in their order; of one task when it is given.
@@ -121,14 +122,13 @@ impl Store {
         let oldest = now_ms() - i64::from(days) * 24 * 60 * 60 * 1000;
         let mut trimmed = 0;
         loop {
-            let done = sqlx::query(
+            let done = self.writer.execute(sqlx::query(
                 "delete from events where id <= (select max(id) from (select id, at from events order by id limit ?1)
                  where at < ?2 or id <= (select max(id) from events) - ?3)",
             )
             .bind(TRIM_ROWS)
             .bind(oldest)
-            .bind(rows)
-            .execute(&self.writer)
+            .bind(rows))
             .await?;
             trimmed += done.rows_affected();
             if done.rows_affected() < u64::from(TRIM_ROWS) {

@@ -62,37 +62,37 @@ impl Store {
     }
 
     pub async fn keep_answer(&self, n: i64, answer: &[u8]) -> Result<()> {
-        sqlx::query("update idempotency set answer = ? where n = ?")
-            .bind(answer)
-            .bind(n)
-            .execute(&self.writer)
+        self.writer
+            .execute(sqlx::query("update idempotency set answer = ? where n = ?").bind(answer).bind(n))
             .await?;
         Ok(())
     }
 
     /// The key may be used again: its request came to no answer that would hold.
     pub async fn free_key(&self, n: i64) -> Result<()> {
-        sqlx::query("delete from idempotency where n = ?").bind(n).execute(&self.writer).await?;
+        self.writer.execute(sqlx::query("delete from idempotency where n = ?").bind(n)).await?;
         Ok(())
     }
 
     /// Frees the keys of requests that ended with the process that worked on them.
     pub async fn free_unanswered_keys(&self) -> Result<()> {
-        sqlx::query("delete from idempotency where answer is null").execute(&self.writer).await?;
+        self.writer.execute(sqlx::query("delete from idempotency where answer is null")).await?;
         Ok(())
     }
 
     /// Forgets what is too old or too much.
     pub async fn trim_answers(&self) -> Result<()> {
-        sqlx::query(
-            "delete from idempotency where created_at < ?1 or (answer is not null and n in (
+        self.writer
+            .execute(
+                sqlx::query(
+                    "delete from idempotency where created_at < ?1 or (answer is not null and n in (
              select n from (select n, sum(length(answer)) over (order by n desc) as bytes from idempotency
              where answer is not null) where bytes > ?2))",
-        )
-        .bind(now_ms() - KEPT_MS)
-        .bind(BYTES_MAX)
-        .execute(&self.writer)
-        .await?;
+                )
+                .bind(now_ms() - KEPT_MS)
+                .bind(BYTES_MAX),
+            )
+            .await?;
         Ok(())
     }
 }

@@ -6,13 +6,19 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 
 use super::rows::{json, to_json};
+use super::writer::Write;
 use super::{Store, now_ms};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Epoch, TableName, TaskId, Tso};
+
+/// Letters that are open no more are kept so long: they hold images of rows.
+const KEPT_MS: i64 = 15 * 86_400_000;
+/// A task keeps at most so many numbers of letters that are open no more; the oldest go first.
+const CLOSED_MAX: i64 = 10_000;
 
 /// A column as the stream names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,11 +139,7 @@ pub fn over_limit(limit: i64, error: &Error) -> Error {
 }
 
 /// Sets letters aside within the transaction that moves the position over them.
-pub(super) async fn put_letters(
-    transaction: &mut Transaction<'static, Sqlite>,
-    task: &TaskId,
-    letters: &[Letter],
-) -> Result<()> {
+pub(super) async fn put_letters(transaction: &mut Write, task: &TaskId, letters: &[Letter]) -> Result<()> {
     for letter in letters {
         let key = letter.table.key();
         sqlx::query(
@@ -181,11 +183,7 @@ pub(super) async fn put_letters(
 }
 
 /// A later change of their rows is in the target.
-pub(super) async fn supersede(
-    transaction: &mut Transaction<'static, Sqlite>,
-    task: &TaskId,
-    numbers: &[i64],
-) -> Result<()> {
+pub(super) async fn supersede(transaction: &mut Write, task: &TaskId, numbers: &[i64]) -> Result<()> {
     for n in numbers {
         sqlx::query(
             "update dead_letters set state = 'superseded', asked = 0, updated_at = ? where task_id = ? and n = ? and state = 'open'",
@@ -367,7 +365,25 @@ impl Store {
         .bind(n)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
+    }
+
+    /// Forgets letters that are open no more, where they are too old or too many. The newest of each task stays: numbers are not
+    /// given twice.
+    pub async fn trim_letters(&self) -> Result<()> {
+        self.writer
+            .execute(
+                sqlx::query(
+                    "with newest (task_id, n) as (select task_id, max(n) from dead_letters group by task_id)
+                     delete from dead_letters where state <> 'open' and exists (select 1 from newest
+                     where newest.task_id = dead_letters.task_id and dead_letters.n < newest.n
+                     and (dead_letters.updated_at < ?1 or dead_letters.n <= newest.n - ?2))",
+                )
+                .bind(now_ms() - KEPT_MS)
+                .bind(CLOSED_MAX),
+            )
+            .await?;
+        Ok(())
     }
 
     /// What a DDL does to open letters of its tables: `moved` from a name to another, in order; `gone`: their rows are no more;
@@ -422,6 +438,6 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }

@@ -14,7 +14,10 @@ use crate::observe::lines::{Line, LogLevel};
 
 /// Lines kept of one task.
 const LINES: i64 = 5000;
+/// Lines are kept this long.
 const KEPT_MS: i64 = 15 * 86_400_000;
+/// Old lines that are thrown away in one transaction.
+const TRIM_ROWS: u32 = 2000;
 /// Rows of one INSERT.
 const ROWS: usize = 500;
 
@@ -41,7 +44,7 @@ pub struct LogFilter {
 }
 
 impl Store {
-    /// Keeps lines of tasks that this store knows, and throws away the oldest of each of them, in one transaction.
+    /// Keeps lines of tasks that this store knows, and of each of them the newest alone, in one transaction.
     pub async fn add_log_lines(&self, lines: &[Arc<Line>]) -> Result<()> {
         let tasks: BTreeSet<&str> = lines.iter().map(|line| line.task.as_str()).collect();
         let mut transaction = self.writer.begin().await?;
@@ -70,16 +73,35 @@ impl Store {
         }
         for task in known {
             sqlx::query(
-                "delete from task_logs where task_id = ?1 and (at < ?3 or id <=
-                 (select id from task_logs where task_id = ?1 order by id desc limit 1 offset ?2))",
+                "delete from task_logs where task_id = ?1 and id <=
+                 (select id from task_logs where task_id = ?1 order by id desc limit 1 offset ?2)",
             )
             .bind(task)
             .bind(LINES)
-            .bind(now_ms() - KEPT_MS)
             .execute(&mut *transaction)
             .await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
+    }
+
+    /// Throws away lines that are too old, also of tasks that say nothing any more. Ids grow with time, so the oldest lie together.
+    pub async fn trim_log_lines(&self) -> Result<()> {
+        loop {
+            let done = self
+                .writer
+                .execute(
+                    sqlx::query(
+                        "delete from task_logs where id <= (select max(id) from
+                         (select id, at from task_logs order by id limit ?1) where at < ?2)",
+                    )
+                    .bind(TRIM_ROWS)
+                    .bind(now_ms() - KEPT_MS),
+                )
+                .await?;
+            if done.rows_affected() < u64::from(TRIM_ROWS) {
+                return Ok(());
+            }
+        }
     }
 
     /// Lines of a task behind a line (its id), in the order of the filter.

@@ -4,12 +4,13 @@
 
 use std::collections::HashMap;
 
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 
 use super::Store;
 use super::letters::{Letter, put_letters, supersede};
 use super::rows::to_json;
 use super::stream::{advance, write_mark};
+use super::writer::Write;
 use crate::error::Result;
 use crate::model::{Epoch, LossyCount, LossyCounts, LossyRule, Position, TableName, TaskId, Tso};
 
@@ -22,7 +23,7 @@ pub struct LossyTotal {
 }
 
 pub(super) async fn add_lossy(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Write,
     task: &TaskId,
     table: &TableName,
     counts: &LossyCounts,
@@ -66,7 +67,7 @@ impl Store {
         for (table, counts) in lossy {
             add_lossy(&mut transaction, task, table, counts).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// What the task's tables have lost, each list by column and rule.

@@ -1,7 +1,7 @@
 //! The metadata store: one SQLite file, and the only module with sqlx.
 //!
-//! Every write is one transaction on the single writer connection; WAL with full sync, so what was acknowledged survives a
-//! power cut. Reads use their own connections and never wait for the writer.
+//! Every write happens whole or not at all on the single writer connection (store/writer.rs); WAL with full sync, so what was
+//! acknowledged survives a power cut. Reads use their own connections and never wait for the writer.
 
 pub mod alerts;
 pub mod backup;
@@ -21,7 +21,9 @@ mod tables;
 pub mod tasks;
 pub mod tokens;
 mod transfer;
+mod verifications;
 pub mod views;
+mod writer;
 
 pub use copy::{CopyChunk, CopyState, CopyTable};
 pub use letters::{Letter, LetterColumn, LetterRow, OpenLetter, Which, over_limit};
@@ -34,27 +36,34 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection, Row};
+use sqlx::{ConnectOptions, Row};
 
 pub use still::{Moved, OwnState, OwnTable};
 pub use stream::{CatalogSchema, CatalogVersion, Checkpoint, DdlDecision, DdlRecord, DdlState, Use};
 pub use tables::TableState;
 pub use transfer::Rows;
+pub use verifications::{
+    Difference, DifferenceRow, Mode, Order, Repair, TableFound, Verdict, VerificationRow, VerifiedTable,
+};
+use writer::Writer;
 
 use crate::error::{Endpoint, Error, ErrorKind};
 
 /// The store's name in the data folder.
 pub const FILE: &str = "tidegate.db";
 
+/// Rows that a reading connection gives in one piece: those of the largest page.
+const PAGE_ROWS: usize = 512;
+
 /// Handle to the store; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     reader: SqlitePool,
-    /// One connection: SQLite has one writer.
-    writer: SqlitePool,
+    writer: Writer,
     /// Where it lies.
     folder: PathBuf,
 }
@@ -66,6 +75,8 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(refused) => refused.code().and_then(|code| code.parse::<u32>().ok()),
             _ => None,
         };
+        // A slow disk: all connections wait for it.
+        let silent = matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::Io(_));
         let (kind, message, hint) = match code.map(|code| code & 0xff) {
             Some(FULL) => (
                 ErrorKind::Unreachable,
@@ -81,6 +92,11 @@ impl From<sqlx::Error> for Error {
                 ErrorKind::Unreachable,
                 "the metadata store does not answer",
                 "check disk and memory of this machine, and that nothing else holds tidegate.db open; what runs goes on by itself",
+            ),
+            None if silent => (
+                ErrorKind::Unreachable,
+                "the metadata store does not answer",
+                "check disk and load of this machine; what runs goes on by itself",
             ),
             Some(CORRUPT | NOTADB) => (ErrorKind::Internal, "the metadata store is damaged", RESTORE),
             _ => (
@@ -126,21 +142,9 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            // A full disk makes SQLite roll back by itself. The driver takes the transaction for open then, and what came after it
-            // would never be committed: such a connection is not used again. The ping lets a rollback under way end.
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    connection.ping().await?;
-                    Ok(!connection.is_in_transaction())
-                })
-            })
-            .connect_with(options.clone())
-            .await
-            .map_err(|error| Error::from(error).object(object()))?;
+        let mut writer = options.connect().await.map_err(|error| Error::from(error).object(object()))?;
         let health: String = sqlx::query_scalar("pragma quick_check(1)")
-            .fetch_one(&writer)
+            .fetch_one(&mut writer)
             .await
             .map_err(|error| Error::from(error).object(object()))?;
         if health != "ok" {
@@ -149,16 +153,27 @@ impl Store {
                 .object(object())
                 .hint(RESTORE));
         }
-        sqlx::migrate!().run(&writer).await.map_err(|error| {
-            Error::new(ErrorKind::Internal, format!("cannot migrate the metadata store: {error}"))
-                .endpoint(Endpoint::Store)
+        sqlx::migrate!().run(&mut writer).await.map_err(|error| {
+            let told = match error {
+                MigrateError::VersionMissing(change) => Error::new(
+                    ErrorKind::Configuration,
+                    format!("was written by a newer version of tidegate: change {change} of its form is not known here"),
+                )
+                .hint("run that version, or a newer one; to go back to this one, restore the backup from before the upgrade (tidegate restore --help)"),
+                error => Error::new(ErrorKind::Internal, format!("cannot migrate the metadata store: {error}")),
+            };
+            told.endpoint(Endpoint::Store).object(object())
         })?;
-        let reader =
-            SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
+        // A file does not go away as a server does, and a page of a list is one piece of work for the connection's thread.
+        let reader = SqlitePoolOptions::new()
+            .max_connections(4)
+            .test_before_acquire(false)
+            .connect_with(options.clone().read_only(true).row_buffer_size(PAGE_ROWS))
+            .await?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new(".")).to_owned();
         Self::clear_unfinished_copies(&folder).map_err(Error::internal)?;
-        Ok(Self { reader, writer, folder })
+        Ok(Self { reader, writer: Writer::new(writer, options), folder })
     }
 
     /// Opens the store at this file to look at it: it is neither made nor migrated, and another process may be using it.
@@ -171,7 +186,7 @@ impl Store {
                     .object(path.display())
                     .hint("is this the data folder, and may this user read it?")
             })?;
-        Ok(Self { writer: reader.clone(), reader, folder: PathBuf::new() })
+        Ok(Self { writer: Writer::none(), reader, folder: PathBuf::new() })
     }
 
     /// What SQLite finds wrong with the file; empty when it is whole.
@@ -211,10 +226,12 @@ impl Store {
 
     /// Keeps a value unless the key has one.
     pub async fn init_meta(&self, key: &str, value: &[u8]) -> Result<(), Error> {
-        sqlx::query("insert into meta (key, value) values (?, ?) on conflict (key) do nothing")
-            .bind(key)
-            .bind(value)
-            .execute(&self.writer)
+        self.writer
+            .execute(
+                sqlx::query("insert into meta (key, value) values (?, ?) on conflict (key) do nothing")
+                    .bind(key)
+                    .bind(value),
+            )
             .await?;
         Ok(())
     }

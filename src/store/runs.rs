@@ -151,14 +151,13 @@ impl Store {
 
     /// The run works with this version of the spec.
     pub async fn spec_applied(&self, task: &TaskId, epoch: Epoch, version: i64) -> Result<()> {
-        let done = sqlx::query(
+        let done = self.writer.execute(sqlx::query(
             "update tasks set applied_spec_version = ?1, updated_at = ?2 where id = ?3 and epoch = ?4",
         )
         .bind(version)
         .bind(now_ms())
         .bind(&task.0)
-        .bind(epoch.0)
-        .execute(&self.writer)
+        .bind(epoch.0))
         .await?;
         fenced(task, &done)
     }
@@ -198,10 +197,10 @@ impl Store {
 
     /// The worker made progress again; nothing happens when it was not retrying.
     pub async fn worker_recovered(&self, task: &TaskId, epoch: Epoch) -> Result<()> {
-        let mut transaction = self.writer.begin().await?;
+        // Almost always there is nothing to write.
         let row = sqlx::query("select epoch, retry is not null as retrying from tasks where id = ?")
             .bind(&task.0)
-            .fetch_optional(&mut *transaction)
+            .fetch_optional(&self.reader)
             .await?;
         let retrying = match row {
             Some(row) if row.try_get::<i64, _>("epoch")? == epoch.0 => row.try_get::<bool, _>("retrying")?,
@@ -212,11 +211,17 @@ impl Store {
             }
         };
         if retrying {
-            sqlx::query("update tasks set retry = null, last_error = null, last_error_at = null, updated_at = ? where id = ?")
-                .bind(now_ms())
-                .bind(&task.0)
-                .execute(&mut *transaction)
-                .await?;
+            let mut transaction = self.writer.begin().await?;
+            let done = sqlx::query(
+                "update tasks set retry = null, last_error = null, last_error_at = null, updated_at = ?
+                 where id = ? and epoch = ?",
+            )
+            .bind(now_ms())
+            .bind(&task.0)
+            .bind(epoch.0)
+            .execute(&mut *transaction)
+            .await?;
+            fenced(task, &done)?;
             insert(&mut transaction, Some(&task.0), "retry", None, "recovered", &json!({})).await?;
             transaction.commit().await?;
         }

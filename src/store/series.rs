@@ -82,7 +82,7 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// A task's rows of one tier between two times, in order, and behind the last that was rolled up those of the finest.

@@ -4,10 +4,11 @@
 //! the state in which the task was judged and changes nothing when it is no longer so.
 
 use serde_json::Value;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 
 use super::rows::{to_json, word};
 use super::tasks::TaskRow;
+use super::writer::Write;
 use super::{DdlDecision, Store, now_ms};
 use crate::error::Result;
 use crate::model::{Epoch, Offset, Position, TableName, TaskId, Tso};
@@ -59,7 +60,7 @@ pub struct Moved {
 
 impl Store {
     /// Begins a write about a task that stands still. None when it is no longer as it was judged.
-    pub(super) async fn still(&self, task: &TaskRow) -> Result<Option<Transaction<'static, Sqlite>>> {
+    pub(super) async fn still(&self, task: &TaskRow) -> Result<Option<Write>> {
         let mut transaction = self.writer.begin().await?;
         let done = sqlx::query(
             "update tasks set updated_at = ? where id = ? and status = ? and desired = ? and epoch = ? and spec_version = ?",
@@ -213,7 +214,7 @@ impl Store {
         for name in names {
             put_own(&mut transaction, task, name, OwnState::Making).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Tables that the task has made now.
@@ -222,7 +223,7 @@ impl Store {
         for name in names {
             put_own(&mut transaction, task, name, OwnState::Made).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// A table is dropped.
@@ -234,16 +235,11 @@ impl Store {
             .bind(&name.table)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }
 
-async fn put_own(
-    transaction: &mut Transaction<'static, Sqlite>,
-    task: &TaskId,
-    name: &TableName,
-    state: OwnState,
-) -> Result<()> {
+async fn put_own(transaction: &mut Write, task: &TaskId, name: &TableName, state: OwnState) -> Result<()> {
     sqlx::query(
         "insert or replace into own_tables (task_id, schema_name, table_name, state) values (?, ?, ?, ?)",
     )

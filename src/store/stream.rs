@@ -4,12 +4,16 @@
 //! was thought dead can do no harm here.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 
 use super::tables::write_state;
+use super::writer::Write;
 use super::{Store, now_ms};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Epoch, Offset, Position, TableName, TaskId, Tso};
+
+/// Records of DDL that a task keeps; the oldest go first.
+const DDL_KEPT: i64 = 10_000;
 
 /// A durable position and what it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +102,7 @@ pub struct DdlRecord {
 }
 
 /// A new version of one table in the catalog.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogVersion {
     /// Folded name.
     pub key: TableName,
@@ -130,7 +134,7 @@ fn tso(value: i64) -> Tso {
 
 impl Store {
     /// Begins a write of the worker of this epoch.
-    pub(super) async fn fenced(&self, task: &TaskId, epoch: Epoch) -> Result<Transaction<'static, Sqlite>> {
+    pub(super) async fn fenced(&self, task: &TaskId, epoch: Epoch) -> Result<Write> {
         let mut transaction = self.writer.begin().await?;
         let current: Option<i64> = sqlx::query_scalar("select epoch from tasks where id = ?")
             .bind(&task.0)
@@ -212,7 +216,7 @@ impl Store {
         .bind(now_ms())
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// The first version of the catalog, as the snapshot shows it, and that the schema phase is through.
@@ -230,7 +234,7 @@ impl Store {
             .bind(&task.0)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Every row of the snapshot is in the target: the target is complete up to T.
@@ -245,7 +249,7 @@ impl Store {
         .bind(&task.0)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Moves the checkpoint from one position to the next.
@@ -262,30 +266,38 @@ impl Store {
     ) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         advance(&mut transaction, task, from, to, watermark).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// The marker on the target has this number; the position follows.
     pub async fn set_mark(&self, task: &TaskId, epoch: Epoch, mark: u64) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         write_mark(&mut transaction, task, mark).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
-    /// The target was restored from an older copy: what came after this position is to be applied again.
-    pub async fn rewind(&self, task: &TaskId, epoch: Epoch, to: Position, mark: u64) -> Result<()> {
+    /// The target was restored from an older copy: what came after this position is to be applied again, and the watermark is
+    /// that of then.
+    pub async fn rewind(
+        &self,
+        task: &TaskId,
+        epoch: Epoch,
+        (to, watermark): (Position, Tso),
+        mark: u64,
+    ) -> Result<()> {
         let mut transaction = self.fenced(task, epoch).await?;
         sqlx::query(
-            "update checkpoints set next_offset = ?, commit_ts = ?, updated_at = ? where task_id = ?",
+            "update checkpoints set next_offset = ?, commit_ts = ?, watermark_tso = ?, updated_at = ? where task_id = ?",
         )
         .bind(to.next_offset.0)
         .bind(to.commit_ts.0 as i64)
+        .bind(watermark.0 as i64)
         .bind(now_ms())
         .bind(&task.0)
         .execute(&mut *transaction)
         .await?;
         write_mark(&mut transaction, task, mark).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// The newest version of every table, and all schemas.
@@ -365,7 +377,7 @@ impl Store {
             .bind(n)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// A DDL is through: its record, the new catalog and the position after it become durable together.
@@ -405,7 +417,7 @@ impl Store {
         if let Some((from, to, watermark)) = moved {
             advance(&mut transaction, task, from, to, watermark).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// A DDL could not be applied or understood; the task stops at it.
@@ -432,10 +444,25 @@ impl Store {
             .bind(n)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
-    /// The record of the DDL with this commit_ts. DDL is deduplicated by it for ever.
+    /// Forgets the oldest DDL of tasks that have met very much of it. What comes again in the topic is recognised from the topic
+    /// (`binlog::seen`), and a checkpoint is not moved back behind what is kept: nothing is applied twice for want of a record.
+    pub async fn trim_ddl(&self) -> Result<()> {
+        self.writer
+            .execute(
+                sqlx::query(
+                    "delete from ddl where rowid in (select old.rowid from tasks cross join ddl old on old.task_id = tasks.id
+                     and old.n <= (select max(n) from ddl where task_id = tasks.id) - ?)",
+                )
+                .bind(DDL_KEPT),
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// The record of the DDL with this commit_ts. DDL is deduplicated by it as long as it is kept ([`Store::trim_ddl`]).
     pub async fn ddl_by_commit_ts(&self, task: &TaskId, commit_ts: Tso) -> Result<Option<DdlRecord>> {
         let row = sqlx::query("select * from ddl where task_id = ? and commit_ts = ?")
             .bind(&task.0)
@@ -479,7 +506,7 @@ impl Store {
         .bind(of == Use::Resync)
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Sessions that an earlier run opened: those of one use, or all.
@@ -504,7 +531,7 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }
 
@@ -512,11 +539,7 @@ fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(Error::internal)
 }
 
-pub(super) async fn write_mark(
-    transaction: &mut Transaction<'static, Sqlite>,
-    task: &TaskId,
-    mark: u64,
-) -> Result<()> {
+pub(super) async fn write_mark(transaction: &mut Write, task: &TaskId, mark: u64) -> Result<()> {
     sqlx::query("update checkpoints set mark = ? where task_id = ?")
         .bind(mark.cast_signed())
         .bind(&task.0)
@@ -526,7 +549,7 @@ pub(super) async fn write_mark(
 }
 
 pub(super) async fn advance(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Write,
     task: &TaskId,
     from: Position,
     to: Position,
@@ -553,7 +576,7 @@ pub(super) async fn advance(
 }
 
 pub(super) async fn write_catalog(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Write,
     task: &TaskId,
     schemas: &[CatalogSchema],
     tables: &[CatalogVersion],
@@ -578,17 +601,14 @@ pub(super) async fn write_catalog(
             .await?;
     }
     for version in tables {
-        // The order in which DDL is applied is the truth, also when one is taken ahead of its place.
-        sqlx::query(
-            "delete from catalog where task_id = ? and schema_key = ? and table_key = ? and commit_ts > ?",
-        )
-        .bind(&task.0)
-        .bind(&version.key.schema)
-        .bind(&version.key.table)
-        .bind(version.commit_ts.0 as i64)
-        .execute(&mut **transaction)
-        .await?;
-        sqlx::query("insert or replace into catalog (task_id, schema_key, table_key, commit_ts, definition) values (?, ?, ?, ?, ?)")
+        // The order in which DDL is applied is the truth, also when one is taken ahead of its place: what was before is never read again.
+        sqlx::query("delete from catalog where task_id = ? and schema_key = ? and table_key = ?")
+            .bind(&task.0)
+            .bind(&version.key.schema)
+            .bind(&version.key.table)
+            .execute(&mut **transaction)
+            .await?;
+        sqlx::query("insert into catalog (task_id, schema_key, table_key, commit_ts, definition) values (?, ?, ?, ?, ?)")
             .bind(&task.0)
             .bind(&version.key.schema)
             .bind(&version.key.table)
@@ -602,7 +622,7 @@ pub(super) async fn write_catalog(
 }
 
 async fn insert_ddl(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Write,
     task: &TaskId,
     record: &DdlRecord,
     statements: &str,

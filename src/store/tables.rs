@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 
 use super::rows::{json, optional_json, to_json, word};
 use super::stream::{advance, write_catalog};
+use super::writer::Write;
 use super::{CatalogSchema, CatalogVersion, Store, now_ms};
 use crate::error::Result;
 use crate::model::{Epoch, Position, TableName, TaskId, Tso};
@@ -37,7 +38,7 @@ fn state(row: &SqliteRow) -> Result<TableState> {
 
 /// Brings `table_states` in step with a new version of a catalog entry.
 pub(super) async fn write_state(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Write,
     task: &TaskId,
     version: &CatalogVersion,
 ) -> Result<()> {
@@ -112,7 +113,7 @@ impl Store {
             super::events::insert(&mut transaction, Some(&task.0), "command", None, &message, &detail)
                 .await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// What was asked and not taken yet, in the order in which it was asked; tables by folded name.
@@ -156,7 +157,7 @@ impl Store {
             .bind(&task.0)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// A copy in the making is about to be created on the target.
@@ -168,7 +169,7 @@ impl Store {
             .bind(&shadow.table)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// It is in its table's place, or removed.
@@ -180,7 +181,7 @@ impl Store {
             .bind(&shadow.table)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Copies in the making that may be on the target.
@@ -225,6 +226,6 @@ impl Store {
         if let Some((from, to, watermark)) = moved {
             advance(&mut transaction, task, from, to, watermark).await?;
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::rows::{json as read_json, optional_json, to_json, word};
 use super::{Store, now_ms};
@@ -77,6 +77,21 @@ pub enum Commanded {
     Deleted,
 }
 
+/// What a [`TaskRow`] is read from: the reports are left out.
+macro_rules! columns {
+    () => {
+        "id, name, spec, spec_version, applied_spec_version, desired, status, phase, epoch, last_error, last_error_at, retry, \
+         created_at, updated_at, started_at, finished_at"
+    };
+}
+
+/// `select` ... of tasks, as [`read`] wants them.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("select ", columns!(), " from tasks ", $rest)
+    };
+}
+
 pub(super) fn phase(word: &str) -> Option<Phase> {
     [Phase::Precheck, Phase::Schema, Phase::Full, Phase::Incremental]
         .into_iter()
@@ -128,57 +143,42 @@ impl Store {
 
     /// A task by its id or its name (which never looks like an id).
     pub async fn task(&self, id_or_name: &str) -> Result<Option<TaskRow>> {
-        let row = sqlx::query("select * from tasks where id = ?1 or name = ?1")
+        let row = sqlx::query(select!("where id = ?1 or name = ?1"))
             .bind(id_or_name)
             .fetch_optional(&self.reader)
             .await?;
         row.as_ref().map(read).transpose()
     }
 
-    /// Tasks in the order of their creation, after the given id; with a status and a start of their name when given.
-    pub async fn tasks_after(
-        &self,
-        id: &str,
-        status: Option<Status>,
-        name_prefix: &str,
-        limit: u32,
-    ) -> Result<Vec<TaskRow>> {
-        let rows = sqlx::query(
-            "select * from tasks where id > ?1 and (?2 is null or status = ?2)
-             and substr(name, 1, length(?3)) = ?3 order by id limit ?4",
-        )
-        .bind(id)
-        .bind(status.map(Status::as_str))
-        .bind(name_prefix)
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
-        rows.iter().map(read).collect()
-    }
-
     /// Tasks that a filter takes, in the order of their creation, after the given id.
     pub async fn tasks_page(&self, after: &str, filter: &TaskFilter, limit: u32) -> Result<Vec<TaskRow>> {
         let status: Vec<_> = filter.status.iter().map(|status| status.as_str()).collect();
-        let rows = sqlx::query(
-            "select * from tasks where id > ?1
-             and (?2 = '[]' or status in (select value from json_each(?2)))
-             and (?3 is null or phase = ?3)
-             and substr(name, 1, length(?4)) = ?4
-             and (?5 is null or id in (select value from json_each(?5)) or name in (select value from json_each(?5)))
-             and (?6 = '[]' or not exists (select 1 from json_each(?6) wanted where not exists (
-               select 1 from json_each(tasks.spec, '$.labels') label where label.key = wanted.value ->> 0
-               and (wanted.value ->> 1 is null or label.value = wanted.value ->> 1))))
-             order by id limit ?7",
-        )
-        .bind(after)
-        .bind(to_json(&status)?)
-        .bind(filter.phase.map(Phase::as_str))
-        .bind(&filter.name_prefix)
-        .bind(filter.names.as_ref().map(to_json).transpose()?)
-        .bind(to_json(&filter.labels)?)
-        .bind(limit)
-        .fetch_all(&self.reader)
-        .await?;
+        let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(select!("where id > "));
+        sql.push_bind(after);
+        if !status.is_empty() {
+            sql.push(" and status in (select value from json_each(").push_bind(to_json(&status)?).push("))");
+        }
+        if let Some(phase) = filter.phase {
+            sql.push(" and phase = ").push_bind(phase.as_str());
+        }
+        if !filter.name_prefix.is_empty() {
+            sql.push(" and substr(name, 1, length(").push_bind(&filter.name_prefix);
+            sql.push(")) = ").push_bind(&filter.name_prefix);
+        }
+        if let Some(names) = &filter.names {
+            let names = to_json(names)?;
+            sql.push(" and (id in (select value from json_each(").push_bind(names.clone());
+            sql.push(")) or name in (select value from json_each(").push_bind(names).push(")))");
+        }
+        for (key, value) in &filter.labels {
+            sql.push(" and id in (select task_id from task_labels where key = ").push_bind(key);
+            if let Some(value) = value {
+                sql.push(" and value = ").push_bind(value);
+            }
+            sql.push(")");
+        }
+        sql.push(" order by id limit ").push_bind(limit);
+        let rows = sql.build().fetch_all(&self.reader).await?;
         rows.iter().map(read).collect()
     }
 
@@ -232,7 +232,7 @@ impl Store {
         actor: Option<&str>,
     ) -> Result<Commanded> {
         let mut transaction = self.writer.begin().await?;
-        let row = sqlx::query("select * from tasks where id = ?1 or name = ?1")
+        let row = sqlx::query(select!("where id = ?1 or name = ?1"))
             .bind(id_or_name)
             .fetch_optional(&mut *transaction)
             .await?;
@@ -243,7 +243,11 @@ impl Store {
         let detail = json!({"command": command.as_str(), "status": task.status.as_str()});
         let outcome = match decide(command, task.status, task.desired) {
             Decision::Refused => return Ok(Commanded::Refused(Box::new(task))),
-            Decision::Nothing => return Ok(Commanded::Done(Box::new(task))),
+            Decision::Nothing => {
+                // What made it so may be in the same group, and shall be on the disk before anybody says so.
+                transaction.commit().await?;
+                return Ok(Commanded::Done(Box::new(task)));
+            }
             Decision::Delete => {
                 sqlx::query("delete from tasks where id = ?").bind(id).execute(&mut *transaction).await?;
                 Commanded::Deleted
@@ -271,7 +275,7 @@ impl Store {
             Report::Precheck => "update tasks set precheck = ? where id = ?",
             Report::Plan => "update tasks set plan = ? where id = ?",
         };
-        sqlx::query(sql).bind(value.to_string()).bind(&task.0).execute(&self.writer).await?;
+        self.writer.execute(sqlx::query(sql).bind(value.to_string()).bind(&task.0)).await?;
         Ok(())
     }
 

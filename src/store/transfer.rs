@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 
 use super::rows::to_json;
 use super::tasks::TaskRow;
+use super::writer::Write;
 use super::{Store, now_ms};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::TaskId;
@@ -42,10 +43,7 @@ fn unfit(what: impl Into<String>) -> Error {
 }
 
 /// Name and type of the columns but for the task's id.
-async fn columns(
-    transaction: &mut Transaction<'static, Sqlite>,
-    table: &str,
-) -> Result<Vec<(String, String)>> {
+async fn columns(transaction: &mut Write, table: &str) -> Result<Vec<(String, String)>> {
     let rows =
         sqlx::query("select name, type from pragma_table_info(?) where name <> 'task_id' order by cid")
             .bind(table)
@@ -151,7 +149,7 @@ impl Store {
 }
 
 async fn insert(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Write,
     id: &TaskId,
     table: &str,
     known: &[(String, String)],

@@ -4,11 +4,13 @@
 //! `information_schema`, ...) are never selected, whatever a glob says.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use super::fault::{Fault, child};
 use super::pattern::{TablePattern, is_system_schema, parse_name};
 use super::spec::{NameCase, Spec, TableSpec};
 use crate::model::TableName;
+use crate::shared::Shared;
 
 /// Patterns of one list, the literal ones ready for look-up.
 #[derive(Debug, Clone, Default)]
@@ -80,7 +82,16 @@ pub struct Selection {
     tables: HashMap<TableName, TableRule>,
     case: NameCase,
     /// Names of shadow tables of online DDL; validated where the spec is.
-    shadows: Vec<regex::Regex>,
+    shadows: Vec<String>,
+    /// They are asked for few tables, and compiling them is most of what a selection costs.
+    compiled_shadows: OnceLock<Vec<Arc<regex::Regex>>>,
+}
+
+/// The patterns in use: nearly every task has the same ones.
+static SHADOWS: Shared<regex::Regex> = Shared::new();
+
+fn compiled_shadow(text: &str) -> Option<Arc<regex::Regex>> {
+    SHADOWS.get(|known| known.as_str() == text, || regex::Regex::new(text).map(Arc::new)).ok()
 }
 
 impl Selection {
@@ -103,12 +114,8 @@ impl Selection {
             schemas: HashMap::new(),
             tables: HashMap::new(),
             case: spec.names,
-            shadows: spec
-                .online_ddl
-                .shadow_patterns
-                .iter()
-                .filter_map(|text| regex::Regex::new(text).ok())
-                .collect(),
+            shadows: spec.online_ddl.shadow_patterns.clone(),
+            compiled_shadows: OnceLock::new(),
         };
         let names_compiled = faults.is_empty();
         selection.compile_schemas(spec, names_compiled, &mut faults);
@@ -230,7 +237,8 @@ impl Selection {
 
     /// The selected table that a table of this name would be a shadow of, in an online DDL (gh-ost, pt-online-schema-change).
     pub fn shadow_of(&self, name: &TableName) -> Option<TableName> {
-        self.shadows
+        self.compiled_shadows
+            .get_or_init(|| self.shadows.iter().filter_map(|text| compiled_shadow(text)).collect())
             .iter()
             .filter_map(|pattern| pattern.captures(&name.table)?.get(1))
             .map(|real| TableName::new(&name.schema, real.as_str()))

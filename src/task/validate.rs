@@ -182,13 +182,18 @@ fn check_copies(spec: &Spec, faults: &mut Vec<Fault>) {
     }
 }
 
+/// Whether a label may have this name.
+fn label_name(name: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.' | '/');
+    (1..=63).contains(&name.len()) && name.chars().all(plain)
+}
+
 fn check_labels(spec: &Spec, faults: &mut Vec<Fault>) {
     if spec.labels.len() > 64 {
         faults.push(Fault::new("/labels", "invalid", "at most 64 labels"));
     }
     for (key, value) in &spec.labels {
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.' | '/');
-        if key.is_empty() || key.len() > 63 || !key.chars().all(plain) {
+        if !label_name(key) {
             let detail = "a label's name has 1 to 63 of A-Z a-z 0-9 _ - . /";
             faults.push(Fault::new(child("/labels", key), "invalid", detail));
         } else if value.len() > 255 {

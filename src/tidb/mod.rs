@@ -13,7 +13,7 @@ pub use catalog::{Estimate, SourceCatalog, SourceSchema, name_before, table_at, 
 pub use classify::classify;
 pub use guard::{Guards, HandOver, KeptGuards, hand_over};
 pub use renames::{RenamedTogether, renamed_together};
-pub use status::{DrainerStatus, max_commit_ts};
+pub use status::{DrainerStatus, drainers, go_seconds, resolved};
 
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{MysqlEndpoint, Tso};

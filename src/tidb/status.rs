@@ -7,6 +7,9 @@ use crate::model::{MysqlEndpoint, Tso};
 use crate::mysql::Session;
 use crate::tidb::Source;
 
+/// ER_UNKNOWN_SYSTEM_VARIABLE.
+const UNKNOWN_VARIABLE: u16 = 1193;
+
 /// One line of SHOW DRAINER STATUS. Every transaction up to `max_commit_ts` is in the topic (source-drainer.md 2.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrainerStatus {
@@ -41,37 +44,71 @@ impl Source {
         text.filter(|text| !text.is_empty()).map(|text| safe_point(&text)).transpose()
     }
 
-    /// All Drainers that the cluster knows, with where each one stands.
-    pub async fn drainer_status(&self) -> Result<Vec<DrainerStatus>> {
+    /// How long the source keeps old versions that no open transaction holds, in milliseconds; None when it does not tell.
+    pub async fn gc_life_ms(&self) -> Result<Option<i64>> {
         let mut session = self.session().await?;
-        let drainers = drainers(&mut session).await?;
+        // A variable since 5.0, before that a row.
+        let text: Option<String> = match session.first("SELECT @@GLOBAL.tidb_gc_life_time").await {
+            Err(error) if error.code == Some(UNKNOWN_VARIABLE) => {
+                session
+                    .first("SELECT VARIABLE_VALUE FROM mysql.tidb WHERE VARIABLE_NAME = 'tikv_gc_life_time'")
+                    .await?
+            }
+            told => told?,
+        };
         session.close().await;
-        Ok(drainers)
+        Ok(text.and_then(|text| go_seconds(&text)).and_then(|seconds| i64::try_from(seconds * 1000).ok()))
     }
+}
+
+/// A duration as Go writes it (`10m0s`, `72h`), in seconds.
+pub fn go_seconds(text: &str) -> Option<u64> {
+    let mut total = 0;
+    let mut digits = String::new();
+    for letter in text.chars() {
+        if letter.is_ascii_digit() {
+            digits.push(letter);
+            continue;
+        }
+        let unit = match letter {
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        total += std::mem::take(&mut digits).parse::<u64>().ok()? * unit;
+    }
+    digits.is_empty().then_some(total)
 }
 
 /// The time up to which every Drainer has put all transactions into its topic: the minimum, since which of them feeds the task's
 /// topic is not known (design.md 10.16). One that went offline before `since` feeds nothing the task waits for; one that did
-/// later may be ours. None without a Drainer. `session` is opened when it is None and kept for the next call.
-pub async fn max_commit_ts(
-    source: &MysqlEndpoint,
-    since: Tso,
-    session: &mut Option<Session>,
-) -> Result<Option<Tso>> {
+/// later may be ours. None without a Drainer.
+pub fn resolved(drainers: &[DrainerStatus], since: Tso) -> Option<Tso> {
+    drainers
+        .iter()
+        .filter(|drainer| !drainer.state.eq_ignore_ascii_case("offline") || drainer.max_commit_ts > since)
+        .map(|drainer| drainer.max_commit_ts)
+        .min()
+}
+
+/// What the Drainers of a cluster say of themselves. `session` is opened when it is None, and kept for the next call unless it breaks.
+///
+/// # Errors
+/// Those of the server; `AccessDenied` also without REPLICATION CLIENT, with a session that stays.
+pub async fn drainers(source: &MysqlEndpoint, session: &mut Option<Session>) -> Result<Vec<DrainerStatus>> {
     let mut open = match session.take() {
         Some(open) => open,
         None => Source::new(source.clone()).session().await?,
     };
-    let drainers = drainers(&mut open).await?;
-    *session = Some(open);
-    Ok(drainers
-        .iter()
-        .filter(|drainer| !drainer.state.eq_ignore_ascii_case("offline") || drainer.max_commit_ts > since)
-        .map(|drainer| drainer.max_commit_ts)
-        .min())
+    let told = status(&mut open).await;
+    if told.as_ref().err().is_none_or(|error| error.kind == ErrorKind::AccessDenied) {
+        *session = Some(open);
+    }
+    told
 }
 
-async fn drainers(session: &mut Session) -> Result<Vec<DrainerStatus>> {
+async fn status(session: &mut Session) -> Result<Vec<DrainerStatus>> {
     let rows: Vec<Row> = session.query("SHOW DRAINER STATUS").await.map_err(|error| {
         let error = error.object("SHOW DRAINER STATUS");
         match error.kind {

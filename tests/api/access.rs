@@ -1,4 +1,5 @@
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -427,4 +428,25 @@ async fn tls_is_served_natively() {
     std::fs::write(&token, "wrong").unwrap();
     let (done, _, note) = run(&["list"]);
     assert!(!done && note.contains("not valid"), "{note}");
+
+    // A renewed certificate is taken up while it runs; one that does not fit its key is not.
+    let (new_cert, new_key) = certificate(&app.folder, "c");
+    let trusted = reqwest::Certificate::from_pem(&std::fs::read(&new_cert).unwrap()).unwrap();
+    let asked = async |trusted: &reqwest::Certificate| {
+        // One of its own for each: a line that is open keeps its certificate.
+        let client = reqwest::Client::builder().add_root_certificate(trusted.clone()).build().unwrap();
+        client.get(&url).bearer_auth(FIRST).send().await.map(|answer| answer.status().as_u16())
+    };
+    let logs = Logs::of_process();
+    std::fs::copy(&new_cert, &cert).unwrap();
+    while !logs.text().contains("the new certificate cannot be used; the old one stays") {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(asked(&trusted).await.is_err(), "half of a renewal changes nothing");
+    std::fs::copy(&new_key, app.folder.path().join("a.key")).unwrap();
+    while asked(&trusted).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(asked(&trusted).await.unwrap(), 200);
+    assert!(client.get(&url).bearer_auth(FIRST).send().await.is_ok(), "an open line goes on");
 }

@@ -86,6 +86,45 @@ fn fired(rule: &str, task: &str, state: &str) -> (String, String, String) {
 }
 
 #[tokio::test]
+async fn open_dead_letters_are_counted_for_charts_and_told() {
+    let (hook, url) = Hook::start(&[]).await;
+    let app = TestApp::start().await.with_task("a").await.with_task("b").await;
+    app.app.observer().end();
+    for task in ["a", "b"] {
+        app.post(&format!("/tasks/{task}/start?wait_ms=10000")).await.expect(200);
+    }
+    let rule = json!({"kind": "dead_letters", "threshold_count": 2, "webhook": {"url": url, "secret": "k"}});
+    app.put("/alert-rules/letters", rule).await.expect(201);
+    let database = format!("sqlite:{}", app.folder.path().join("data/tidegate.db").display());
+    let pool = sqlx::SqlitePool::connect(&database).await.unwrap();
+    // Two are open for `a`, one for `b`; one of `a` is decided already.
+    for (task, n, state) in [("a", 1, "open"), ("a", 2, "discarded"), ("a", 3, "open"), ("b", 1, "open")] {
+        sqlx::query(
+            "insert into dead_letters (task_id, n, schema_name, table_name, schema_key, table_key, phase, operation, key_columns,
+             key_bytes, columns, offset, nth, commit_ts, error, state, created_at, updated_at)
+             select id, ?2, 's', 't', 's', 't', 'incremental', 'insert', '[]', x'00', '[]', ?2, 0, 1,
+             '{\"kind\": \"value_refused\", \"message\": \"no\"}', ?3, 1, 1 from tasks where name = ?1",
+        )
+        .bind(task)
+        .bind(n)
+        .bind(state)
+        .execute(&pool)
+        .await
+        .unwrap();
+    }
+    pool.close().await;
+    app.app.observer().look(now_ms()).await.unwrap();
+    assert_eq!(alerts(&app.get("/alerts").await.expect(200)), [fired("letters", "a", "firing")]);
+    let told = hook.calls(1).await;
+    assert_eq!((&told[0].1["alert"]["value"], &told[0].1["alert"]["threshold"]), (&json!(2.0), &json!(2.0)));
+    for (task, open) in [("a", 2.0), ("b", 1.0)] {
+        let series = app.get(&format!("/tasks/{task}/series?names=dead_letters")).await.expect(200);
+        let values = series["series"][0]["values"].as_array().unwrap();
+        assert_eq!(values.iter().rev().find(|value| !value.is_null()), Some(&json!(open)), "{series}");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_is_told_signed_and_again_until_it_is_taken() {
     let (hook, url) = Hook::start(&[500, 302]).await;
     let app = TestApp::start().await.with_task("a").await.with_task("b").await;

@@ -56,7 +56,7 @@ impl Stage {
         self.last.lock().unwrap().clone().unwrap()
     }
 
-    fn runner(&self) -> Runner {
+    pub fn runner(&self) -> Runner {
         let stage = self.clone();
         Arc::new(move |context: WorkerContext| {
             let script = stage.script.lock().unwrap().clone();

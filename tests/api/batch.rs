@@ -89,6 +89,9 @@ async fn a_selection_says_what_it_means() {
     let problem = app.request(Method::POST, "/tasks/commands", Some(bad)).await.problem(422, "invalid-body");
     let places: Vec<_> = pointers(&problem).into_iter().map(|(pointer, _)| pointer).collect();
     assert_eq!(places, ["/command", "/select/colour", "/select/names", "/select/status/0", "/x"]);
+    let problem = command(&app, "", "stop", json!({"condition": "tired"})).await.problem(422, "invalid-body");
+    assert_eq!(pointers(&problem), [("/select/condition".to_owned(), "invalid".to_owned())]);
+    assert_eq!(command(&app, "", "stop", json!({"condition": "retrying"})).await.expect(200)["selected"], 0);
     app.request(Method::POST, "/tasks/commands", Some(json!({}))).await.problem(422, "invalid-body");
     for name in ["summary", "commands", "import"] {
         let problem = app.create(spec(name)).await.problem(422, "invalid-body");

@@ -3,6 +3,7 @@
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, spec};
@@ -63,12 +64,32 @@ async fn no_body_breaks_the_server() {
     full["tables"] =
         json!([{"match": "s.t", "filter": "a > 1 AND b LIKE 'x%'", "columns": {"exclude": ["c"]}}]);
     let connection = json!({"kind": "mysql", "host": "h", "port": 1, "user": "u", "password": "p", "tls": {"mode": "required"}});
-    for round in 0..300 {
-        let (path, mut body) = if rng.random() {
-            ("/tasks".to_owned(), full.clone())
-        } else {
-            ("/connections/test".to_owned(), connection.clone())
-        };
+    let app = app.with_task("known").await.with_task("moved").await;
+    let moved = app.post("/tasks/moved/export").await.expect(200);
+    app.delete("/tasks/moved").await.expect(204);
+    let rule = json!({"kind": "lag", "threshold_ms": 5000, "labels": {"a": "b"}, "webhook": {"url": "http://127.0.0.1:1/", "secret": "s"}});
+    let bodies = [
+        (Method::POST, "/tasks", full.clone()),
+        (Method::POST, "/connections/test", connection.clone()),
+        (Method::PUT, "/connections/kept?verify=false", connection),
+        (Method::PATCH, "/connections/target?verify=false", json!({"password": "p", "port": 1})),
+        (Method::PATCH, "/tasks/known/spec", full),
+        (
+            Method::PUT,
+            "/tasks/known/throttle",
+            json!({"full_rows_per_second": 10, "incremental_bytes_per_second": null}),
+        ),
+        (Method::POST, "/tasks/known/tables/resync", json!({"tables": [{"schema": "s", "table": "t"}]})),
+        (Method::POST, "/tasks/known/dead-letters/retry", json!({"numbers": [1], "all": false})),
+        (Method::PUT, "/tasks/known/checkpoint", json!({"offset": "5"})),
+        (Method::POST, "/tasks/known/reset", json!({"target_tables": "drop"})),
+        (Method::PUT, "/alert-rules/a", rule),
+        (Method::POST, "/tasks/commands", json!({"command": "pause", "select": {"names": ["known"]}})),
+        (Method::POST, "/tasks/import", moved),
+    ];
+    let times: u32 = std::env::var("TIDEGATE_FUZZ").map_or(1, |times| times.parse().unwrap());
+    for round in 0..400 * times {
+        let (method, path, mut body) = bodies.choose(&mut rng).unwrap().clone();
         for _ in 0..rng.random_range(1..4) {
             mutate(&mut body, &mut rng);
         }
@@ -84,8 +105,8 @@ async fn no_body_breaks_the_server() {
             2 => bytes = "[".repeat(rng.random_range(1..200_000)).into_bytes(),
             _ => {}
         }
-        let request =
-            app.client.post(app.url(&path)).header("content-type", "application/json").body(bytes.clone());
+        let request = app.client.request(method, app.url(path));
+        let request = request.header("content-type", "application/json").body(bytes.clone());
         let reply = app.send(request).await;
         let shown = String::from_utf8_lossy(&bytes).chars().take(300).collect::<String>();
         let bad = reply.status.is_server_error();

@@ -55,6 +55,18 @@ async fn tasks_are_found_by_what_they_are() {
     ] {
         assert_eq!(names(&app.get(&format!("/tasks?{query}")).await.expect(200)), expected, "{query}");
     }
+    // Found by the labels that it has now; none of a task that is gone.
+    app.patch("/tasks/crm/spec", json!({"labels": {"env": "stage", "team": "\"a' -- 雪"}})).await.expect(200);
+    app.delete("/tasks/shop-a").await.expect(204);
+    for (query, expected) in [
+        ("label=env%3Dprod", vec![]),
+        ("label=env%3Dstage", vec!["crm"]),
+        ("label=env", vec!["shop-b", "crm"]),
+        ("label=team%3D%22a'%20--%20%E9%9B%AA", vec!["crm"]),
+        ("label=%22%27%20or%20true%20--", vec![]),
+    ] {
+        assert_eq!(names(&app.get(&format!("/tasks?{query}")).await.expect(200)), expected, "{query}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 use tidegate::engine::progress::Phase;
 use tidegate::error::{Error, ErrorKind};
-use tidegate::model::{TableName, Tso};
+use tidegate::model::{Offset, Position, TableName, Tso};
+use tidegate::store::Checkpoint;
 
 use crate::app::TestApp;
 
@@ -47,6 +48,11 @@ async fn progress_is_what_the_worker_counts() {
     assert_eq!(table["percent"], 12.5);
     assert_eq!(table["target"], json!({"schema": "shop", "table": "orders"}));
     app.get("/tasks/a/tables/shop/none").await.problem(404, "not-found");
+    let metrics = app.get("/metrics").await.text;
+    for line in ["tidegate_task_rows_estimated{task=\"a\"} 800", "tidegate_task_full_percent{task=\"a\"} 25"]
+    {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
     assert_eq!(app.get("/tasks/a/tables?state=following").await.expect(200)["items"], json!([]));
 
     // Incremental: lag is now minus the watermark, and its counters are there after a pause.
@@ -62,10 +68,19 @@ async fn progress_is_what_the_worker_counts() {
     assert_eq!(task["progress"]["percent"], 100.0);
     assert_eq!(task["retention"]["messages_behind"], 30);
     assert_eq!(task["retention"]["end_offset"], "100");
+    assert_eq!(
+        task["retention"]["left_ms"],
+        Value::Null,
+        "how long the topic keeps its messages is not known"
+    );
+    progress.set_retention_ms(Some(3_600_000));
+    let left = app.get("/tasks/a").await.expect(200)["retention"]["left_ms"].as_i64().unwrap();
+    assert!((3_500_000..3_596_000).contains(&left), "{left}");
     assert_eq!(app.get("/tasks/a/tables/shop/orders").await.expect(200)["state"], "following");
     let metrics = app.get("/metrics").await.text;
     assert!(metrics.contains("tidegate_task_rows_copied_total{task=\"a\"} 200"), "{metrics}");
     assert!(metrics.contains("tidegate_task_messages_behind{task=\"a\"} 30"), "{metrics}");
+    assert!(metrics.contains("tidegate_task_dead_letters{task=\"a\"} 0"), "{metrics}");
     app.post("/tasks/a/pause?wait_ms=10000").await.expect(200);
     assert_eq!(app.get("/tasks/a").await.expect(200)["progress"]["rows_copied"], 200);
 
@@ -75,6 +90,45 @@ async fn progress_is_what_the_worker_counts() {
         (&task["health"], &task["conditions"][0]["type"]),
         (&json!("blocked"), &json!("retention_short"))
     );
+}
+
+/// Until when the snapshot of a full sync that stands still is sure to be there: what a pause says before, and the task after it.
+#[tokio::test]
+async fn a_pause_of_full_sync_says_how_long_the_snapshot_is_kept() {
+    let app = TestApp::start().await.with_task("a").await;
+    app.post("/tasks/a/start?wait_ms=10000").await.expect(200);
+    let context = app.stage.context();
+    let now = chrono::Utc::now().timestamp_millis();
+    let checkpoint = Checkpoint {
+        snapshot: Tso::from_physical_ms(now - 60_000),
+        start_offset: Offset(7),
+        position: Position::default(),
+        cluster_id: "c".to_owned(),
+        topic: "t".to_owned(),
+        watermark: Tso(0),
+        schema_done: true,
+        full_done: false,
+        bytewise: false,
+        mark: 0,
+        anchor: None,
+        updated_at_ms: now,
+    };
+    context.store.begin(&context.task, context.epoch, &checkpoint).await.unwrap();
+    context.store.worker_phase(&context.task, context.epoch, Phase::Full).await.unwrap();
+    let effect = |answer: &Value| answer["effects"][0]["detail"].as_str().unwrap().to_owned();
+    let unknown = app.post("/tasks/a/pause?dry_run=true").await.expect(200);
+    assert!(!effect(&unknown).contains("snapshot"), "{unknown}");
+    app.stage.progress().set_gc_life_ms(Some(600_000));
+    let told = effect(&app.post("/tasks/a/pause?dry_run=true").await.expect(200));
+    assert!(told.contains("is sure to keep the snapshot of its full sync until 2"), "{told}");
+    assert_eq!(app.get("/tasks/a").await.expect(200)["checkpoint"]["snapshot_kept_until"], Value::Null);
+    let paused = app.post("/tasks/a/pause?wait_ms=10000").await.expect(200);
+    assert!(effect(&paused).contains("until 2"), "{paused}");
+    let until = paused["checkpoint"]["snapshot_kept_until"].as_str().unwrap();
+    let until = chrono::DateTime::parse_from_rfc3339(until).unwrap().timestamp_millis();
+    assert_eq!(until, now - 60_000 + 600_000);
+    let checkpoint = app.get("/tasks/a/checkpoint").await.expect(200);
+    assert_eq!(checkpoint["checkpoint"]["snapshot_kept_until"], paused["checkpoint"]["snapshot_kept_until"]);
 }
 
 #[tokio::test]
@@ -93,6 +147,13 @@ async fn retrying_is_a_condition_and_an_old_run_is_fenced() {
     assert_eq!(condition["since"], "1970-01-01T00:00:01.000Z");
     assert_eq!(condition["retry_at"], "1970-01-01T00:00:03.000Z");
     assert_eq!(app.get("/tasks?health=degraded").await.expect(200)["items"][0]["name"], "a");
+    assert_eq!(app.get("/tasks?condition=retrying").await.expect(200)["items"][0]["name"], "a");
+    assert_eq!(app.get("/tasks?condition=retrying&health=ok").await.expect(200)["items"], json!([]));
+    assert_eq!(app.get("/tasks?condition=throttled").await.expect(200)["items"], json!([]));
+    app.get("/tasks?condition=tired").await.problem(400, "invalid-parameter");
+    let summary = app.get("/tasks/summary?condition=retrying").await.expect(200);
+    assert_eq!((&summary["total"], &summary["conditions"]["retrying"]), (&json!(1), &json!(1)));
+    assert_eq!(summary["conditions"]["throttled"], 0);
     store.worker_recovered(task, epoch).await.unwrap();
     store.worker_recovered(task, epoch).await.unwrap();
     let read = app.get("/tasks/a").await.expect(200);

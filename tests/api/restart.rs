@@ -1,8 +1,12 @@
-use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 use tidegate::app::App;
 use tidegate::config::Config;
 use tidegate::engine::supervisor::worker_runner;
 use tidegate::error::Error;
+use tokio::sync::Notify;
 
 use crate::app::{Script, TestApp, config};
 
@@ -46,6 +50,38 @@ async fn a_worker_that_fails_while_the_process_stops_is_started_again() {
     app.stage.set(Script::Work);
     let app = app.restart().await;
     app.until("a", |task| task["run"] == 2 && task["status"] == "running").await;
+}
+
+/// While tasks finish what is in flight the server can still be read, and says no to what it could not carry out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_answers_and_takes_no_commands() {
+    let app = TestApp::start().await.with_task("a").await.with_task("b").await;
+    let told = Arc::new(Notify::new());
+    app.stage.set(Script::Linger(Arc::clone(&told)));
+    app.post("/tasks/a/start?wait_ms=10000").await.expect(200);
+    let TestApp { app: server, client, base, .. } = app;
+    let stopping = tokio::spawn(server.stop());
+    let at = |path: &str| format!("{base}{path}");
+    let end = Instant::now() + Duration::from_secs(10);
+    while client.get(at("/readyz")).send().await.unwrap().status() != 503 {
+        assert!(Instant::now() < end, "it says that it is ready");
+    }
+    let select = json!({"command": "start", "select": {"all": true}});
+    for (path, body) in [
+        ("/tasks/b/start", json!({})),
+        ("/tasks/commands", select),
+        ("/tasks/b/reset", json!({"target_tables": "keep"})),
+        ("/tasks/b/tables/pause", json!({"tables": [{"schema": "shop", "table": "t"}]})),
+    ] {
+        let answer = client.post(at(&format!("/api/v1{path}"))).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 503, "{path}");
+        assert_eq!(answer.headers()["retry-after"], "5", "{path}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["code"], "shutting-down", "{path}");
+    }
+    let task: Value = client.get(at("/api/v1/tasks/b")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(task["status"], "created", "no command was taken");
+    told.notify_one();
+    stopping.await.unwrap();
 }
 
 #[tokio::test]

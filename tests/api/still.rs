@@ -45,7 +45,9 @@ async fn a_reset_task_is_as_before_its_first_start() {
     let reset = async |query: &str, body: Value| {
         app.request(Method::POST, &format!("/tasks/a/reset{query}"), Some(body)).await
     };
-    assert_eq!(reset("", json!({})).await.expect(202)["effects"], json!([]), "it is so already");
+    let problem = reset("", json!({})).await.problem(409, "invalid-transition");
+    let from = json!(["paused", "failed", "stopped", "finished"]);
+    assert_eq!((&problem["task_status"], &problem["allowed_from"]), (&json!("created"), &from));
     app.stage.set(Script::Fail(Error::internal("x")));
     app.post("/tasks/a/start").await.expect(202);
     app.until_status("a", "failed").await;
@@ -63,6 +65,39 @@ async fn a_reset_task_is_as_before_its_first_start() {
     app.post("/tasks/a/start?wait_ms=10000").await.expect(200);
     app.post("/tasks/a/stop?wait_ms=10000").await.expect(200);
     assert_eq!(reset("?wait_ms=1000", json!({})).await.expect(200)["status"], "created");
+}
+
+/// Who waits for the effect of a command for tables is told when it cannot come any more.
+#[tokio::test]
+async fn a_wait_for_tables_ends_with_a_newer_command_or_a_failure() {
+    let app = TestApp::start().await.with_task("a").await;
+    let tables = Some(json!({"tables": [{"schema": "shop", "table": "t"}]}));
+    let refused = app.request(Method::POST, "/tasks/a/tables/pause", tables.clone()).await;
+    let refused = refused.problem(409, "invalid-transition");
+    assert_eq!(refused["allowed_from"], json!(["running", "pausing", "paused", "failed"]));
+    app.post("/tasks/a/start?wait_ms=10000").await.expect(200);
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", app.database().display())).await.unwrap();
+    let known = json!({"table": {"table": {"name": {"schema": "shop", "table": "t"}}}}).to_string();
+    sqlx::query("insert into catalog (task_id, schema_key, table_key, commit_ts, definition) values (?, 'shop', 't', 1, ?)")
+        .bind(&app.stage.context().task.0)
+        .bind(known)
+        .execute(&pool)
+        .await
+        .unwrap();
+    // The scripted worker takes up no command for tables.
+    let waits = |command: &'static str| app.request(Method::POST, command, tables.clone());
+    let (waited, ()) = tokio::join!(waits("/tasks/a/tables/pause?wait_ms=30000"), async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        waits("/tasks/a/tables/skip").await.expect(202);
+    });
+    let problem = waited.problem(409, "superseded");
+    assert!(problem["detail"].as_str().unwrap().contains("skip of shop.t"), "{problem}");
+
+    let (waited, ()) = tokio::join!(waits("/tasks/a/tables/resync?wait_ms=30000"), async {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        sqlx::query("update tasks set status = 'failed' where name = 'a'").execute(&pool).await.unwrap();
+    });
+    waited.problem(409, "task-failed");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -191,4 +191,26 @@ async fn events_are_kept_within_bounds_and_a_gap_is_told() {
     let kept = first(&app).await;
     let page = app.get(&format!("/events?after={}&limit=500", kept + 499)).await.expect(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 500, "the newest thousand are there");
+}
+
+#[tokio::test]
+async fn streams_are_bounded_and_a_place_that_is_left_is_free_again() {
+    let app = TestApp::start().await;
+    let mut open = Vec::new();
+    for _ in 0..256 {
+        open.push(Stream::open(&app, "/events?after=latest", None).await);
+    }
+    let more = app.client.get(app.url("/events")).header("accept", "text/event-stream");
+    let reply = app.send(more.try_clone().unwrap()).await;
+    assert_eq!(reply.headers["retry-after"], "15");
+    let problem = reply.problem(429, "too-many-streams");
+    assert!(problem["detail"].as_str().unwrap().contains("256"), "{problem:#}");
+    // Others are served as before, a page of events too.
+    app.get("/events?after=latest").await.expect(200);
+    open.pop();
+    let end = Instant::now() + Duration::from_secs(30);
+    while more.try_clone().unwrap().send().await.unwrap().status() != 200 {
+        assert!(Instant::now() < end, "the place is not free again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

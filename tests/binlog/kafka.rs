@@ -1,5 +1,6 @@
 //! Against a real Kafka: `TIDEGATE_TEST_KAFKA=host:port`, any user may create topics.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -44,7 +45,7 @@ impl ProducerContext for Delivered {
 impl Bench {
     pub async fn new(name: &str, partitions: i32) -> Option<Self> {
         let Ok(broker) = std::env::var("TIDEGATE_TEST_KAFKA") else {
-            println!("SKIPPED: {name}: TIDEGATE_TEST_KAFKA is not set");
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: TIDEGATE_TEST_KAFKA is not set");
             return None;
         };
         let name = format!("tidegate_{name}_{:08x}", rand::random::<u32>());
@@ -166,7 +167,8 @@ async fn messages_come_in_order_from_any_offset() {
     }
     let mut source = topic.open(Offset(5000)).await.unwrap();
     bench.produce(0, [&b"late"[..]]);
-    for _ in 0..1000 {
+    let end = tokio::time::Instant::now() + Duration::from_secs(30);
+    while tokio::time::Instant::now() < end {
         if let Ok(Ok(Incoming::Message(message))) =
             tokio::time::timeout(Duration::from_millis(1), source.next()).await
         {
@@ -271,6 +273,109 @@ async fn large_messages_come_whole() {
     }
     println!("20 MB and 150 MB read in {:?}", began.elapsed());
     assert_eq!(source.gaps(), 0);
+}
+
+/// The sources in step at the end of the log, over one client.
+async fn sharing(topic: &Topic, at: i64, count: usize) -> Vec<KafkaSource> {
+    let mut sources = Vec::new();
+    for _ in 0..count {
+        sources.push(topic.follow(Offset(at)).await.unwrap());
+    }
+    within(60, async {
+        while !sources.iter().all(KafkaSource::is_sharing) {
+            for source in &mut sources {
+                let said = tokio::time::timeout(Duration::from_millis(200), source.next()).await;
+                assert!(matches!(said, Err(_) | Ok(Ok(Incoming::CaughtUp))), "{said:?}");
+            }
+        }
+    })
+    .await;
+    sources
+}
+
+/// Everything from the offset on, with each byte of the messages.
+async fn read(mut source: KafkaSource, from: i64, payloads: Vec<Vec<u8>>, every: Duration) -> KafkaSource {
+    for (offset, payload) in (from..).zip(&payloads) {
+        let message = message(&mut source).await;
+        assert_eq!((message.offset, &message.payload[..]), (Offset(offset), payload.as_slice()));
+        tokio::time::sleep(every).await;
+    }
+    // Once, and not again without a message in between.
+    let end = within(20, source.next()).await.unwrap();
+    assert!(matches!(end, Incoming::CaughtUp), "{end:?}");
+    assert!(tokio::time::timeout(Duration::from_millis(100), source.next()).await.is_err());
+    source
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stands_at_the_end_shares_a_client_and_who_alone_does_not() {
+    let Some(bench) = Bench::new("tail", 1).await else { return };
+    let payloads = |from: u32| (from..from + 3000).map(|n| n.to_string().into_bytes()).collect::<Vec<_>>();
+    bench.produce(0, payloads(0).iter().map(Vec::as_slice));
+    let topic = bench.topic();
+    let mut alone = topic.follow(Offset(3000)).await.unwrap();
+    assert!(matches!(within(5, alone.next()).await.unwrap(), Incoming::CaughtUp));
+    assert!(tokio::time::timeout(Duration::from_secs(6), alone.next()).await.is_err());
+    assert!(!alone.is_sharing());
+    drop(alone);
+
+    let sources = sharing(&topic, 3000, 3).await;
+    bench.produce(0, payloads(3000).iter().map(Vec::as_slice));
+    let at_once = Duration::ZERO;
+    let reading = sources.into_iter().map(|source| read(source, 3000, payloads(3000), at_once));
+    let sources = within(30, futures_util::future::join_all(reading)).await;
+    assert!(sources.iter().all(|source| source.is_sharing() && source.gaps() == 0));
+    // One that begins where the others have been takes a place beside them, one from long ago does not.
+    let near = topic.follow(Offset(4000)).await.unwrap();
+    assert!(near.is_sharing());
+    let far = topic.follow(Offset(10)).await.unwrap();
+    assert!(!far.is_sharing());
+    let (near, _far) = tokio::join!(
+        read(near, 4000, payloads(3000)[1000..].to_vec(), at_once),
+        read(far, 10, [payloads(0), payloads(3000)].concat()[10..].to_vec(), at_once)
+    );
+    assert!(near.is_sharing());
+    // What others no longer do changes nothing.
+    drop(sources);
+    bench.produce(0, [&b"last"[..]]);
+    read(near, 6000, vec![b"last".to_vec()], at_once).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_too_slow_for_the_others_goes_on_alone_and_misses_nothing() {
+    let Some(bench) = Bench::new("slow", 1).await else { return };
+    let mut sources = sharing(&bench.topic(), 0, 3).await;
+    let payloads: Vec<Vec<u8>> = (0..200u8).map(|n| vec![n; 100_000]).collect();
+    bench.produce(0, payloads.iter().map(Vec::as_slice));
+    let (stalled, slow, quick) = (sources.pop().unwrap(), sources.pop().unwrap(), sources.pop().unwrap());
+    // Who is slower holds up the others for a moment only.
+    let (quick, slow) = within(60, async {
+        tokio::join!(
+            read(quick, 0, payloads.clone(), Duration::ZERO),
+            read(slow, 0, payloads.clone(), Duration::from_millis(2))
+        )
+    })
+    .await;
+    assert!(quick.is_sharing());
+    let stalled = read(stalled, 0, payloads.clone(), Duration::ZERO).await;
+    assert!(!stalled.is_sharing());
+    // Nobody keeps a large message for the others.
+    let large = vec![b"before".to_vec(), vec![7; 6 << 20], b"behind".to_vec()];
+    bench.produce(0, large.iter().map(Vec::as_slice));
+    for source in [quick, slow, stalled] {
+        assert!(!read(source, 200, large.clone(), Duration::ZERO).await.is_sharing());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shares_meets_the_errors_that_it_would_meet_alone() {
+    let Some(bench) = Bench::new("sharing_lost", 1).await else { return };
+    bench.produce(0, (0..20).map(|_| &b"x"[..]));
+    let mut sources = sharing(&bench.topic(), 20, 2).await;
+    bench.delete().await;
+    for source in &mut sources {
+        lost(&failure(40, source).await, "the topic was deleted");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

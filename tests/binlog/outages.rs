@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use tidegate::binlog::{ChangeSource, Incoming, Topic};
-use tidegate::error::ErrorKind;
+use tidegate::binlog::{ChangeSource, Incoming, KafkaSource, Topic};
+use tidegate::error::{Error, ErrorKind};
 use tidegate::model::Offset;
 
 use super::kafka::{endpoint, within};
@@ -21,6 +21,17 @@ fn produce(brokers: &str, count: usize) {
             .unwrap();
     }
     producer.flush(Duration::from_secs(10)).unwrap();
+}
+
+/// What a source at the end of its log says of an outage. Callers that drop the future all the time learn it too.
+async fn outage(source: &mut KafkaSource) -> Error {
+    loop {
+        match tokio::time::timeout(Duration::from_millis(300), source.next()).await {
+            Ok(Err(error)) => return error,
+            Ok(Ok(event)) => assert!(matches!(event, Incoming::CaughtUp)),
+            Err(_) => {}
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,20 +75,44 @@ async fn an_outage_of_the_stream_is_noticed_and_a_short_one_survived() {
 
     cluster.broker_down(1).unwrap();
     let began = Instant::now();
-    // Callers that drop the future all the time learn it too.
-    let error = within(20, async {
-        loop {
-            match tokio::time::timeout(Duration::from_millis(300), source.next()).await {
-                Ok(Err(error)) => return error,
-                Ok(Ok(event)) => assert!(matches!(event, Incoming::CaughtUp)),
-                Err(_) => {}
-            }
-        }
-    })
-    .await;
+    let error = within(20, outage(&mut source)).await;
     println!("noticed after {:?}: {error}", began.elapsed());
     assert_eq!(error.kind, ErrorKind::Unreachable);
     assert!(began.elapsed() < Duration::from_secs(17));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_told_to_all_who_share_and_passes() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let topic = Topic::new(&endpoint(&brokers), "t").unwrap();
+    let mut sources = [topic.follow(Offset(0)).await.unwrap(), topic.follow(Offset(0)).await.unwrap()];
+    assert!(!sources[0].is_sharing() && sources[1].is_sharing(), "the second one begins a tail");
+    within(20, async {
+        while !sources[0].is_sharing() {
+            let _ = tokio::time::timeout(Duration::from_millis(300), sources[0].next()).await;
+        }
+    })
+    .await;
+    let began = Instant::now();
+    cluster.broker_down(1).unwrap();
+    for source in &mut sources {
+        let error = within(30, outage(source)).await;
+        assert_eq!(error.kind, ErrorKind::Unreachable);
+    }
+    // As soon as one that reads alone, and all at once.
+    assert!(began.elapsed() < Duration::from_secs(17));
+    cluster.broker_up(1).unwrap();
+    produce(&brokers, 1);
+    for source in &mut sources {
+        loop {
+            if let Incoming::Message(message) = within(20, source.next()).await.unwrap() {
+                assert_eq!(message.offset, Offset(0));
+                break;
+            }
+        }
+    }
 }
 
 #[test]

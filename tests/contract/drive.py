@@ -56,7 +56,7 @@ spec = Spec.from_dict({
         "tidb": "gen-tidb", "kafka": "gen-kafka", "topic": os.environ["TOPIC"], "time_zone": os.environ["TIDB_TZ"],
     },
     "target": "gen-target",
-    "objects": {"include": ["generated.*"], "schemas": {"generated": {"target": "generated_copy"}}},
+    "objects": {"include": ["clients.*"], "schemas": {"clients": {"target": "clients_copy"}}},
 })
 refused = create_task.sync(client=client, body=Spec.from_dict({**spec.to_dict(), "target": "no-such"}))
 assert isinstance(refused, Problem) and refused.code == ProblemCode.INVALID_BODY, refused
@@ -68,7 +68,7 @@ warnings = [item.id for item in report.items if item.outcome.value == "warn"]
 assert not [item for item in report.items if item.outcome.value == "fail"], report
 good(patch_spec.sync("generated", client=client, body={"waivers": warnings}))
 assert good(get_spec.sync("generated", client=client)).waivers == warnings
-assert [table.target for table in good(run_plan.sync("generated", client=client)).tables] == ["generated_copy.items"]
+assert [table.target for table in good(run_plan.sync("generated", client=client)).tables] == ["clients_copy.items"]
 
 good(start_task.sync("generated", client=client, wait_ms=30000))
 until("incremental", lambda task: task.phase == Phase.INCREMENTAL and task.watermark)

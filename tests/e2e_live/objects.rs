@@ -1,16 +1,21 @@
 //! Tables that come to a running task, leave it, come back, or get other rules.
 
+use std::time::{Duration, Instant};
+
 use mysql_async::prelude::Queryable;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::sql;
-use crate::support::stack::{Dialect, Stack};
 use crate::{
-    Load, PATIENCE, ask, assert_same, begin, named, patch, state, turns, wait_applied, wait_for_state,
+    Load, PATIENCE, ask, assert_same, begin, named, patch, prepare, state, turns, wait_applied,
+    wait_for_incremental, wait_for_state,
 };
+use support::api::mysql;
+use support::proxy::Proxy;
+use support::stack::{Dialect, Stack};
+use support::{api, sql};
 
-on_both_targets! {
+support::on_both_targets! {
     tables_come_go_and_come_back_under_load => come_and_go("lv_objects", "lv_objects_a");
     a_new_rule_is_explained_and_copies_the_table_again => rules("lv_rules", "lv_rules_a");
 }
@@ -129,5 +134,49 @@ async fn a_task_that_cannot_copy_says_so() {
     let (status, out) =
         ask(api, "/tasks/task/objects/remove?wait_ms=60000", &named(schema, &["other"])).await;
     assert_eq!(status.as_u16(), 200, "{out:#}");
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// The command is taken from the store while a checkpoint is being saved, and its taker ends with that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_taker_breaks_is_carried_out_by_the_next() {
+    let Some(stack) = Stack::utc("a_command_whose_taker_breaks_is_carried_out_by_the_next") else { return };
+    let (stack, schema) = (stack.on_adb(), "lv_taker");
+    let server = prepare(&stack, schema, 100).await;
+    let api = &server.api;
+    let line = Proxy::start(stack.adb_port).await;
+    api.put("/connections/target", &mysql("adb", line.port)).await;
+    api.create_task(&api::spec("task", &stack, &[&format!("{schema}.t")], &json!({}))).await;
+    api.start("task").await;
+    wait_for_incremental(api).await;
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+    let id = api.task("task").await["id"].as_str().unwrap().to_owned();
+    let slow = stack.adb_fault(&format!("do=slow&ms=30000&times=1&match=marks|{id}")).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(&mut source, &[&format!("INSERT INTO {schema}.t VALUES (500000, 'x', 1)")]).await;
+    let end = Instant::now() + PATIENCE;
+    while stack.adb_happened(slow).await == 0 {
+        assert!(Instant::now() < end, "the place in the target is not marked");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (status, asked) = ask(api, "/tasks/task/tables/resync", &named(schema, &["t"])).await;
+    assert_eq!(status.as_u16(), 202, "{asked:#}");
+    while !server.log().contains("command=\"resync\"") {
+        assert!(Instant::now() < end, "the command is not taken\n{}", server.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stack.adb_clear(slow).await;
+    line.cut();
+    let resynced = async || {
+        let events = api.get("/tasks/task/events?limit=500").await;
+        events["items"].as_array().unwrap().iter().any(|event| event["kind"] == "table_resynced")
+    };
+    while !resynced().await {
+        assert!(Instant::now() < end, "the command is forgotten\n{}", server.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    wait_for_state(api, schema, "t", &["following"]).await;
+    assert_eq!(api.task("task").await["run"], 1, "nobody had to start it again");
+    assert_same(&stack, api, &[("lv_taker.t", "lv_taker.t")]).await;
     sql::drop_schemas(&stack, &[schema]).await;
 }

@@ -4,9 +4,9 @@ use mysql_async::prelude::Queryable;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::stack::Stack;
-use crate::support::{api, sql};
 use crate::{Load, PATIENCE, assert_same, patch, prepare, wait_for_incremental};
+use support::stack::Stack;
+use support::{api, sql};
 
 const USER: &str = "lv_user";
 
@@ -15,12 +15,8 @@ fn connection(kind: &str, port: u16, password: &str) -> Value {
 }
 
 async fn set_password(stack: &Stack, password: &str) {
-    for mut server in [sql::tidb(stack).await, sql::mariadb(stack).await] {
-        let set = format!("SET PASSWORD FOR '{USER}'@'%' = PASSWORD('{password}')");
-        if server.query_drop(&set).await.is_err() {
-            let set = format!("ALTER USER '{USER}'@'%' IDENTIFIED BY '{password}'");
-            sql::run(&mut server, &[&set]).await;
-        }
+    for port in [stack.tidb_port, stack.mariadb_port] {
+        sql::set_password(port, USER, password).await;
     }
 }
 
@@ -43,7 +39,7 @@ async fn a_new_password_is_taken_up_by_a_running_task() {
     for mut server in [sql::tidb(&stack).await, sql::mariadb(&stack).await] {
         let create = format!("CREATE USER '{USER}'@'%' IDENTIFIED BY 'first-1'");
         let grant = format!("GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%'");
-        sql::run(&mut server, &[&format!("DROP USER IF EXISTS '{USER}'@'%'"), &create, &grant]).await;
+        sql::users(&mut server, &[&format!("DROP USER IF EXISTS '{USER}'@'%'"), &create, &grant]).await;
     }
     let server = prepare(&stack, schema, 2000).await;
     let api = &server.api;
@@ -57,6 +53,8 @@ async fn a_new_password_is_taken_up_by_a_running_task() {
         task["progress"]["changes_applied"].as_u64().is_some_and(|changes| changes > 100)
     })
     .await;
+    // Whoever writes to the target has logged in: with the first rows, and with the first checkpoint after them.
+    api.wait_caught_up("task", &stack, PATIENCE).await;
 
     set_password(&stack, "second-2").await;
     // The old sessions live on; the connection does not log in any more, and is refused as it is.
@@ -77,7 +75,7 @@ async fn a_new_password_is_taken_up_by_a_running_task() {
     assert!(cut(&stack).await > 0);
     let resync = "/tasks/task/tables/resync?wait_ms=60000";
     let asked = api.send(Method::POST, resync, Some(&crate::named(schema, &["t"]))).await;
-    assert!(asked.status.is_success(), "{:#}", asked.body);
+    assert_eq!(asked.status.as_u16(), 200, "it is done within the minute: {:#}", asked.body);
     crate::wait_for_state(api, schema, "t", &["following"]).await;
     api.wait_caught_up("task", &stack, PATIENCE).await;
     assert_eq!(api.task("task").await["run"], 1, "no run but the first");
@@ -104,8 +102,15 @@ async fn a_new_password_is_taken_up_by_a_running_task() {
     let pairs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
     assert_same(&stack, api, &pairs).await;
 
-    // A server that has none of the task's tables is another one.
     api.complete("task", "pause").await;
+    // Another cluster under the same name, although it has a topic of the task's name.
+    if let Some(other) = Stack::shanghai("another Kafka cluster under the same name") {
+        let elsewhere = json!({"kind": "kafka", "brokers": [other.kafka]});
+        let refused = api.send(Method::PUT, "/connections/kafka", Some(&elsewhere)).await;
+        let (status, code) = (refused.status.as_u16(), &refused.body["code"]);
+        assert_eq!((status, code), (409, &json!("endpoint-identity-changed")), "{:#}", refused.body);
+    }
+    // A server that has none of the task's tables is another one.
     sql::drop_schemas(&stack, &[schema]).await;
     let elsewhere = json!({"kind": "mysql", "host": "127.0.0.1", "port": stack.tidb_port, "user": "root", "password": ""});
     let refused = api.send(Method::PUT, "/connections/target", Some(&elsewhere)).await;
@@ -114,6 +119,43 @@ async fn a_new_password_is_taken_up_by_a_running_task() {
     let busy = api.send(Method::DELETE, "/connections/target", None).await;
     assert_eq!((busy.status.as_u16(), &busy.body["code"]), (409, &json!("in-use")));
     for mut server in [sql::tidb(&stack).await, sql::mariadb(&stack).await] {
-        sql::run(&mut server, &[&format!("DROP USER '{USER}'@'%'")]).await;
+        sql::users(&mut server, &[&format!("DROP USER '{USER}'@'%'")]).await;
     }
+}
+
+/// Tasks of one topic share who looks how far the source is. The login that it has may be that of a task which is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watermark_of_an_idle_source_outlives_the_task_that_began_to_look_and_its_password() {
+    let Some(stack) = Stack::utc("the_watermark_of_an_idle_source_outlives_the_task") else { return };
+    let (schema, user) = ("lv_look", "lv_look_user");
+    let mut source = sql::tidb(&stack).await;
+    let create = format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'first-1'");
+    let grant = format!("GRANT ALL PRIVILEGES ON *.* TO '{user}'@'%'");
+    sql::users(&mut source, &[&format!("DROP USER IF EXISTS '{user}'@'%'"), &create, &grant]).await;
+    let server = prepare(&stack, schema, 10).await;
+    let api = &server.api;
+    let login = |password: &str| json!({"kind": "tidb", "host": "127.0.0.1", "port": stack.tidb_port, "user": user, "password": password});
+    api.put("/connections/tidb", &login("first-1")).await;
+    for (task, table) in [("first", "t"), ("second", "other")] {
+        api.create_task(&api::spec(task, &stack, &[&format!("{schema}.{table}")], &json!({}))).await;
+        api.start(task).await;
+        api.wait_for(task, "incremental", PATIENCE, |task| task["phase"] == "incremental").await;
+        api.wait_caught_up(task, &stack, PATIENCE).await;
+    }
+    api.complete("first", "stop").await;
+    sql::set_password(stack.tidb_port, user, "second-2").await;
+    patch(api, "/connections/tidb", json!({"password": "second-2"})).await;
+    let list = format!("SELECT id FROM information_schema.processlist WHERE user = '{user}'");
+    let mut killed = 0;
+    while killed == 0 {
+        for id in source.query::<u64, _>(&list).await.unwrap() {
+            // It may have ended by itself.
+            let _ = source.query_drop(format!("KILL TIDB {id}")).await;
+            killed += 1;
+        }
+    }
+    api.wait_caught_up("second", &stack, PATIENCE).await;
+    assert_eq!(api.task("second").await["run"], 1);
+    sql::users(&mut source, &[&format!("DROP USER '{user}'@'%'")]).await;
+    sql::drop_schemas(&stack, &[schema]).await;
 }

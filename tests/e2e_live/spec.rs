@@ -3,11 +3,11 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::stack::Stack;
-use crate::support::{api, sql};
 use crate::{Load, assert_same, begin, patch, prepare, wait_applied, wait_for_incremental};
+use support::stack::Stack;
+use support::{api, sql};
 
-on_both_targets! {
+support::on_both_targets! {
     live_fields_are_taken_up_between_batches => live_fields("lv_spec", "lv_spec_a");
     a_copy_makes_room_for_new_settings_and_goes_on => during_the_copy("lv_copy", "lv_copy_a");
 }

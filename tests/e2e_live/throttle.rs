@@ -4,14 +4,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::stack::Stack;
-use crate::support::{api, sql};
 use crate::{PATIENCE, assert_same, begin, prepare, wait_for_incremental};
+use support::stack::Stack;
+use support::{api, sql};
 
 fn held_by(task: &Value) -> Option<&str> {
     let conditions = task["conditions"].as_array()?;
     let throttled = conditions.iter().find(|condition| condition["type"] == "throttled")?;
     throttled["object"].as_str()
+}
+
+async fn throttled_seconds(api: &api::Api) -> f64 {
+    let name = "tidegate_task_busy_seconds_total{task=\"task\",in=\"throttled\"} ";
+    let text = api.text("/metrics").await;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +47,46 @@ async fn the_full_copy_stands_still_at_0_pauses_at_once_and_goes_on_at_the_new_r
     assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
     assert_eq!(api.task("task").await["run"], 2, "one run since the pause");
     assert_same(&stack, api, &[("lv_full.t", "lv_full.t")]).await;
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// Bytes, and the connections at both ends of the way: what the source reads out of TiDB and of Kafka is held by its own throttle.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_held_back_by_the_source_and_by_kafka() {
+    let Some(stack) = Stack::utc("bytes_are_held_back_by_the_source") else { return };
+    let schema = "lv_bytes";
+    let server = prepare(&stack, schema, 100).await;
+    let api = &server.api;
+    // 100 rows of 10,000 bytes.
+    let mut source = sql::tidb(&stack).await;
+    let widen = format!("ALTER TABLE {schema}.t ADD COLUMN wide MEDIUMTEXT");
+    sql::run(&mut source, &[&widen, &format!("UPDATE {schema}.t SET wide = REPEAT('x', 10000)")]).await;
+    api.put("/connections/tidb/throttle", &json!({"full_bytes_per_second": 0})).await;
+    api.put("/connections/kafka/throttle", &json!({"incremental_bytes_per_second": 0})).await;
+    api.create_task(&api::spec("task", &stack, &[&format!("{schema}.t")], &json!({}))).await;
+    api.start("task").await;
+    let held = async |connection: &str| {
+        api.wait_for("task", "held back", PATIENCE, |task| held_by(task) == Some(connection)).await
+    };
+    held("connection tidb").await;
+    let mut target = sql::target(&stack).await;
+    assert_eq!(sql::count(&mut target, &format!("{schema}.t")).await, 0, "0 lets nothing through");
+
+    // A megabyte at 300 KB per second takes two seconds at least, on any machine.
+    let begun = Instant::now();
+    api.put("/connections/tidb/throttle", &json!({"full_bytes_per_second": 300_000})).await;
+    wait_for_incremental(api).await;
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    sql::run(&mut source, &[&format!("UPDATE {schema}.t SET wide = REPEAT('y', 10000)")]).await;
+    held("connection kafka").await;
+    let written = format!("{schema}.t WHERE wide LIKE 'y%'");
+    assert_eq!(sql::count(&mut target, &written).await, 0, "0 lets nothing through");
+    let begun = Instant::now();
+    api.put("/connections/kafka/throttle", &json!({"incremental_bytes_per_second": 300_000})).await;
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(api.task("task").await["run"], 1);
+    assert_same(&stack, api, &[("lv_bytes.t", "lv_bytes.t")]).await;
     sql::drop_schemas(&stack, &[schema]).await;
 }
 
@@ -85,11 +132,30 @@ async fn a_connections_throttle_holds_all_its_tasks_and_the_watermark_stays_true
     // A large transaction at a low rate, then without one.
     api.put(
         "/tasks/task/throttle",
-        &json!({"incremental_rows_per_second": 50, "incremental_bytes_per_second": 4096}),
+        &json!({"incremental_rows_per_second": 5, "incremental_bytes_per_second": 4096}),
     )
     .await;
     sql::run(&mut source, &[&format!("UPDATE {schema}.t SET v = 'all of them'")]).await;
     api.wait_for("task", "held back", PATIENCE, |task| held_by(task).is_some()).await;
+    // Where the time goes is to be seen everywhere: while it goes, not only after.
+    let before = throttled_seconds(api).await;
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let diagnosis = api.get("/tasks/task/diagnosis").await;
+        let evidence = diagnosis["evidence"].as_array().unwrap();
+        let share = evidence.iter().find(|one| one["name"] == "time_throttled");
+        if diagnosis["bottleneck"] == "throttle" && share.is_some_and(|one| one["value"].as_f64() > Some(0.5))
+        {
+            break;
+        }
+        assert!(Instant::now() < end, "the throttle is not seen: {diagnosis:#}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    while throttled_seconds(api).await <= before {
+        assert!(Instant::now() < end, "the throttle is not in the metrics");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(api.task("task").await["progress"]["throttled_ms"].as_u64() > Some(500));
     api.put("/tasks/task/throttle", &json!({"preset": "none"})).await;
     assert_same(&stack, api, &[("lv_conn.t", "lv_conn.t")]).await;
     sql::drop_schemas(&stack, &[schema]).await;

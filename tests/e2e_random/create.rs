@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::types::{self, pick};
-use crate::support::sql::quote;
+use support::sql::quote;
 
 const COLUMNS: &[&str] = &[
     "a", "b", "c", "d", "e", "Id", "UserName", "select", "from", "order", "a b", "c.d", "x`y", "ünï", "列",

@@ -10,7 +10,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use super::create;
 use super::table::Table;
 use super::types::{self, pick};
-use crate::support::sql::quote;
+use support::sql::quote;
 
 /// A statement, the schema that is current when it runs, and what it is called where stops are excused.
 #[derive(Debug, Default)]

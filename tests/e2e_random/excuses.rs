@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::history::History;
-use crate::support::stack::Dialect;
+use support::stack::Dialect;
 
 /// What a person does when a task stops.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,5 @@
-//! Follows one history with a task, does what a person would do where the task stops and says the cure, and compares in the end.
+//! Follows one history with a task for each target, does what a person would do where a task stops and says the cure, and compares in the
+//! end.
 //!
 //! A table may be left out of the comparison only where the task itself said that it does not follow it: the precheck refused it
 //! and the spec excludes it, or it is stopped, with an error that excuses.rs lists.
@@ -11,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::excuses::{self, Cure};
 use super::history::{self, History, Mode};
-use crate::support::api::{self, Api};
-use crate::support::stack::{Dialect, Stack};
-use crate::support::{compare, sql};
+use support::api::{self, Api};
+use support::stack::{Dialect, Stack};
+use support::{compare, sql};
 
 /// How long a history's task may take to reach its end.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -33,12 +34,85 @@ pub struct Ending {
     pub stopped: bool,
 }
 
-pub struct Follow<'a> {
-    pub stack: &'a Stack,
-    pub api: &'a Api,
-    pub history: &'a mut History,
-    /// Seconds by what they were spent on.
-    pub spent: BTreeMap<&'static str, f64>,
+/// Runs a history and follows it into each of the stack's targets; how it ended in each, and seconds by what they were spent on.
+pub async fn history(
+    stacks: &[Stack],
+    api: &Api,
+    history: &mut History,
+    steps: usize,
+) -> (Vec<Result<Ending, String>>, BTreeMap<&'static str, f64>) {
+    let mut follows: Vec<Follow<'_>> =
+        stacks.iter().map(|stack| Follow::new(stack, api, history.seed)).collect();
+    let mut faults: Vec<Option<String>> = vec![None; stacks.len()];
+    let mut spent = BTreeMap::new();
+    let mut clock = Instant::now();
+    let mut lap = |what: &'static str| {
+        *spent.entry(what).or_default() += clock.elapsed().as_secs_f64();
+        clock = Instant::now();
+    };
+    let source = &stacks[0];
+    let mut start = None;
+    if history.mode == Mode::Whole {
+        history.begin().await;
+        history.steps(steps / 2).await;
+        lap("source");
+    } else {
+        // Everything of the history comes after this offset.
+        start = Some(end(source).await);
+        lap("settle");
+    }
+    for (follow, fault) in follows.iter_mut().zip(&mut faults) {
+        *fault = follow.begin(history, start).await.err();
+    }
+    lap("start");
+    if history.mode != Mode::Whole {
+        history.begin().await;
+        history.steps(steps / 2).await;
+    }
+    history.steps(steps - steps / 2).await;
+    if history.marks.contains("multi_rename") {
+        history.tell_apart(false).await;
+    }
+    lap("source");
+    loop {
+        let end = end(source).await;
+        lap("settle");
+        let before = history.log.len();
+        for (follow, fault) in follows.iter_mut().zip(&mut faults) {
+            if fault.is_none() && !follow.ending.stopped {
+                *fault = follow.reach(history, end).await.err();
+            }
+        }
+        lap("reach");
+        // A cure at the source is the business of every task.
+        if history.log.len() == before {
+            break;
+        }
+    }
+    for (follow, fault) in follows.iter_mut().zip(&mut faults) {
+        if fault.is_none() && !follow.ending.stopped {
+            *fault = follow.compare(history).await.err();
+        }
+    }
+    lap("compare");
+    let endings = follows.into_iter().zip(faults);
+    (endings.map(|(follow, fault)| fault.map_or(Ok(follow.ending), Err)).collect(), spent)
+}
+
+/// The topic's end once it has everything that is committed now.
+async fn end(stack: &Stack) -> i64 {
+    stack.settle().await;
+    stack.end_offset(&stack.topic).await
+}
+
+pub fn task(stack: &Stack, seed: u64) -> String {
+    format!("{}{seed}", stack.target().0)
+}
+
+struct Follow<'a> {
+    stack: &'a Stack,
+    api: &'a Api,
+    task: String,
     ending: Ending,
     /// Schema and name of tables that are not compared.
     left_out: BTreeSet<(String, String)>,
@@ -46,89 +120,52 @@ pub struct Follow<'a> {
 }
 
 impl<'a> Follow<'a> {
-    pub fn new(stack: &'a Stack, api: &'a Api, history: &'a mut History) -> Self {
-        let (spent, ending, left_out, cures) = Default::default();
-        Self { stack, api, history, spent, ending, left_out, cures }
+    fn new(stack: &'a Stack, api: &'a Api, seed: u64) -> Self {
+        let (ending, left_out, cures) = Default::default();
+        Self { stack, api, task: task(stack, seed), ending, left_out, cures }
     }
 
-    fn spent(&mut self, what: &'static str, since: Instant) -> Instant {
-        *self.spent.entry(what).or_default() += since.elapsed().as_secs_f64();
-        Instant::now()
-    }
-
-    pub async fn run(mut self, steps: usize) -> (Result<Ending, String>, BTreeMap<&'static str, f64>) {
-        let result = self.follow(steps).await;
-        (result.map(|()| self.ending), self.spent)
-    }
-
-    async fn follow(&mut self, steps: usize) -> Result<(), String> {
-        let mut at = Instant::now();
-        let mut more = self.policies();
-        if self.history.mode != Mode::Whole {
-            // Everything of the history comes after this offset.
-            self.stack.settle().await;
-            let start = self.stack.end_offset(&self.stack.topic).await;
+    /// Makes the task and starts it: from the offset, or with a copy of what is there.
+    async fn begin(&mut self, history: &mut History, start: Option<i64>) -> Result<(), String> {
+        let mut more = self.policies(history);
+        if let Some(start) = start {
             more["start_at"] = json!({"offset": start.to_string()});
             more["phases"] = json!({"schema": false, "full": false, "incremental": true});
         }
-        if self.history.mode == Mode::Whole {
-            self.history.begin().await;
-            self.history.steps(steps / 2).await;
-            at = self.spent("source", at);
-        }
-        let include = self.history.include();
+        more["target"] = json!(self.stack.target().0);
+        let include = history.include();
         let include: Vec<&str> = include.iter().map(String::as_str).collect();
-        let mut spec = api::spec(&self.history.task(), self.stack, &include, &more);
-        if self.history.mode != Mode::Whole {
+        let mut spec = api::spec(&self.task, self.stack, &include, &more);
+        if history.mode != Mode::Whole {
             spec["source"].as_object_mut().unwrap().remove("tidb");
         }
         self.api.create_task(&spec).await;
-        self.start().await?;
-        if self.history.mode == Mode::Beside {
+        self.start(history).await?;
+        if history.mode == Mode::Beside {
             // With one from the beginning the precheck wants tables.
-            let task = self.history.task();
             let wanted = |task: &Value| task["phase"] == "incremental";
-            self.api.wait_for(&task, "incremental", PATIENCE, wanted).await;
-            self.api.complete(&task, "pause").await;
+            self.api.wait_for(&self.task, "incremental", PATIENCE, wanted).await;
+            self.api.complete(&self.task, "pause").await;
             self.patch(&json!({"source": {"tidb": "tidb"}})).await?;
-            self.api.command(&task, "resume").await;
-        }
-        at = self.spent("start", at);
-        if self.history.mode != Mode::Whole {
-            self.history.begin().await;
-            self.history.steps(steps / 2).await;
-        }
-        self.history.steps(steps - steps / 2).await;
-        if self.history.marks.contains("multi_rename") {
-            self.history.tell_apart(false).await;
-        }
-        at = self.spent("source", at);
-        self.stack.settle().await;
-        let end = self.stack.end_offset(&self.stack.topic).await;
-        at = self.spent("settle", at);
-        let reached = self.reach(end).await;
-        at = self.spent("reach", at);
-        if reached? {
-            self.compare().await?;
-            self.spent("compare", at);
+            self.api.command(&self.task, "resume").await;
         }
         Ok(())
     }
 
     /// What the spec says beyond its objects: by the seed, so that the policies meet all kinds of histories.
-    fn policies(&self) -> Value {
+    fn policies(&self, history: &History) -> Value {
         let mut more = json!({
             "ddl": {"drop_database": "apply"},
             "tuning": {"chunk_rows": 50, "connections": 3},
-            "labels": {"mode": format!("{:?}", self.history.mode)},
+            "labels": {"mode": format!("{:?}", history.mode)},
         });
         api::merge(&mut more, &api::policies(self.stack));
         // AnalyticDB refuses many a table of a history, and the others go on.
-        if self.stack.dialect == Dialect::Adb || self.history.seed.is_multiple_of(2) {
+        if self.stack.dialect == Dialect::Adb || history.seed.is_multiple_of(2) {
             api::merge(&mut more, &json!({"errors": {"table": "stop_table"}}));
         }
-        if self.history.mode == Mode::Whole
-            && (self.stack.dialect == Dialect::Adb || self.history.seed.is_multiple_of(3))
+        if history.mode == Mode::Whole
+            && (self.stack.dialect == Dialect::Adb || history.seed.is_multiple_of(3))
         {
             let rebuild = json!({"ddl": {
                 "modify_column": "rebuild", "rename_column": "rebuild", "add_column": "rebuild", "drop_column": "rebuild",
@@ -139,8 +176,8 @@ impl<'a> Follow<'a> {
     }
 
     /// Precheck and start. What the precheck refuses is cured at the source where it says how, else excluded.
-    async fn start(&mut self) -> Result<(), String> {
-        let task = self.history.task();
+    async fn start(&mut self, history: &mut History) -> Result<(), String> {
+        let task = self.task.clone();
         loop {
             let precheck = self.api.post(&format!("/tasks/{task}/precheck"), &json!({})).await;
             let failed = api::items(&precheck, &["fail"]);
@@ -150,7 +187,7 @@ impl<'a> Follow<'a> {
                 if !self.first("renames before the start") {
                     return Err(format!("the cure does not help: {warned:?}"));
                 }
-                self.history.tell_apart(true).await;
+                history.tell_apart(true).await;
                 continue;
             }
             if failed.is_empty() {
@@ -164,14 +201,14 @@ impl<'a> Follow<'a> {
             if failed.iter().any(|item| item["id"] == "tables.selected")
                 && self.first("a table that the target takes")
             {
-                self.history.plain().await;
+                history.plain().await;
                 continue;
             }
             let before = self.left_out.len();
             for item in &failed {
                 let Some(reason) = excuses::of_precheck(item, self.stack.dialect) else { continue };
                 for object in item["objects"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                    self.leave_out(object, reason);
+                    self.leave_out(history, object, reason);
                 }
             }
             if self.left_out.len() == before {
@@ -189,8 +226,8 @@ impl<'a> Follow<'a> {
     }
 
     /// The table that an object of a precheck item is, or is in.
-    fn leave_out(&mut self, object: &str, reason: &'static str) {
-        let found = self.history.tables().find(|(schema, table)| {
+    fn leave_out(&mut self, history: &History, object: &str, reason: &'static str) {
+        let found = history.tables().find(|(schema, table)| {
             let name = format!("{schema}.{table}");
             object
                 .strip_prefix(&name)
@@ -204,7 +241,7 @@ impl<'a> Follow<'a> {
     }
 
     async fn patch(&self, change: &Value) -> Result<(), String> {
-        let path = format!("/tasks/{}/spec", self.history.task());
+        let path = format!("/tasks/{}/spec", self.task);
         let answer = self.api.send(Method::PATCH, &path, Some(change)).await;
         if answer.status.is_success() { Ok(()) } else { Err(format!("{change}: {:#}", answer.body)) }
     }
@@ -218,9 +255,9 @@ impl<'a> Follow<'a> {
         first
     }
 
-    /// Waits until the task has everything and no table is being copied. False: it stands still for a reason that is documented.
-    async fn reach(&mut self, mut end: i64) -> Result<bool, String> {
-        let task = self.history.task();
+    /// Waits until the task has everything and no table is being copied. Or it stands still for a reason that is documented.
+    async fn reach(&mut self, history: &mut History, mut end: i64) -> Result<(), String> {
+        let task = self.task.clone();
         let deadline = Instant::now() + PATIENCE;
         loop {
             tokio::time::sleep(POLL).await;
@@ -234,17 +271,16 @@ impl<'a> Follow<'a> {
                 ));
             }
             if state["status"] == "failed" {
-                if self.cure(&state["last_error"]).await? {
-                    self.stack.settle().await;
-                    end = self.stack.end_offset(&self.stack.topic).await;
+                if self.cure(history, &state["last_error"]).await? {
+                    end = self::end(self.stack).await;
                     continue;
                 }
-                let Some(reason) = excuses::of_stop(&state["last_error"], self.history) else {
+                let Some(reason) = excuses::of_stop(&state["last_error"], history) else {
                     return Err(format!("failed: {}", self.api.story(&task, &state).await));
                 };
                 self.ending.stopped = true;
                 *self.ending.excused.entry(reason).or_default() += 1;
-                return Ok(false);
+                return Ok(());
             }
             let reached = api::next_offset(&state).is_some_and(|next| next >= end);
             if state["status"] != "running" || state["phase"] != "incremental" || !reached {
@@ -256,9 +292,8 @@ impl<'a> Follow<'a> {
             if tables.iter().any(|table| table["state"] == "resync" && waits(table))
                 && self.first("renamed away and back")
             {
-                self.history.tell_apart(true).await;
-                self.stack.settle().await;
-                end = self.stack.end_offset(&self.stack.topic).await;
+                history.tell_apart(true).await;
+                end = self::end(self.stack).await;
                 continue;
             }
             let busy = ["waiting", "copying", "copied", "resync", "catching_up", "swapping", "failed"];
@@ -266,14 +301,13 @@ impl<'a> Follow<'a> {
                 continue;
             }
             let stopped: Vec<&Value> = tables.iter().filter(|table| table["state"] == "stopped").collect();
-            if !stopped.is_empty() && self.history.mode != Mode::Stream && self.first("tables copied again") {
+            if !stopped.is_empty() && history.mode != Mode::Stream && self.first("tables copied again") {
                 let names: Vec<Value> = stopped
                     .iter()
                     .map(|table| json!({"schema": table["schema"], "table": table["table"]}))
                     .collect();
                 self.api.post(&format!("/tasks/{task}/tables/resync"), &json!({"tables": names})).await;
-                self.stack.settle().await;
-                end = self.stack.end_offset(&self.stack.topic).await;
+                end = self::end(self.stack).await;
                 continue;
             }
             for table in stopped {
@@ -288,42 +322,42 @@ impl<'a> Follow<'a> {
                     *self.ending.excused.entry(reason).or_default() += 1;
                 }
             }
-            return Ok(true);
+            return Ok(());
         }
     }
 
     /// Does what the error's hint says, if that is known here and was not done yet.
-    async fn cure(&mut self, error: &Value) -> Result<bool, String> {
+    async fn cure(&mut self, history: &mut History, error: &Value) -> Result<bool, String> {
         let Some((name, cure)) = excuses::cure(error) else { return Ok(false) };
         if !self.first(name) {
             return Ok(false);
         }
         match cure {
             Cure::Patch(change) => self.patch(&serde_json::from_str(change).unwrap()).await?,
-            Cure::TellApart => self.history.tell_apart(true).await,
+            Cure::TellApart => history.tell_apart(true).await,
         }
-        self.api.command(&self.history.task(), "resume").await;
+        self.api.command(&self.task, "resume").await;
         Ok(true)
     }
 
     async fn tables(&self) -> Vec<Value> {
-        let list = self.api.get(&format!("/tasks/{}/tables?limit=500", self.history.task())).await;
+        let list = self.api.get(&format!("/tasks/{}/tables?limit=500", self.task)).await;
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
     /// What the task has said of its DDL and its tables.
     async fn said(&self) -> String {
-        let task = self.history.task();
+        let task = self.task.clone();
         let ddl = self.api.get(&format!("/tasks/{task}/ddl?limit=500")).await;
         let events = self.api.get(&format!("/tasks/{task}/events?limit=500")).await;
         format!("{} {}", ddl["items"], events["items"])
     }
 
-    async fn compare(&mut self) -> Result<(), String> {
+    async fn compare(&mut self, history: &History) -> Result<(), String> {
         let said = self.said().await;
         let (mut source, mut target) = (sql::tidb(self.stack).await, sql::target(self.stack).await);
         let mut faults = Vec::new();
-        for schema in &self.history.schemas {
+        for schema in &history.schemas {
             let left_out = |name: &str| {
                 self.left_out
                     .iter()
@@ -352,25 +386,28 @@ impl<'a> Follow<'a> {
         if faults.is_empty() {
             return Ok(());
         }
-        let state = self.api.task(&self.history.task()).await;
+        let state = self.api.task(&self.task).await;
         Err(format!(
             "source and target differ in {} of {} tables:\n{}\n{}",
             faults.len(),
             self.ending.tables,
             faults.join("\n"),
-            self.api.story(&self.history.task(), &state).await
+            self.api.story(&self.task, &state).await
         ))
     }
+}
 
-    /// Ends the task; what is left of it goes unless it is to be kept.
-    pub async fn clean(stack: &Stack, api: &Api, history: &History, keep: bool) {
-        let task = history.task();
+/// Ends the tasks; what is left of them goes unless it is to be kept.
+pub async fn clean(stacks: &[Stack], api: &Api, history: &History, keep: bool) {
+    for stack in stacks {
+        let task = task(stack, history.seed);
         let path = format!("/tasks/{task}/stop?wait_ms=30000");
         let _ = api.try_send(Method::POST, &path, Some(&json!({}))).await;
         if !keep {
-            let names: Vec<&str> = history.schemas.iter().map(String::as_str).collect();
-            history::drop_schemas(stack, &names).await;
             let _ = api.try_send(Method::DELETE, &format!("/tasks/{task}"), None).await;
         }
+    }
+    if !keep {
+        history::drop_schemas(stacks, &history.schemas).await;
     }
 }

@@ -11,8 +11,8 @@ use rand::{Rng, SeedableRng};
 use super::ddl::{self, Statement, World};
 use super::rows;
 use super::table::Table;
-use crate::support::sql::{self, quote};
-use crate::support::stack::{Dialect, Stack};
+use support::sql::{self, quote};
+use support::stack::Stack;
 
 /// How the task of a history takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +32,13 @@ async fn turn(stack: &Stack) -> tokio::sync::MutexGuard<'static, ()> {
     DDL[usize::from(stack.zone != "UTC")].lock().await
 }
 
-pub async fn drop_schemas(stack: &Stack, schemas: &[&str]) {
-    let _turn = turn(stack).await;
-    sql::drop_schemas(stack, schemas).await;
+/// On the source and every target.
+pub async fn drop_schemas(stacks: &[Stack], schemas: &[String]) {
+    let schemas: Vec<&str> = schemas.iter().map(String::as_str).collect();
+    for stack in stacks {
+        let _turn = turn(stack).await;
+        sql::drop_schemas(stack, &schemas).await;
+    }
 }
 
 /// Tables of one history.
@@ -60,18 +64,11 @@ impl History {
         let mut rng = StdRng::seed_from_u64(seed);
         let mode = [Mode::Whole, Mode::Whole, Mode::Beside, Mode::Stream][rng.random_range(0..4)];
         let suffix = ["b", "B", "é", "b.c", "order", "x`y"].choose(&mut rng).expect("a name");
-        // Both targets may be at the same seed at the same time.
-        let letter = if stack.dialect == Dialect::Adb { 'a' } else { 'h' };
-        let schemas = vec![format!("{letter}{seed}_a"), format!("{letter}{seed}_{suffix}")];
+        let schemas = vec![format!("h{seed}_a"), format!("h{seed}_{suffix}")];
         let connection = sql::tidb(stack).await;
         let (marks, log, tables, gone) = Default::default();
         let stack = stack.clone();
         Self { seed, mode, schemas, log, marks, stack, rng, connection, tables, gone }
-    }
-
-    pub fn task(&self) -> String {
-        let letter = if self.stack.dialect == Dialect::Adb { 'a' } else { 'h' };
-        format!("{letter}{}", self.seed)
     }
 
     /// Schema and name of every table that is there now.

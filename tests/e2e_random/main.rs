@@ -1,5 +1,5 @@
-//! Random histories: schemas, rows and DDL made from a seed, run on a real TiDB, followed by a task each; in the end source and
-//! target hold the same. Many run at the same time in one server, and the Drainer is restarted, doubled and reordered meanwhile.
+//! Random histories: schemas, rows and DDL made from a seed, run on a real TiDB, followed by a task into each target; in the end source
+//! and targets hold the same. Many run at the same time in one server, and the Drainer is restarted, doubled and reordered meanwhile.
 //!
 //! `make histories RUNS=1000 SEED=1`; `TIDEGATE_SEED=s TIDEGATE_RUNS=1` repeats one. A failure prints the history's statements.
 
@@ -11,8 +11,6 @@ mod excuses;
 mod follow;
 mod history;
 mod rows;
-#[path = "../support/mod.rs"]
-mod support;
 mod table;
 mod types;
 
@@ -21,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use follow::{Ending, Follow};
+use follow::Ending;
 use history::History;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -41,38 +39,35 @@ async fn random_histories_end_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_histories_end_the_same_on_adb() {
-    if let Some(stack) = Stack::utc("random_histories_end_the_same_on_adb") {
-        run("random_histories_on_adb", stack.on_adb()).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn random_histories_end_the_same_with_a_drainer_in_shanghai() {
     if let Some(stack) = Stack::shanghai("random_histories_end_the_same_with_a_drainer_in_shanghai") {
         run("random_histories_in_shanghai", stack).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn random_histories_end_the_same_on_adb_with_a_drainer_in_shanghai() {
-    if let Some(stack) = Stack::shanghai("random_histories_end_the_same_on_adb_with_a_drainer_in_shanghai") {
-        run("random_histories_on_adb_in_shanghai", stack.on_adb()).await;
-    }
-}
-
-/// What became of the histories of a run.
+/// What became of the histories of a run at one target.
 #[derive(Debug, Default)]
 struct Tally {
     compared: u64,
     tables: u64,
     rows: u64,
-    statements: u64,
     excused: BTreeMap<&'static str, u64>,
     cured: BTreeMap<&'static str, u64>,
-    /// Seconds of all lanes.
-    spent: BTreeMap<&'static str, u64>,
     failed: Vec<u64>,
+}
+
+/// Of a whole run.
+#[derive(Debug, Default)]
+struct Tallies {
+    /// By the kind of the target.
+    targets: BTreeMap<&'static str, Tally>,
+    statements: u64,
+    /// Seconds of all lanes.
+    spent: BTreeMap<&'static str, f64>,
+}
+
+fn count(counts: &mut BTreeMap<&'static str, u64>, more: BTreeMap<&'static str, u64>) {
+    more.into_iter().for_each(|(name, count)| *counts.entry(name).or_default() += count);
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -83,23 +78,32 @@ async fn run(test: &'static str, stack: Stack) {
     let runs = setting("TIDEGATE_RUNS", 12);
     let first = support::workload::seed(test);
     let server = Server::start().await;
+    let wanted = std::env::var("TIDEGATE_TARGET").ok();
+    let mut stacks = vec![stack.clone(), stack.clone().on_adb()];
+    stacks.retain(|stack| wanted.as_ref().is_none_or(|wanted| stack.target().0 == wanted));
+    assert!(!stacks.is_empty(), "TIDEGATE_TARGET is mysql or adb");
     server.api.connect(&stack).await;
+    for stack in &stacks {
+        let (kind, port) = stack.target();
+        server.api.put(&format!("/connections/{kind}"), &support::api::mysql(kind, port)).await;
+    }
+    let stacks: Arc<[Stack]> = stacks.into();
     let began = Instant::now();
     let next = Arc::new(AtomicU64::new(first));
-    let tally = Arc::new(Mutex::new(Tally::default()));
+    let tallies = Arc::new(Mutex::new(Tallies::default()));
     let stop = CancellationToken::new();
-    let troubled = tokio::spawn(trouble(stack.clone(), first, stop.clone()));
+    let troubled = tokio::spawn(trouble(stack, first, stop.clone()));
     let mut lanes = Vec::new();
     for _ in 0..setting("TIDEGATE_LANES", 8).min(runs) {
-        let (stack, api, next, tally) =
-            (stack.clone(), server.api.clone(), Arc::clone(&next), Arc::clone(&tally));
+        let (stacks, api, next, tallies) =
+            (Arc::clone(&stacks), server.api.clone(), Arc::clone(&next), Arc::clone(&tallies));
         lanes.push(tokio::spawn(async move {
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
                 if seed >= first + runs {
                     return;
                 }
-                one(test, &stack, &api, seed, &tally).await;
+                one(test, &stacks, &api, seed, &tallies).await;
             }
         }));
     }
@@ -108,64 +112,76 @@ async fn run(test: &'static str, stack: Stack) {
     }
     stop.cancel();
     troubled.await.expect("the Drainer's troubles");
-    let tally = tally.lock().unwrap();
+    let tallies = tallies.lock().unwrap();
     eprintln!(
-        "{test}: {runs} histories from seed {first}, {:.1} a minute: {tally:?}",
-        runs as f64 * 60.0 / began.elapsed().as_secs_f64()
+        "{test}: {runs} histories from seed {first}, {:.1} a minute, {} statements, seconds of all lanes {:.0?}",
+        runs as f64 * 60.0 / began.elapsed().as_secs_f64(),
+        tallies.statements,
+        tallies.spent,
     );
-    if !tally.failed.is_empty() && std::env::var_os("TIDEGATE_LOG").is_some() {
+    for (target, tally) in &tallies.targets {
+        eprintln!("{test} into {target}: {tally:?}");
+    }
+    if tallies.targets.values().any(|tally| !tally.failed.is_empty())
+        && std::env::var_os("TIDEGATE_LOG").is_some()
+    {
         eprintln!("{}", server.log());
     }
-    assert!(tally.failed.is_empty(), "{} of {runs} histories failed: {:?}", tally.failed.len(), tally.failed);
-    assert!(
-        tally.compared * 100 >= runs * LEAST_COMPARED,
-        "only {} of {runs} histories were compared: {:?}",
-        tally.compared,
-        tally.excused
-    );
+    for (target, tally) in &tallies.targets {
+        let failed = &tally.failed;
+        assert!(failed.is_empty(), "{} of {runs} histories into {target} failed: {failed:?}", failed.len());
+        assert!(
+            tally.compared * 100 >= runs * LEAST_COMPARED,
+            "only {} of {runs} histories into {target} were compared: {:?}",
+            tally.compared,
+            tally.excused
+        );
+    }
 }
 
-/// One history with a task of its own.
-async fn one(test: &str, stack: &Stack, api: &Api, seed: u64, tally: &Mutex<Tally>) {
-    let mut history = History::new(stack, seed).await;
-    let names: Vec<&str> = history.schemas.iter().map(String::as_str).collect();
-    history::drop_schemas(stack, &names).await;
+/// One history with its tasks.
+async fn one(test: &str, stacks: &[Stack], api: &Api, seed: u64, tallies: &Mutex<Tallies>) {
+    let mut history = History::new(&stacks[0], seed).await;
+    history::drop_schemas(stacks, &history.schemas).await;
     let steps = usize::try_from(setting("TIDEGATE_STEPS", 30)).unwrap();
-    let (outcome, spent) = Follow::new(stack, api, &mut history).run(steps).await;
+    let (outcomes, spent) = follow::history(stacks, api, &mut history, steps).await;
     let began = Instant::now();
-    Follow::clean(stack, api, &history, outcome.is_err() && std::env::var_os("TIDEGATE_KEEP").is_some())
-        .await;
-    let mut tally = tally.lock().unwrap();
-    let count = |counts: &mut BTreeMap<&'static str, u64>, more: BTreeMap<&'static str, u64>| {
-        more.into_iter().for_each(|(name, count)| *counts.entry(name).or_default() += count);
-    };
-    count(
-        &mut tally.spent,
-        spent.into_iter().map(|(name, seconds)| (name, seconds.round() as u64)).collect(),
-    );
-    *tally.spent.entry("clean").or_default() += began.elapsed().as_secs();
-    tally.statements += history.log.len() as u64;
-    match outcome {
-        Ok(Ending { tables, rows, excused, cured, stopped }) => {
-            tally.compared += u64::from(!stopped);
-            tally.tables += tables;
-            tally.rows += rows;
-            count(&mut tally.excused, excused);
-            count(&mut tally.cured, cured);
-        }
-        Err(fault) => {
-            tally.failed.push(seed);
-            let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("histories");
-            std::fs::create_dir_all(&folder).unwrap();
-            let file = folder.join(format!("{test}_{seed}.sql"));
-            let text =
-                format!("-- seed {seed}, {:?}\n{}\n/*\n{fault}\n*/\n", history.mode, history.log.join("\n"));
-            std::fs::write(&file, text).unwrap();
-            eprintln!(
-                "=== {test}: the history of seed {seed} ({:?}) failed; its statements are in {}\n{fault}\n",
-                history.mode,
-                file.display()
-            );
+    let failed = outcomes.iter().any(Result::is_err);
+    follow::clean(stacks, api, &history, failed && std::env::var_os("TIDEGATE_KEEP").is_some()).await;
+    let mut tallies = tallies.lock().unwrap();
+    tallies.statements += history.log.len() as u64;
+    let clean = [("clean", began.elapsed().as_secs_f64())];
+    for (name, seconds) in spent.into_iter().chain(clean) {
+        *tallies.spent.entry(name).or_default() += seconds;
+    }
+    for (stack, outcome) in stacks.iter().zip(outcomes) {
+        let target = stack.target().0;
+        let tally = tallies.targets.entry(target).or_default();
+        match outcome {
+            Ok(Ending { tables, rows, excused, cured, stopped }) => {
+                tally.compared += u64::from(!stopped);
+                tally.tables += tables;
+                tally.rows += rows;
+                count(&mut tally.excused, excused);
+                count(&mut tally.cured, cured);
+            }
+            Err(fault) => {
+                tally.failed.push(seed);
+                let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("histories");
+                std::fs::create_dir_all(&folder).unwrap();
+                let file = folder.join(format!("{test}_{target}_{seed}.sql"));
+                let text = format!(
+                    "-- seed {seed}, {:?}\n{}\n/*\n{fault}\n*/\n",
+                    history.mode,
+                    history.log.join("\n")
+                );
+                std::fs::write(&file, text).unwrap();
+                eprintln!(
+                    "=== {test}: the history of seed {seed} ({:?}) into {target} failed; its statements are in {}\n{fault}\n",
+                    history.mode,
+                    file.display()
+                );
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use rand::seq::IndexedRandom;
 
 use super::table::{Column, Table};
 use super::types;
-use crate::support::sql::quote;
+use support::sql::quote;
 
 /// The statements of one transaction; a single one may stand without BEGIN.
 pub fn transaction(tables: &[Table], rng: &mut StdRng) -> Vec<String> {

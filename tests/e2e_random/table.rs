@@ -3,7 +3,7 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use crate::support::sql::quote;
+use support::sql::quote;
 
 #[derive(Debug, Clone)]
 pub struct Column {

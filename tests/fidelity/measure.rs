@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::cases::{Case, Column};
 use super::document::{Outcome, Phase};
-use super::support::cell::{self, Kind};
-use super::support::sql;
-use super::support::stack::Stack;
 use super::{Run, SCHEMA, measured, table};
+use support::cell::{self, Kind};
+use support::sql;
+use support::stack::Stack;
 
 /// The error that a value of one of these tables stops its task with names the rule's cure.
 const CURES: [&str; 4] = ["lossy.time", "lossy.zero_date", "lossy.fraction", "repair the text"];

@@ -1,6 +1,7 @@
 //! A source and a target with tables for one test, and a comparison that shares no code with the product.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub fn servers(test: &str, target: &str) -> Option<(MysqlEndpoint, MysqlEndpoint
     };
     let both = endpoint("TIDEGATE_TEST_TIDB").zip(endpoint(target));
     if both.is_none() {
-        println!("SKIPPED: {test}: TIDEGATE_TEST_TIDB and {target} are not set");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: TIDEGATE_TEST_TIDB and {target} are not set");
     }
     both
 }

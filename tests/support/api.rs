@@ -128,6 +128,20 @@ impl Api {
         answer.body
     }
 
+    /// A verification of a task, when it is over.
+    pub async fn verified(&self, task: &str, body: &Value) -> Value {
+        let path = format!("/tasks/{task}/verifications?wait_ms=60000");
+        let mut verification =
+            self.send(Method::POST, &path, Some(body)).await.good("verification")["verification"].clone();
+        let end = Instant::now() + Duration::from_secs(180);
+        while ["queued", "running"].iter().any(|state| verification["state"] == *state) {
+            assert!(Instant::now() < end, "the verification takes for ever: {verification:#}");
+            tokio::time::sleep(POLL).await;
+            verification = self.get(&format!("/tasks/{task}/verifications/{}", verification["n"])).await;
+        }
+        verification
+    }
+
     pub async fn task(&self, task: &str) -> Value {
         self.get(&format!("/tasks/{task}")).await
     }

@@ -2,20 +2,20 @@
 
 /// `name => run("prefix", "other")` makes two tests of `run(stack, prefix)`: `name::mysql` writes to MariaDB, `name::adb` to the stand-in for
 /// AnalyticDB. Their schemas bear the prefixes, for both may run at the same time.
-#[allow(unused_macros)]
+#[macro_export]
 macro_rules! on_both_targets {
     ($($name:ident => $run:ident($mysql:literal, $adb:literal);)*) => {$(
         mod $name {
             #[tokio::test(flavor = "multi_thread")]
             async fn mysql() {
-                if let Some(stack) = crate::support::stack::Stack::utc(stringify!($name)) {
+                if let Some(stack) = $crate::stack::Stack::utc(stringify!($name)) {
                     super::$run(stack, $mysql).await;
                 }
             }
 
             #[tokio::test(flavor = "multi_thread")]
             async fn adb() {
-                if let Some(stack) = crate::support::stack::Stack::utc(stringify!($name)) {
+                if let Some(stack) = $crate::stack::Stack::utc(stringify!($name)) {
                     super::$run(stack.on_adb(), $adb).await;
                 }
             }

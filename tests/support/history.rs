@@ -34,7 +34,7 @@ impl FinalTable {
 
 impl History {
     pub fn open(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/histories").join(name);
+        let folder = Path::new(crate::ROOT).join("tests/fixtures/histories").join(name);
         assert!(folder.is_dir(), "no history {name}");
         Self { folder }
     }

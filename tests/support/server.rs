@@ -44,7 +44,7 @@ impl Server {
     pub fn spawn(&mut self, settings: &[(String, String)]) {
         assert!(self.child.is_none(), "the server runs");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let child = Command::new(crate::binary())
             .arg("serve")
             .env("TIDEGATE_LISTEN", format!("127.0.0.1:{}", self.port))
             .env("TIDEGATE_DATA_DIR", self.data_folder())
@@ -164,6 +164,12 @@ impl Drop for Server {
     }
 }
 
+/// Below the range that outgoing connections take theirs from: a server that is killed and started again must find its port free.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    loop {
+        let port = rand::random_range(20_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -5,15 +5,20 @@ use mysql_async::{Conn, OptsBuilder};
 
 use super::stack::{Dialect, Stack};
 
-async fn connect(port: u16) -> Conn {
+async fn log_in(port: u16, user: &str, password: Option<&str>) -> mysql_async::Result<Conn> {
     let options = OptsBuilder::default()
         .ip_or_hostname("127.0.0.1")
         .tcp_port(port)
-        .user(Some("root"))
+        .user(Some(user))
+        .pass(password)
         .prefer_socket(false)
         .tcp_nodelay(true)
         .setup(vec!["SET time_zone = '+00:00'", "SET NAMES utf8mb4"]);
-    Conn::new(options).await.unwrap_or_else(|error| panic!("log in at port {port}: {error}"))
+    Conn::new(options).await
+}
+
+async fn connect(port: u16) -> Conn {
+    log_in(port, "root", None).await.unwrap_or_else(|error| panic!("log in at port {port}: {error}"))
 }
 
 pub async fn tidb(stack: &Stack) -> Conn {
@@ -44,6 +49,27 @@ pub async fn run(connection: &mut Conn, statements: &[&str]) {
             .query_drop(*statement)
             .await
             .unwrap_or_else(|error| panic!("{}: {error}", statement.chars().take(200).collect::<String>()));
+    }
+}
+
+/// Statements about users and privileges, those of one test at a time: in TiDB each reloads what all of them have done, and a slow
+/// reload writes an older picture over a newer one.
+pub async fn users(connection: &mut Conn, statements: &[&str]) {
+    static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _one = ONE.lock().await;
+    run(connection, statements).await;
+}
+
+/// Changes the password of a user of the server at this port, and waits until the server lets it in.
+pub async fn set_password(port: u16, user: &str, password: &str) {
+    let alter = format!("ALTER USER '{user}'@'%' IDENTIFIED BY '{password}'");
+    let mut root = connect(port).await;
+    users(&mut root, &[&alter]).await;
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while let Err(error) = log_in(port, user, Some(password)).await {
+        assert!(std::time::Instant::now() < end, "{user} with a new password: {error}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        users(&mut root, &["FLUSH PRIVILEGES"]).await;
     }
 }
 

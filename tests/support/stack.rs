@@ -13,6 +13,8 @@ use super::sql;
 /// How long the Drainer stage may take to send what is committed.
 const SETTLE: Duration = Duration::from_secs(60);
 
+const STACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../stack/stack.sh");
+
 /// The kind of the target connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -60,7 +62,11 @@ impl Stack {
 
     /// The same with the stand-in for AnalyticDB as the target.
     pub fn on_adb(self) -> Self {
-        Self { dialect: Dialect::Adb, ..self }
+        self.on(Dialect::Adb)
+    }
+
+    pub fn on(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// Kind and port of the target.
@@ -82,7 +88,12 @@ impl Stack {
             let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: no stack (make test brings it up)");
             return None;
         };
-        let text = std::fs::read_to_string(&path)
+        Some(Self::read(Path::new(&path), variable))
+    }
+
+    /// The env file that `variable` names.
+    fn read(path: &Path, variable: &str) -> Self {
+        let text = std::fs::read_to_string(path)
             .unwrap_or_else(|error| panic!("{variable} names {}: {error}", path.display()));
         let setting = |name: &str| {
             text.lines()
@@ -91,7 +102,7 @@ impl Stack {
                 .to_owned()
         };
         let port = |name: &str| setting(name).parse().unwrap_or_else(|_| panic!("{name} is not a port"));
-        Some(Self {
+        Self {
             dialect: Dialect::Mysql,
             kafka: setting("KAFKA"),
             mariadb_port: port("MARIADB_PORT"),
@@ -101,14 +112,14 @@ impl Stack {
             zone: setting("TIDB_TZ"),
             drainer: setting("DRAINER_CONTROL"),
             adb: setting("ADB_CONTROL"),
-            folder: Path::new(&path).parent().expect("the stack's folder").to_owned(),
-        })
+            folder: path.parent().expect("the stack's folder").to_owned(),
+        }
     }
 
     /// A tool of the stack's build folder.
     fn tool(name: &str) -> PathBuf {
         let build = std::env::var_os("STACK_BUILD")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stack/build"), PathBuf::from);
+            .map_or_else(|| Path::new(crate::ROOT).join("tests/stack/build"), PathBuf::from);
         build.join("bin").join(name)
     }
 
@@ -130,8 +141,32 @@ impl Stack {
         self.stack("start", part).await;
     }
 
+    /// A second TiDB with a Drainer stage, a topic and settings of its own (tests/stack/README.md), beside the stack's other servers. Ends with
+    /// the value.
+    pub async fn beside(&self, topic: &str, settings: &[(&str, &str)]) -> Beside {
+        self.create_topic(topic, 1);
+        let folder =
+            tempfile::Builder::new().prefix("tidegate-tidb-").tempdir().expect("a folder for the TiDB");
+        let mut command = Command::new(STACK);
+        command.args(["start", "tidb"]).env("STACK_DIR", folder.path());
+        command.env("KAFKA_PORT", self.kafka.rsplit(':').next().expect("a port"));
+        command.env("MARIADB_PORT", self.mariadb_port.to_string());
+        command.env("ADB_PORT", self.adb_port.to_string());
+        for own in ["TIDB_PORT", "TIDB_STATUS_PORT", "DRAINER_CONTROL_PORT"] {
+            command.env_remove(own);
+        }
+        command.env("TOPIC", topic).env("TIDB_TZ", &self.zone).envs(settings.iter().copied());
+        let mut beside = Beside { folder, stack: self.clone() };
+        let output =
+            tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("stack.sh runs");
+        assert!(output.status.success(), "a second TiDB: {}", String::from_utf8_lossy(&output.stderr));
+        let stack = Self::read(&beside.folder.path().join("env"), "STACK_DIR");
+        beside.stack = Self { dialect: self.dialect, ..stack };
+        beside
+    }
+
     async fn stack(&self, verb: &str, part: &str) {
-        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack/stack.sh"));
+        let mut command = Command::new(STACK);
         command.args([verb, part]).env("STACK_DIR", &self.folder);
         let output =
             tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("stack.sh runs");
@@ -147,6 +182,16 @@ impl Stack {
             .expect("the stack's produce runs");
         assert!(output.status.success(), "produce: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("produce reports as JSON")
+    }
+
+    /// What lies in partition 0 of a topic from an offset on, in words.
+    pub fn consume(&self, topic: &str, from: i64) -> String {
+        let output = Command::new(Self::tool("consume"))
+            .args(["-brokers", &self.kafka, "-topic", topic, "-from", &from.to_string(), "-text"])
+            .output()
+            .expect("the stack's consume runs");
+        assert!(output.status.success(), "consume: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Creates an empty topic.
@@ -175,7 +220,15 @@ impl Stack {
                 .set("allow.auto.create.topics", "false")
                 .create()
                 .expect("a consumer");
-            consumer.fetch_watermarks(&topic, 0, Duration::from_secs(10)).expect("the topic's offsets").1
+            // A Kafka that takes its time is no fault of a test.
+            let mut tries = 0;
+            loop {
+                match consumer.fetch_watermarks(&topic, 0, Duration::from_secs(10)) {
+                    Ok((_, end)) => return end,
+                    Err(error) if tries == 5 => panic!("the offsets of {topic}: {error}"),
+                    Err(_) => tries += 1,
+                }
+            }
         })
         .await
         .unwrap()
@@ -251,6 +304,22 @@ impl Stack {
             }
             assert!(tokio::time::Instant::now() < end, "the Drainer stage does not reach {now}: {status}");
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A TiDB of a test's own ([`Stack::beside`]).
+pub struct Beside {
+    pub stack: Stack,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let mut command = Command::new(STACK);
+        command.args(["stop", "--wipe"]).env("STACK_DIR", self.folder.path());
+        if !command.status().is_ok_and(|status| status.success()) {
+            eprintln!("the TiDB in {} was not ended", self.folder.path().display());
         }
     }
 }

@@ -13,17 +13,23 @@
 //! keys of the source one ([`map_key`]): a finer one does no harm to rows, because they are deleted under their old spelling.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use crate::model::{ColumnType, TypeName};
+use crate::shared::Shared;
 
 /// The collations of a target, as its information_schema lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Collations(BTreeSet<String>);
+pub struct Collations(Arc<BTreeSet<String>>);
+
+/// A MariaDB has a thousand, and nearly all tasks go to few targets.
+static SETS: Shared<BTreeSet<String>> = Shared::new();
 
 impl Default for Collations {
     /// Those that every MySQL-protocol server has.
     fn default() -> Self {
-        Self(PORTABLE.iter().map(|name| (*name).to_owned()).collect())
+        Self::of(PORTABLE.iter().map(|name| (*name).to_owned()).collect())
     }
 }
 
@@ -57,6 +63,11 @@ impl Collations {
             }
             set.insert(name);
         }
+        Self::of(set)
+    }
+
+    fn of(set: BTreeSet<String>) -> Self {
+        let Ok(set) = SETS.get(|known| *known == set, || Ok::<_, Infallible>(Arc::new(set.clone())));
         Self(set)
     }
 

@@ -108,8 +108,27 @@ fn adb_literal(column: &Column, text: &str, target_type: &str) -> Result<String,
         {
             Err("a zero date, which the target does not have".to_owned())
         }
+        _ if target_type.starts_with("varchar") => Ok(literal::string(&spelled(column, text))),
         _ => Ok(literal::string(text)),
     }
+}
+
+/// The default of a number or a time that is text on the target, as its rows spell it: with all digits of its fraction.
+fn spelled(column: &Column, text: &str) -> String {
+    let digits = match column.ty.name {
+        TypeName::DateTime | TypeName::Timestamp | TypeName::Time => column.ty.length.unwrap_or(0),
+        TypeName::Decimal => column.ty.scale.unwrap_or(0),
+        _ => return text.to_owned(),
+    };
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || b"-: ".contains(&byte));
+    let time = whole.len() >= "00:00:00".len() && whole.matches(':').count() == 2;
+    if !(plain(whole) && plain(fraction)) || !(time || column.ty.name == TypeName::Decimal) || digits == 0 {
+        return text.to_owned();
+    }
+    let digits = digits as usize;
+    // More digits than the column has are rounded by the source: not guessed here.
+    if fraction.len() > digits { text.to_owned() } else { format!("{whole}.{fraction:0<digits$}") }
 }
 
 /// TRUE and FALSE of an integer column are numbers.

@@ -1,7 +1,5 @@
 //! Numbers as the source carries them: native, or as text.
 
-use std::io::Write;
-
 use super::{Pushed, Reason};
 use crate::model::Value;
 
@@ -19,6 +17,18 @@ pub(super) fn integer(value: Value<'_>) -> Result<i128, Reason> {
         Value::Double(number) => whole(number).map(i128::from).ok_or("not an integer"),
         Value::Null => Err("NULL where a value is due"),
     }
+}
+
+/// Appends the digits of an integer.
+pub(super) fn push_integer(out: &mut Vec<u8>, value: Value<'_>) -> Result<(), Reason> {
+    let mut buffer = itoa::Buffer::new();
+    let digits = match value {
+        Value::Int(number) => buffer.format(number),
+        Value::UInt(number) => buffer.format(number),
+        other => buffer.format(integer(other)?),
+    };
+    out.extend_from_slice(digits.as_bytes());
+    Ok(())
 }
 
 pub(super) fn double(value: Value<'_>) -> Result<f64, Reason> {
@@ -110,8 +120,7 @@ pub(super) fn push_decimal(
     let text = match value {
         Value::Text(text) | Value::Bytes(text) => text,
         Value::Int(_) | Value::UInt(_) => {
-            // Writing to a Vec cannot fail.
-            let _ = write!(out, "{}", integer(value)?);
+            push_integer(out, value)?;
             return Ok(Pushed::PLAIN);
         }
         Value::Double(_) | Value::Null => return Err("not a decimal number"),

@@ -46,7 +46,7 @@ fn numbers() {
         (Form::Float, Value::Double(f64::from(f32::MIN)), "-3.4028234663852886e38"),
         (Form::Double, Value::Double(-1.7976931348623157e308), "-1.7976931348623157e308"),
         (Form::Double, Value::Double(1e-300), "1e-300"),
-        (Form::Double, Value::Double(-0.0), "-0e0"),
+        (Form::Double, Value::Double(-0.0), "-0.0e0"),
         (Form::Double, text("2.5"), "2.5e0"),
         (decimal(None), text("-0.000000000000000000000000000001"), "-0.000000000000000000000000000001"),
         (decimal(None), text("3.1"), "3.1"),

@@ -18,9 +18,9 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::binlog::fingerprint::Fingerprint;
+use crate::binlog::kafka::reader::{STALLED, STALLED_MOST};
 use crate::binlog::kafka::settings;
 use crate::binlog::kafka::source::RawMessage;
-use crate::binlog::kafka::source::{STALLED, STALLED_MOST};
 use crate::binlog::kafka::topic::{Inner, Topic};
 use crate::binlog::kafka::trouble::{Events, Trouble, lasting, position_lost, trouble};
 use crate::binlog::message::{Kind, Message};

@@ -23,8 +23,8 @@ pub(super) fn asking(endpoint: &KafkaEndpoint) -> ClientConfig {
 /// Settings of the stream. The broker answers as soon as one byte is there, so a long wait costs no latency and saves
 /// idle requests.
 pub(super) fn streaming(endpoint: &KafkaEndpoint) -> ClientConfig {
-    let mut config = reading(endpoint, 2 << 20, 16 << 20);
-    config.set("fetch.wait.max.ms", "500");
+    let mut config = reading(endpoint, 2 << 20, 8 << 20);
+    config.set("fetch.wait.max.ms", "2000");
     config
 }
 

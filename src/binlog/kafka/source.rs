@@ -1,41 +1,21 @@
-//! The stream of messages from an offset on.
-//!
-//! Built on rdkafka's `StreamConsumer`: librdkafka's own threads fetch ahead into a queue bounded in bytes (16 MiB, and always one
-//! message), and `next` takes from it without a thread of ours in between, so back-pressure is simply not calling it.
-//! A payload is copied once out of librdkafka's fetch buffer: a small message would otherwise pin megabytes.
-//! Dropping the future of `next` loses nothing.
-//!
-//! librdkafka repairs connections by itself and is silent about it. So that an outage does not look like an idle topic, a silent
-//! stream asks [`Topic`] every 10 seconds, and at once after an error, whether the log is there and where it ends. An outage
-//! shows as an error after at most [`QUIET`] plus 10 seconds, a position that the log lost as well.
-//!
-//! librdkafka waits five minutes for an answer, since one message may be 1 GiB. A connection that a network swallowed is not worth
-//! that: when the log has more and nothing arrives, the stream goes on over a new client, which waits twice as long as the last.
+//! The stream of messages from an offset on, alone or together with others.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::consumer::{Consumer, StreamConsumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset as RdOffset, TopicPartitionList};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::binlog::kafka::settings::{self, REQUEST_TIMEOUT};
-use crate::binlog::kafka::topic::{LogRange, OffThread, Topic};
-use crate::binlog::kafka::trouble::{Events, Trouble, lasting, position_lost, trouble};
-use crate::error::{Endpoint, Error, ErrorKind, Result};
+use super::reader::Reader;
+use super::tail::{Followers, Seat};
+use super::topic::{LogRange, Topic};
+use crate::error::Result;
 use crate::model::Offset;
 
-/// A stream that says nothing for so long is asked after.
-const QUIET: Duration = Duration::from_secs(5);
-const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// How long the log may have more while a new client gives nothing; doubled for the next one, up to the slowest answer that
-/// librdkafka waits for.
-pub(super) const STALLED: Duration = Duration::from_secs(20);
-pub(super) const STALLED_MOST: Duration = Duration::from_secs(REQUEST_TIMEOUT.as_secs() + 60);
+/// A stream that stands at the end for so long, and has read no more than [`LITTLE`] meanwhile, shares a reader with others.
+const CALM: Duration = Duration::from_secs(5);
+const LITTLE: usize = 1 << 20;
 
 /// A message as Kafka holds it.
 #[derive(Debug, Clone)]
@@ -49,7 +29,7 @@ pub struct RawMessage {
 #[derive(Debug, Clone)]
 pub enum Incoming {
     Message(RawMessage),
-    /// Everything that the log holds has been given out. Comes once each time that the end is reached, also when the last
+    /// Everything that the log holds has been given out. Comes each time that the end is reached, also when the last
     /// offsets are holes without messages (see [`KafkaSource::gaps`]).
     CaughtUp,
 }
@@ -61,42 +41,55 @@ pub trait ChangeSource: Send {
     fn next(&mut self) -> impl Future<Output = Result<Incoming>> + Send;
 }
 
-/// See the module.
+enum From {
+    /// It begins here, over a client of its own, once it is asked.
+    Here,
+    Own(Box<Reader>),
+    Tail(Seat),
+}
+
+/// The messages of a topic from an offset on, in order, each once.
+///
+/// It reads over a client of its own, or, when it follows a topic that others follow too, stands at its end and has little to
+/// read, over one that all of them share.
 pub struct KafkaSource {
     topic: Topic,
-    consumer: OffThread<StreamConsumer<Events>>,
+    from: From,
     next: Offset,
     gaps: u64,
-    /// Everything before it was given out: `next`, or the log's end as seen after `CaughtUp`, when holes are at the end.
-    delivered: Offset,
-    caught_up: bool,
-    /// Since when the log is known to have more than was given out.
-    waits_since: Option<Instant>,
-    /// How long this client may give nothing.
-    patience: Duration,
-    probe_at: Instant,
-    probe: Option<JoinHandle<Result<LogRange>>>,
-    /// The broker refused the position; the probe finds out why.
-    refused: bool,
+    /// `CaughtUp` was given out.
+    is_at_end: bool,
+    /// None: it does not share.
+    followers: Option<Arc<Followers>>,
+    /// When it looks next whether it may share, and what it has read since the last look.
+    looks_at: Instant,
+    bytes: usize,
 }
 
 impl KafkaSource {
-    /// Must be called within a tokio runtime. Does not wait; use [`Topic::open`], which checks the position first.
-    pub(super) fn start(topic: Topic, start: Offset) -> Result<Self> {
-        let consumer = client(&topic, start)?;
-        Ok(Self {
-            topic,
-            consumer,
+    /// Does not wait; [`Topic::open`] checks the position first.
+    pub(super) fn alone(topic: &Topic, start: Offset) -> Self {
+        Self::new(topic, start, From::Here, None)
+    }
+
+    /// As `alone`, for one that stays and may share; `range` is what the log holds.
+    pub(super) fn following(topic: &Topic, start: Offset, range: LogRange) -> Result<Self> {
+        let followers = Followers::of(topic)?;
+        let seat = followers.seat(start, Some(range))?;
+        Ok(Self::new(topic, start, seat.map_or(From::Here, From::Tail), Some(followers)))
+    }
+
+    fn new(topic: &Topic, start: Offset, from: From, followers: Option<Arc<Followers>>) -> Self {
+        Self {
+            topic: topic.clone(),
+            from,
             next: start,
             gaps: 0,
-            delivered: start,
-            caught_up: false,
-            waits_since: None,
-            patience: STALLED,
-            probe_at: Instant::now() + QUIET,
-            probe: None,
-            refused: false,
-        })
+            is_at_end: false,
+            followers,
+            looks_at: Instant::now() + CALM,
+            bytes: 0,
+        }
     }
 
     /// The offset that the next message should have.
@@ -114,161 +107,74 @@ impl KafkaSource {
         &self.topic
     }
 
-    fn probe_now(&mut self) {
-        if self.probe.is_none() {
-            let topic = self.topic.clone();
-            // A task of its own: it must come to its end although callers drop `next` all the time.
-            self.probe = Some(tokio::spawn(async move { topic.log_range().await }));
+    /// Reads over a client that others read over too.
+    pub fn is_sharing(&self) -> bool {
+        matches!(self.from, From::Tail(_))
+    }
+
+    /// Lets its client go where others have one for it.
+    fn share(&mut self) {
+        self.looks_at = Instant::now() + CALM;
+        let is_calm = std::mem::take(&mut self.bytes) <= LITTLE;
+        let Some(followers) = self.followers.as_ref().filter(|_| is_calm) else { return };
+        match followers.seat(self.next, None) {
+            Ok(Some(seat)) => {
+                tracing::debug!(topic = self.topic.name(), offset = self.next.0, "reads with others");
+                self.from = From::Tail(seat);
+            }
+            Ok(None) => {}
+            // It has a client that works.
+            Err(error) => tracing::debug!(topic = self.topic.name(), %error, "cannot read with others"),
         }
     }
 
-    fn probed(&mut self, answer: Result<LogRange>) -> Result<()> {
-        self.probe = None;
-        let lost = |range| Err(position_lost(self.topic.name(), self.next, range));
-        let range = match answer {
-            Ok(range) => range,
-            // It was there when the stream was opened.
-            Err(error) if error.kind == ErrorKind::Missing => return lost(None),
-            Err(error) => return Err(error),
-        };
-        if self.refused || !range.holds(self.next) {
-            return lost(Some(range));
-        }
-        if std::mem::take(&mut self.caught_up) {
-            self.delivered = range.end;
-        }
-        if range.end <= self.delivered {
-            self.waits_since = None;
-        } else if self.waits_since.get_or_insert_with(Instant::now).elapsed() >= self.patience {
-            if self.patience >= STALLED_MOST {
-                return Err(lasting(
-                    Trouble::Passing,
-                    self.topic.name(),
-                    "the log has more messages, but none arrives",
-                ));
-            }
-            tracing::warn!(
-                topic = self.topic.name(),
-                offset = self.next.0,
-                waited_s = self.patience.as_secs(),
-                "the log has more, but nothing arrives: going on over a new connection"
-            );
-            self.patience = (self.patience * 2).min(STALLED_MOST);
-            self.waits_since = None;
-            self.consumer = client(&self.topic, self.next)?;
-        }
-        self.probe_at = Instant::now() + PROBE_EVERY;
-        Ok(())
-    }
-
-    fn failed(&mut self, error: &KafkaError, events_say: Option<Error>) -> Result<Option<Incoming>> {
-        match trouble(error) {
-            Trouble::CaughtUp => {
-                self.caught_up = true;
-                return Ok(Some(Incoming::CaughtUp));
-            }
-            Trouble::Group => {}
-            Trouble::OutOfRange => {
-                self.refused = true;
-                self.probe_now();
-            }
-            Trouble::Passing | Trouble::NoTopic => {
-                tracing::debug!(topic = self.topic.name(), "kafka trouble: {error}");
-                self.probe_now();
-            }
-            Trouble::Refused | Trouble::BadRecord | Trouble::Setting => {
-                return Err(events_say.unwrap_or_else(|| Error::internal(error)));
+    fn took(&mut self, message: &RawMessage) {
+        if message.offset > self.next {
+            self.gaps += 1;
+            if self.gaps == 1 {
+                let (wanted, got) = (self.next.0, message.offset.0);
+                tracing::warn!(topic = self.topic.name(), wanted, got, "the log jumps over offsets");
             }
         }
-        Ok(None)
+        self.next = Offset(message.offset.0 + 1);
+        self.bytes = self.bytes.saturating_add(message.payload.len());
+        self.is_at_end = false;
     }
 }
 
 impl ChangeSource for KafkaSource {
     async fn next(&mut self) -> Result<Incoming> {
         loop {
-            let Some(consumer) = self.consumer.get() else { return Err(Error::cancelled()) };
-            let error = tokio::select! {
-                biased;
-                received = consumer.recv() => match received {
-                    Ok(message) => {
-                        let message = take(&self.topic, &message)?;
-                        if message.offset > self.next {
-                            self.gaps += 1;
-                            if self.gaps == 1 {
-                                let (wanted, got) = (self.next.0, message.offset.0);
-                                tracing::warn!(topic = self.topic.name(), wanted, got, "the log jumps over offsets");
-                            }
-                        }
-                        self.next = Offset(message.offset.0 + 1);
-                        self.delivered = self.next;
-                        self.caught_up = false;
-                        self.waits_since = None;
-                        self.patience = STALLED;
-                        self.probe_at = Instant::now() + QUIET;
-                        return Ok(Incoming::Message(message));
+            let may_share = self.is_at_end && self.followers.is_some();
+            let incoming = match &mut self.from {
+                From::Here => {
+                    self.from = From::Own(Box::new(Reader::start(self.topic.clone(), self.next)?));
+                    continue;
+                }
+                From::Own(reader) => tokio::select! {
+                    biased;
+                    incoming = reader.next() => incoming?,
+                    () = tokio::time::sleep_until(self.looks_at), if may_share => {
+                        self.share();
+                        continue;
                     }
-                    Err(error) => error,
                 },
-                answer = finished(&mut self.probe) => {
-                    self.probed(answer)?;
-                    continue;
-                }
-                () = tokio::time::sleep_until(self.probe_at), if self.probe.is_none() => {
-                    self.probe_now();
-                    continue;
-                }
+                From::Tail(seat) => match seat.next(self.next, self.is_at_end).await {
+                    Ok(Some(incoming)) => incoming,
+                    over => {
+                        tracing::debug!(topic = self.topic.name(), offset = self.next.0, "reads alone again");
+                        self.from = From::Here;
+                        (self.looks_at, self.bytes) = (Instant::now() + CALM, 0);
+                        over?;
+                        continue;
+                    }
+                },
             };
-            let lasts = self.topic.0.lasts(&error, consumer.context());
-            if let Some(event) = self.failed(&error, lasts)? {
-                return Ok(event);
+            match &incoming {
+                Incoming::Message(message) => self.took(message),
+                Incoming::CaughtUp => self.is_at_end = true,
             }
-        }
-    }
-}
-
-/// A client of librdkafka that reads partition 0 from an offset on.
-fn client(topic: &Topic, from: Offset) -> Result<OffThread<StreamConsumer<Events>>> {
-    let setting = |error: KafkaError| lasting(Trouble::Setting, topic.name(), &error.to_string());
-    let consumer: StreamConsumer<Events> =
-        settings::streaming(&topic.0.endpoint).create_with_context(Events::default()).map_err(setting)?;
-    let mut assignment = TopicPartitionList::with_capacity(1);
-    assignment.add_partition_offset(topic.name(), 0, RdOffset::Offset(from.0)).map_err(setting)?;
-    consumer.assign(&assignment).map_err(setting)?;
-    Ok(OffThread(Some(consumer)))
-}
-
-/// Copies the message out of librdkafka's buffer.
-fn take(topic: &Topic, message: &BorrowedMessage<'_>) -> Result<RawMessage> {
-    let offset = Offset(message.offset());
-    let payload = message.payload().ok_or_else(|| {
-        Error::new(ErrorKind::CorruptMessage, "a message without a value")
-            .endpoint(Endpoint::Kafka)
-            .object(format!("topic {} offset {offset}", topic.name()))
-            .hint(
-                "Drainer writes none. Something else writes to the topic: stop that, \
-                 and start the task after this offset.",
-            )
-    })?;
-    Ok(RawMessage {
-        offset,
-        payload: Bytes::copy_from_slice(payload),
-        kafka_timestamp_ms: message.timestamp().to_millis(),
-    })
-}
-
-/// The answer of a probe; never without one.
-async fn finished(probe: &mut Option<JoinHandle<Result<LogRange>>>) -> Result<LogRange> {
-    match probe {
-        Some(probe) => probe.await.map_err(Error::internal)?,
-        None => std::future::pending().await,
-    }
-}
-
-impl Drop for KafkaSource {
-    fn drop(&mut self) {
-        if let Some(probe) = &self.probe {
-            probe.abort();
+            return Ok(incoming);
         }
     }
 }

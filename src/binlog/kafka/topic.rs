@@ -15,6 +15,7 @@ use crate::binlog::kafka::source::{KafkaSource, RawMessage};
 use crate::binlog::kafka::trouble::{Events, Trouble, cause, lasting, position_lost, trouble};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{KafkaEndpoint, Offset};
+use crate::shared::Shared;
 
 /// How long a question may take before Kafka counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,28 +39,49 @@ impl LogRange {
     }
 }
 
-/// A topic in a cluster. Cheap to clone, one connection for all clones, opened by the first question.
+/// A topic in a cluster. Cheap to clone; everything that asks the same endpoint shares one client, whose connection is opened by the
+/// first question.
 #[derive(Clone)]
 pub struct Topic(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub endpoint: KafkaEndpoint,
     pub name: String,
-    asking: OffThread<BaseConsumer<Events>>,
+    asking: Arc<Asking>,
+}
+
+/// A client that only asks.
+struct Asking {
+    endpoint: KafkaEndpoint,
+    client: OffThread<BaseConsumer<Events>>,
+}
+
+static ASKING: Shared<Asking> = Shared::new();
+
+fn asking(endpoint: &KafkaEndpoint) -> KafkaResult<Arc<Asking>> {
+    ASKING.get(
+        |asking| asking.endpoint.is_same(endpoint),
+        || {
+            let client = settings::asking(endpoint).create_with_context(Events::default())?;
+            Ok(Arc::new(Asking { endpoint: endpoint.clone(), client: OffThread(Some(client)) }))
+        },
+    )
 }
 
 impl Topic {
     /// Checks the settings; does not connect.
     pub fn new(endpoint: &KafkaEndpoint, name: &str) -> Result<Self> {
-        let client = settings::asking(endpoint)
-            .create_with_context(Events::default())
-            .map_err(|error| lasting(Trouble::Setting, name, &error.to_string()))?;
-        let asking = OffThread(Some(client));
+        let asking = asking(endpoint).map_err(|error| lasting(Trouble::Setting, name, &error.to_string()))?;
         Ok(Self(Arc::new(Inner { endpoint: endpoint.clone(), name: name.to_owned(), asking })))
     }
 
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The same topic at the same brokers, with the same login.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.name == other.0.name && self.0.endpoint.is_same(&other.0.endpoint)
     }
 
     /// The cluster's id, to notice a topic of the same name in another cluster.
@@ -120,12 +142,21 @@ impl Topic {
 
     /// The stream from `start` on, which the log must hold.
     pub async fn open(&self, start: Offset) -> Result<KafkaSource> {
+        self.check(start).await?;
+        Ok(KafkaSource::alone(self, start))
+    }
+
+    /// As [`Self::open`], for one that stays: at the end of the log it shares a client with all others that follow it.
+    pub async fn follow(&self, start: Offset) -> Result<KafkaSource> {
+        let range = self.check(start).await?;
+        KafkaSource::following(self, start, range)
+    }
+
+    /// What the log holds, `start` with it.
+    async fn check(&self, start: Offset) -> Result<LogRange> {
         self.verify().await?;
         let range = self.log_range().await?;
-        if !range.holds(start) {
-            return Err(position_lost(&self.0.name, start, Some(range)));
-        }
-        KafkaSource::start(self.clone(), start)
+        if range.holds(start) { Ok(range) } else { Err(position_lost(&self.0.name, start, Some(range))) }
     }
 
     /// librdkafka's questions block a thread; a dropped future ends the question at its next attempt.
@@ -146,7 +177,7 @@ impl Inner {
         stop: &CancellationToken,
         attempt: impl Fn(&BaseConsumer<Events>, Duration) -> KafkaResult<T>,
     ) -> Result<T> {
-        let Some(client) = self.asking.get() else { return Err(Error::cancelled()) };
+        let Some(client) = self.asking.client.get() else { return Err(Error::cancelled()) };
         let events = client.context();
         let began = Instant::now();
         loop {

@@ -61,7 +61,7 @@ impl<S: ChangeSource> Stream<S> {
         let doubtful: Vec<TableName> = doubtful.cloned().collect();
         let copied = self.copy_late(&doubtful, message.commit_ts, "rows").await?;
         let before = self.read;
-        self.take(message, raw.offset, raw.payload.len() as u64).await?;
+        self.take(message, None, raw.offset, raw.payload.len() as u64).await?;
         let after = self.read;
         self.read = before;
         self.flush().await?;
@@ -116,7 +116,7 @@ impl<S: ChangeSource> Stream<S> {
         let done = known.is_some_and(|known| matches!(known.state, DdlState::Done | DdlState::Ignored));
         // Rows have waited for it, and it was taken ahead; or it is the main stream's business.
         if done || self.side {
-            self.take(message, raw.offset, bytes).await?;
+            self.take(message, None, raw.offset, bytes).await?;
             return Ok(Vec::new());
         }
         let newer = self.newer(message.commit_ts, raw.offset).await?;
@@ -136,7 +136,7 @@ impl<S: ChangeSource> Stream<S> {
         let doubtful: Vec<TableName> = concerned.into_iter().collect();
         // Set aside first: a crash behind the DDL must not forget them.
         let copied = self.copy_late(&doubtful, message.commit_ts, "a DDL").await?;
-        self.take(message, raw.offset, bytes).await?;
+        self.take(message, None, raw.offset, bytes).await?;
         Ok(copied)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::{Stream, corrupt};
-use crate::binlog::{ChangeSource, Fingerprint, Kind, Message, RawMessage, Seen, Verdict};
+use crate::binlog::{ChangeSource, Fingerprint, Kind, Message, RawMessage, Seen, TableChange, Verdict};
 use crate::engine::progress::spent;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::{Offset, Position, Tso};
@@ -13,8 +13,8 @@ use crate::store::now_ms;
 
 impl<S: ChangeSource> Stream<S> {
     pub(super) async fn message(&mut self, raw: RawMessage) -> Result<()> {
-        let place = format!("topic {} offset {}", self.topic.name(), raw.offset);
         self.judge(&raw).await.map_err(|error| {
+            let place = format!("topic {} offset {}", self.topic.name(), raw.offset);
             // A row's table, when known, is the better object; the place is never left out.
             match error.object.clone() {
                 Some(object) if object != place => {
@@ -28,7 +28,7 @@ impl<S: ChangeSource> Stream<S> {
     async fn judge(&mut self, raw: &RawMessage) -> Result<()> {
         let offset = raw.offset;
         let message = Message::parse(&raw.payload).map_err(corrupt)?;
-        let counts = message.validate().map_err(corrupt)?;
+        let (counts, known) = message.validate_tables().map_err(corrupt)?;
         let commit_ts = message.commit_ts;
         if commit_ts <= self.snapshot || matches!(message.kind, Kind::Resolved) {
             self.passed(offset, Tso(0));
@@ -38,7 +38,7 @@ impl<S: ChangeSource> Stream<S> {
         match self.seen.judge(&seen) {
             Verdict::New => {
                 self.twins.new_one();
-                self.take(&message, offset, raw.payload.len() as u64).await?;
+                self.take(&message, known, offset, raw.payload.len() as u64).await?;
             }
             Verdict::Duplicate { .. } => {
                 self.context.progress.duplicates_skipped.fetch_add(1, Relaxed);
@@ -56,7 +56,8 @@ impl<S: ChangeSource> Stream<S> {
                     .await?;
                 }
             }
-            Verdict::Late { newest } => self.late(&message, raw, newest).await?,
+            // Rare, and larger than all the rest.
+            Verdict::Late { newest } => Box::pin(self.late(&message, raw, newest)).await?,
             Verdict::BelowWindow { floor } => {
                 return Err(Error::new(
                     ErrorKind::PositionLost,
@@ -81,12 +82,19 @@ impl<S: ChangeSource> Stream<S> {
         Ok(())
     }
 
-    /// A message in its place.
-    pub(super) async fn take(&mut self, message: &Message<'_>, offset: Offset, bytes: u64) -> Result<()> {
+    /// A message in its place; `known` is one of its tables.
+    pub(super) async fn take<'a>(
+        &mut self,
+        message: &Message<'a>,
+        known: Option<TableChange<'a>>,
+        offset: Offset,
+        bytes: u64,
+    ) -> Result<()> {
         match message.kind {
             Kind::Dml(tables) => {
+                self.gathering_since.get_or_insert_with(Instant::now);
                 let mut nth = 0;
-                for table in tables {
+                for table in tables.after(known) {
                     self.table(&table.map_err(corrupt)?, offset, &mut nth, message.commit_ts).await?;
                 }
                 self.batch.transactions += 1;
@@ -105,7 +113,7 @@ impl<S: ChangeSource> Stream<S> {
                 let progress = Arc::clone(&self.context.progress);
                 let begins = Instant::now();
                 progress.set_ddl_since(Some(now_ms()));
-                let applied = self.ddl(&ddl, offset, message.commit_ts, Some(after)).await;
+                let applied = Box::pin(self.ddl(&ddl, offset, message.commit_ts, Some(after))).await;
                 progress.set_ddl_since(None);
                 spent(&progress.time.ddl_us, begins);
                 applied?;

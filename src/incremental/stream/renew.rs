@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Stream, batch_bytes};
 use crate::binlog::ChangeSource;
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::incremental::objects;
 use crate::task::selection::Selection;
@@ -56,7 +57,9 @@ impl<S: ChangeSource> Stream<S> {
         let change = objects::change(self.context.source.as_ref(), &self.catalog, taken, at).await?;
         let (schemas, versions) = change.stored(self.read.commit_ts)?;
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
+        crash::point("objects.before");
         store.take_objects(task, epoch, &self.context.spec.objects, &schemas, &versions).await?;
+        crash::point("objects.saved");
         self.catalog.apply(&change);
         self.catalog_changed();
         self.touched(&change);

@@ -52,8 +52,15 @@ struct Running {
     reached: watch::Receiver<Option<Reached>>,
 }
 
+impl Resyncs {
+    /// None runs, and none waits for its time.
+    pub(super) fn are_quiet(&self) -> bool {
+        self.running.is_none() && self.waiting.is_empty() && !self.untidy
+    }
+}
+
 impl<S: ChangeSource> Stream<S> {
-    /// Looks after tables that do not follow; called a few times a second.
+    /// Looks after tables that do not follow; called a few times a second, once while the task rests.
     pub(super) async fn tend_tables(&mut self) -> Result<()> {
         self.take_commands().await?;
         if self.resyncs.untidy && self.resyncs.running.is_none() {
@@ -85,6 +92,15 @@ impl<S: ChangeSource> Stream<S> {
         if !self.context.progress.take_asked() {
             return Ok(());
         }
+        let taken = self.take_what_is_asked().await;
+        if taken.is_err() {
+            // The next stream of this run finds it still to be done, and nobody asks again.
+            self.context.progress.ask();
+        }
+        taken
+    }
+
+    async fn take_what_is_asked(&mut self) -> Result<()> {
         for (name, command) in self.context.store.table_commands(&self.context.task).await? {
             let ours = self.catalog.selection().selects(&name);
             let known = self.catalog.table(&name).filter(|entry| ours && !entry.ignored);
@@ -96,7 +112,8 @@ impl<S: ChangeSource> Stream<S> {
             self.resyncs.waiting.remove(&name);
             self.change_tables(change.unwrap_or_default(), &[(name, command)], None).await?;
         }
-        self.retry_letters().await
+        self.retry_letters().await?;
+        self.repair_rows().await
     }
 
     /// Makes new versions of tables durable, and then true here. What runs for one of them ends.
@@ -106,6 +123,10 @@ impl<S: ChangeSource> Stream<S> {
         taken: &[(TableName, TableCommand)],
         moved: Option<Position>,
     ) -> Result<()> {
+        match moved {
+            Some(_) => self.mark_rows().await?,
+            None => self.settle().await?,
+        }
         let watermark = self.watermark();
         let (store, task, epoch) = (&self.context.store, &self.context.task, self.context.epoch);
         let (_, versions) = change.stored(self.read.commit_ts)?;
@@ -398,6 +419,7 @@ impl<S: ChangeSource> Stream<S> {
         let (dialect, task, offset) =
             (self.context.dialect, self.context.task.clone(), self.applied.next_offset);
         let place = self.catalog.selection().target(name);
+        self.target_used = Some(Instant::now());
         let without_key = match self.catalog.table(name) {
             Some(entry) => self.catalog.target(entry)?.identity.is_none(),
             None => false,

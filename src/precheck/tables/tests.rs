@@ -71,6 +71,23 @@ fn spec(extra: serde_json::Value) -> Spec {
 }
 
 #[test]
+fn a_definition_that_was_not_read_is_an_outage_and_one_that_is_not_understood_is_none() {
+    let told = |kind| {
+        let mut broken = ordinary("a.b");
+        broken.definition = Some(Err(crate::error::Error::new(kind, "no table")));
+        crate::precheck::plans::types(&inventory(vec![ordinary("a.a"), broken]), &[], &BTreeSet::new())
+            .into_item("tables.types", &[])
+    };
+    let (unread, unknown) =
+        (told(crate::error::ErrorKind::Unreachable), told(crate::error::ErrorKind::SchemaMismatch));
+    assert!(
+        unread.blocks() && unread.outage && unread.detail.contains("1 table could not be read"),
+        "{unread:?}"
+    );
+    assert!(unknown.blocks() && !unknown.outage && unknown.detail.contains("not understood"), "{unknown:?}");
+}
+
+#[test]
 fn rules_of_tables_are_judged_by_the_tables() {
     let columns = || vec![column("id", false), column("a", false), column("b", true)];
     let found = inventory(vec![

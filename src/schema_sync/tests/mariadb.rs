@@ -1,5 +1,7 @@
 //! Against a real server: `TIDEGATE_TEST_MARIADB=host:port`, user root without a password.
 
+use std::io::Write as _;
+
 use super::*;
 use crate::adb;
 use crate::adb::dialect::{
@@ -13,7 +15,7 @@ use crate::sql::literal;
 
 async fn session() -> Option<Session> {
     let Ok(place) = std::env::var("TIDEGATE_TEST_MARIADB") else {
-        println!("SKIPPED: no TIDEGATE_TEST_MARIADB=host:port");
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no TIDEGATE_TEST_MARIADB=host:port");
         return None;
     };
     let (host, port) = place.split_once(':').expect("host:port");

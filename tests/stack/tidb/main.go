@@ -48,6 +48,7 @@ var (
 	ignore       = flag.String("ignore-schemas", "INFORMATION_SCHEMA,PERFORMANCE_SCHEMA,mysql", "Drainer's ignore-schemas")
 	window       = flag.Int("window-mib", 64, "handled binlogs kept for restarts, MiB")
 	lease        = flag.Duration("lease", time.Second, "DDL schema lease")
+	newCollation = flag.Bool("new-collation", true, "at the first start: false makes every collation compare bytes (new_collations_enabled_on_first_bootstrap)")
 	logLevel     = flag.String("log-level", "warn", "log level of TiDB")
 )
 
@@ -160,6 +161,7 @@ func configure(root string) *config.Config {
 	cfg.TempStoragePath = filepath.Join(root, "tmp")
 	cfg.TiKVClient.AsyncCommit.SafeWindow = 0
 	cfg.Performance.RunAutoAnalyze = false
+	cfg.NewCollationsEnabledOnFirstBootstrap = *newCollation
 	config.StoreGlobalConfig(cfg)
 	must(logutil.InitLogger(cfg.Log.ToLogConfig()), "logger")
 

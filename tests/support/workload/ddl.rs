@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::model::{Column, Model, Table};
 use super::rows;
 use super::template::{ADDITIONS, templates};
-use crate::support::sql::quote;
-use crate::support::stack::Dialect;
+use crate::sql::quote;
+use crate::stack::Dialect;
 
 /// Tables that live at least and at most.
 const FEWEST: usize = 16;

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use tokio::sync::RwLock;
 
 use super::template::{Generate, Template};
-use crate::support::sql::quote;
+use crate::sql::quote;
 
 #[derive(Clone)]
 pub struct Column {

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
 use super::model::{Model, Table, condition};
-use crate::support::sql::quote;
+use crate::sql::quote;
 
 #[derive(Debug, Default)]
 pub struct Counts {

@@ -6,7 +6,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use crate::support::stack::Dialect;
+use crate::stack::Dialect;
 
 /// Makes a SQL literal.
 pub type Generate = fn(&mut StdRng) -> String;
