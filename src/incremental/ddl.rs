@@ -337,7 +337,10 @@ impl<S: ChangeSource> Stream<S> {
         let Some(source) = &self.context.source else { return Ok(None) };
         match ask(source).await {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if matches!(error.kind, ErrorKind::SnapshotLost | ErrorKind::Missing) => Ok(None),
+            Err(error) if matches!(error.kind, ErrorKind::SnapshotLost | ErrorKind::Missing) => {
+                tracing::warn!(%error, "the source cannot say how it was at a DDL");
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

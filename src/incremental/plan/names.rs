@@ -76,7 +76,7 @@ impl Planner<'_> {
                 Ok(None)
             }
             [only] if self.knows_all() => Ok(Some(only.clone())),
-            several => Err(unclear(&name.name, several)),
+            several => Err(unclear(&name.name, several, "the source cannot say")),
         }
     }
 
@@ -149,6 +149,7 @@ impl Planner<'_> {
             .into_iter()
             .find(|(old, new)| old.schema.is_none() && new.schema.is_some())
             .map(|(old, new)| (old, new.or_schema(self.event.schema)));
+        let mut said = "the source was not asked".to_owned();
         if let Some((old, new)) = asked.filter(|_| self.catalog.spec().source.tidb.is_some()) {
             match self.facts.before.get(&new.key()) {
                 None => {
@@ -160,7 +161,8 @@ impl Planner<'_> {
                 {
                     return Ok(Some(of(&before.schema)));
                 }
-                Some(_) => {}
+                Some(Some(before)) => said = format!("the source says that {new} was {before}"),
+                Some(None) => said = format!("the source cannot say what {new} was"),
             }
         }
         // The session's schema has a table for every unqualified old name that the statement does not make itself.
@@ -179,16 +181,16 @@ impl Planner<'_> {
             return Ok(Some(of(schema)));
         }
         let name = open.first().map(|name| name.name.as_str()).unwrap_or_default();
-        Err(unclear(name, &candidates))
+        Err(unclear(name, &candidates, &said))
     }
 }
 
-fn unclear(name: &str, candidates: &[TableName]) -> Error {
+fn unclear(name: &str, candidates: &[TableName], said: &str) -> Error {
     let known = candidates.iter().map(TableName::to_string).collect::<Vec<_>>().join(", ");
     let known = if known.is_empty() { String::new() } else { format!("{known}, or ") };
     refuse(
         format!(
-            "`{name}` has no schema in this statement: is it {known}a table of another schema? Neither the stream nor the source says"
+            "`{name}` has no schema in this statement: is it {known}a table of another schema? The stream does not say; {said}"
         ),
         "give the task a tidb connection in source.tidb that may see all schemas, so that the source can be asked, and resume; \
          or skip this DDL if it is no table of the task, else make a new task that copies the table again",
