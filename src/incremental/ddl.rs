@@ -4,6 +4,8 @@
 //! catalog, the end of the record and the position after the event become durable together. After a crash the one statement
 //! in doubt is judged by looking at the target. DDL is recognised for ever by its commit_ts.
 
+use std::time::{Duration, Instant};
+
 use super::catalog::{Change, TableEntry};
 use super::plan::{self, Ask, Event, Existing, Facts, Plan, Steps};
 use super::stream::{Stream, text};
@@ -295,16 +297,18 @@ impl<S: ChangeSource> Stream<S> {
                 Plan::Do(steps) => return Ok(steps),
                 Plan::Ask(Ask::Defaults(name)) => {
                     let known = self.answer(|source| tidb::table_at(source, record.commit_ts, &name)).await?;
-                    facts.defaults.insert(name.key(), known.flatten());
+                    facts.defaults.insert(name.key(), known);
                 }
                 Plan::Ask(Ask::Before(name)) => {
                     let known =
                         self.answer(|source| tidb::name_before(source, record.commit_ts, &name)).await?;
-                    facts.before.insert(name.key(), known.flatten());
+                    facts.before.insert(name.key(), known);
                 }
                 Plan::Ask(Ask::Existing { table, column }) => {
                     let known = self
-                        .answer(|source| tidb::value_at(source, record.commit_ts, &table, &column))
+                        .answer(async |source| {
+                            tidb::value_at(source, record.commit_ts, &table, &column).await.map(Some)
+                        })
                         .await?
                         .map(|value| value.map_or(Existing::Nothing, Existing::Value))
                         .unwrap_or_else(|| Existing::Assumed(commit_time(record.commit_ts)));
@@ -322,27 +326,52 @@ impl<S: ChangeSource> Stream<S> {
                         )
                     };
                     let source = self.context.source.as_ref().ok_or_else(unknown)?;
-                    let table = tidb::table_at(source, record.commit_ts, &name).await?.ok_or_else(unknown)?;
-                    facts.tables.insert(name.key(), table);
+                    let known =
+                        when_loaded(LOADING, || tidb::table_at(source, record.commit_ts, &name)).await?;
+                    facts.tables.insert(name.key(), known.ok_or_else(unknown)?);
                 }
             }
         }
     }
 
-    /// The source's answer; None when it cannot be asked: no connection, or its history no longer reaches back.
-    async fn answer<'a, T, F: Future<Output = Result<T>>>(
+    /// The source's answer; None when it cannot be asked: no connection, no privilege, or its history no longer reaches back.
+    async fn answer<'a, T, F: Future<Output = Result<Option<T>>>>(
         &'a self,
-        ask: impl FnOnce(&'a MysqlEndpoint) -> F,
+        ask: impl Fn(&'a MysqlEndpoint) -> F,
     ) -> Result<Option<T>> {
         let Some(source) = &self.context.source else { return Ok(None) };
-        match ask(source).await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) if matches!(error.kind, ErrorKind::SnapshotLost | ErrorKind::Missing) => {
+        match when_loaded(LOADING, || ask(source)).await {
+            Err(error) if error.kind == ErrorKind::SnapshotLost => {
                 tracing::warn!(%error, "the source cannot say how it was at a DDL");
                 Ok(None)
             }
-            Err(error) => Err(error),
+            answer => answer,
         }
+    }
+}
+
+/// How long a server of the source may take to load the schema that a DDL made.
+const LOADING: Duration = Duration::from_secs(3);
+
+/// Asks again while the answer is that there is no such thing: one of several TiDB servers may not have loaded the schema of a
+/// DDL whose event is here already, and shows the one before it, also to a snapshot of the DDL's own time. None: it stayed so.
+async fn when_loaded<T, F: Future<Output = Result<Option<T>>>>(
+    within: Duration,
+    ask: impl Fn() -> F,
+) -> Result<Option<T>> {
+    let begun = Instant::now();
+    loop {
+        let missing = match ask().await {
+            Ok(None) => None,
+            Err(error) if error.kind == ErrorKind::Missing => Some(error),
+            answer => return answer,
+        };
+        if begun.elapsed() >= within {
+            let error = missing.map(tracing::field::display);
+            tracing::warn!(error, "the source does not show what a DDL made");
+            return Ok(None);
+        }
+        tokio::time::sleep(within / 15).await;
     }
 }
 
@@ -375,4 +404,43 @@ async fn keeps_database(session: &mut Session, done: &Done) -> Result<bool> {
         ))
         .await?;
     Ok(others.is_some_and(|others| others > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_has_not_loaded_the_schema_yet_is_asked_again() {
+        let asked = &Cell::new(0);
+        let answers = async |answer: fn(u32) -> Result<Option<u32>>| {
+            asked.set(0);
+            when_loaded(Duration::from_millis(60), async || {
+                asked.set(asked.get() + 1);
+                answer(asked.get())
+            })
+            .await
+        };
+        let soon = |times| match times {
+            1 => Ok(None),
+            2 => Err(Error::new(ErrorKind::Missing, "Unknown column")),
+            times => Ok(Some(times)),
+        };
+        assert_eq!(answers(soon).await.unwrap(), Some(3));
+        for never in [|_| Ok(None), |_| Err(Error::new(ErrorKind::Missing, "Unknown column"))] {
+            assert_eq!(answers(never).await.unwrap(), None);
+            assert!(asked.get() > 1);
+        }
+        // What was collected does not come back; what cannot be reached is the caller's to try again.
+        for kind in [ErrorKind::SnapshotLost, ErrorKind::Unreachable] {
+            asked.set(0);
+            let gone = when_loaded(LOADING, async || {
+                asked.set(asked.get() + 1);
+                Err::<Option<u32>, _>(Error::new(kind, "gone"))
+            });
+            assert_eq!((gone.await.unwrap_err().kind, asked.get()), (kind, 1));
+        }
+    }
 }
