@@ -3,7 +3,7 @@
 //! Server codes become an [`ErrorKind`] at the edge (tidb, binlog, adb) and nowhere else. Everything that a person meets names
 //! the object, the cause and the cure. Messages never hold a row's values or a secret.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,9 +115,23 @@ pub struct Error {
     pub code: Option<u16>,
 }
 
+/// Bytes of a text of an error. What it quotes may be as large as a message of the topic.
+const LONGEST: usize = 4_000;
+
+fn cut(mut text: String) -> String {
+    let bytes = text.len();
+    if bytes > LONGEST {
+        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        let _ = write!(text, "... ({bytes} bytes)");
+    }
+    text
+}
+
 impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, endpoint: None, object: None, message: message.into(), hint: None, code: None }
+        let message = cut(message.into());
+        Self { kind, endpoint: None, object: None, message, hint: None, code: None }
     }
 
     pub fn internal(message: impl fmt::Display) -> Self {
@@ -135,12 +149,12 @@ impl Error {
 
     /// Names the object unless a deeper layer already did.
     pub fn object(mut self, object: impl fmt::Display) -> Self {
-        self.object.get_or_insert_with(|| object.to_string());
+        self.object.get_or_insert_with(|| cut(object.to_string()));
         self
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(cut(hint.into()));
         self
     }
 
@@ -221,7 +235,7 @@ fn general_cure(kind: ErrorKind, endpoint: Option<Endpoint>) -> &'static str {
             "the server is busy or a lock is held; if it lasts, look what else runs there"
         }
         ErrorKind::TargetLocked => {
-            "free space on the target, or enlarge its disk, until it takes writes; the task goes on by itself then"
+            "free space on the target, enlarge its disk, or end its read-only mode; the task goes on by itself when it takes writes"
         }
         ErrorKind::ValueRefused => {
             "compare the column with the source's; widen it on the target, then resume the task"
@@ -268,3 +282,16 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_quotes_too_much_is_cut() {
+        let error = Error::new(ErrorKind::StatementRefused, "ü".repeat(1 << 20)).hint("x".repeat(LONGEST));
+        assert!(error.message.ends_with("ü... (2097152 bytes)"), "{}", error.message);
+        assert!(error.message.len() < LONGEST + 30);
+        assert_eq!(error.hint.unwrap().len(), LONGEST);
+    }
+}

@@ -199,7 +199,7 @@ async fn every_error_is_named_and_its_cure_loses_nothing() {
     sql::drop_schemas(&stack, &["err"]).await;
 }
 
-/// A task on a silent topic makes no progress that could tell one outage from the next.
+/// A task on a silent topic makes no progress that could tell one outage from the next. A clock that runs out ends the task.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_outage_of_an_idle_task_has_a_clock_of_its_own() {
     let Some(stack) = Stack::utc("each_outage_of_an_idle_task_has_a_clock_of_its_own") else { return };
@@ -227,6 +227,7 @@ async fn each_outage_of_an_idle_task_has_a_clock_of_its_own() {
         kafka.refuse();
         let retrying = condition(api, "retrying").await;
         assert_eq!(retrying["attempt"], 1, "{retrying:#}");
+        assert_eq!(retrying["help"], "/problems/unreachable", "{retrying:#}");
         began.push(retrying["since"].clone());
         kafka.heal(false);
         let well = |task: &Value| !task["conditions"].to_string().contains("retrying");
@@ -239,6 +240,18 @@ async fn each_outage_of_an_idle_task_has_a_clock_of_its_own() {
         events.iter().filter(|event| event["message"].as_str().unwrap().starts_with(words)).count()
     };
     assert_eq!((told("retrying"), told("recovered")), (2, 2), "{events:#?}");
+
+    // One that lasts longer than the task may wait ends it, and what is done then is up to a person.
+    let short = json!({"errors": {"connection_retry_ms": 1500}});
+    api.send(Method::PATCH, "/tasks/task/spec", Some(&short)).await.good("a shorter clock");
+    kafka.refuse();
+    let failed = api.wait_for_status("task", "failed", PATIENCE).await;
+    assert_eq!(failed["last_error"]["kind"], "unreachable", "{failed:#}");
+    assert_eq!(failed["last_error"]["help"], "/problems/unreachable");
+    kafka.heal(false);
+    api.command("task", "resume").await;
+    let well = |task: &Value| task["status"] == "running" && task["health"] == "ok";
+    api.wait_for("task", "well after a resume", PATIENCE, well).await;
 }
 
 /// InnoDB ends the transaction that has changed less: the task's statement, which is run again in place.

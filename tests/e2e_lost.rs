@@ -267,5 +267,7 @@ async fn two_drainers_on_one_topic_are_told() {
     let told =
         events["items"].as_array().unwrap().iter().filter(|event| event["kind"] == "second_drainer").count();
     assert_eq!(told, 1, "{events:#}");
+    let told = server.api.get("/tasks?condition=second_drainer&health=degraded").await;
+    assert_eq!(told["items"][0]["name"], "task", "{told:#}");
     sql::drop_schemas(&stack, &[schema]).await;
 }

@@ -422,15 +422,37 @@ async fn a_secret_is_in_no_answer_no_log_and_no_file() {
     api.start("task").await;
     wait_for_incremental(api).await;
     for task in ["task", "wrong"] {
-        for part in ["", "/spec", "/precheck", "/plan", "/tables", "/checkpoint", "/ddl", "/events"] {
+        for part in [
+            "",
+            "/spec",
+            "/precheck",
+            "/plan",
+            "/tables",
+            "/checkpoint",
+            "/ddl",
+            "/events",
+            "/logs",
+            "/diagnosis",
+            "/series",
+        ] {
             ask(Method::GET, format!("/tasks/{task}{part}"), None).await;
         }
     }
-    for path in
-        ["/connections", "/connections/tidb", "/connections/target-wrong", "/tasks", "/events", "/system"]
-    {
+    api.complete("task", "pause").await;
+    assert!(ask(Method::POST, "/tasks/task/export".to_owned(), None).await.is_success());
+    for path in [
+        "/connections",
+        "/connections/tidb",
+        "/connections/target-wrong",
+        "/tasks",
+        "/events",
+        "/system",
+        "/system/series",
+    ] {
         ask(Method::GET, path.to_owned(), None).await;
     }
+    // A copy of the store is among the files.
+    assert!(ask(Method::POST, "/system/backup".to_owned(), None).await.is_success());
     shown.push(api.text("/metrics").await);
     shown.push(server.log());
     for secret in [RIGHT, WRONG] {

@@ -415,6 +415,9 @@ async fn a_full_disk_under_the_store_is_waited_out() {
         round += 1;
         assert!(round < 200, "the disk is never full:\n{}", server.log());
     }
+    // It is full for so long that not even the waiting can be written down.
+    fill();
+    server.log_has("the store was not told of the retry").await;
     std::fs::remove_file(&filler).unwrap();
     change(&stack, schema, round).await;
     let task = server.api.wait_caught_up("task", &stack, PATIENCE).await;

@@ -222,6 +222,66 @@ async fn every_tls_mode_of_a_mysql_server_takes_what_its_name_says() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_copies_and_follows_over_tls_on_both_sides() {
+    let Some(stack) = Stack::utc("a_task_copies_and_follows_over_tls_on_both_sides") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    certificates(folder);
+    let (_target, target_port) = mariadb(folder, "here").await;
+    let path = |name: &str| folder.join(name).display().to_string();
+    let topic = format!("tls_task_{}", std::process::id());
+    let (certificate, key) = (path("here.pem"), path("here.key"));
+    let beside = stack
+        .beside(&topic, &[("TIDB_SSL_CERT", certificate.as_str()), ("TIDB_SSL_KEY", key.as_str())])
+        .await;
+    let source = &beside.stack;
+    let mut tidb = sql::tidb(source).await;
+    sql::run(
+        &mut tidb,
+        &[
+            "CREATE USER 'tls'@'%' IDENTIFIED BY 'right' REQUIRE SSL",
+            "GRANT ALL ON *.* TO 'tls'@'%'",
+            "CREATE DATABASE tlst",
+            "CREATE TABLE tlst.t (id INT PRIMARY KEY, v VARCHAR(10))",
+            "INSERT INTO tlst.t VALUES (1, 'copied')",
+        ],
+    )
+    .await;
+    let server = Server::start().await;
+    let api = &server.api;
+    api.connect(source).await;
+    let (ca, other) = (pem(folder, "ca.pem"), pem(folder, "other-ca.pem"));
+    let connection = |kind: &str, port: u16, tls: Value| json!({"kind": kind, "host": "127.0.0.1", "port": port, "user": "tls", "password": "right", "tls": tls});
+    for (name, kind, port) in [("tidb", "tidb", source.tidb_port), ("target", "mysql", target_port)] {
+        for (tls, word) in [
+            (json!({"mode": "disabled"}), "denied"),
+            (json!({"mode": "verify_full", "ca": other}), "TLS"),
+            (json!({"mode": "verify_full", "ca": ca}), ""),
+        ] {
+            let (outcome, report) = test(&server, &connection(kind, port, tls.clone())).await;
+            assert_eq!(outcome == "fail", !word.is_empty(), "{name}: {report}");
+            assert!(report.contains(word), "{name}: {report}");
+        }
+        api.put(
+            &format!("/connections/{name}"),
+            &connection(kind, port, json!({"mode": "verify_full", "ca": ca})),
+        )
+        .await;
+    }
+    api.create_task(&support::api::spec("tls", source, &["tlst.*"], &json!({}))).await;
+    api.start("tls").await;
+    api.wait_caught_up("tls", source, PATIENCE).await;
+    sql::run(
+        &mut tidb,
+        &["INSERT INTO tlst.t VALUES (2, 'followed')", "ALTER TABLE tlst.t ADD COLUMN w INT DEFAULT 7"],
+    )
+    .await;
+    api.wait_caught_up("tls", source, PATIENCE).await;
+    let found = api.verified("tls", &json!({})).await;
+    assert_eq!(found["verdict"], "equal", "{found:#}");
+}
+
 /// The jars of the test stack.
 fn jars() -> PathBuf {
     let build = std::env::var_os("STACK_BUILD")

@@ -9,7 +9,7 @@ use super::time::rfc3339;
 use crate::adb::throttle::Holder;
 use crate::engine::progress::{Phase, Progress};
 use crate::engine::registry::Window;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::observe::measure::{retention_left_ms, retry};
 use crate::observe::rule::words;
 use crate::store::tasks::TaskRow;
@@ -51,7 +51,7 @@ impl Health {
 }
 
 /// Types of conditions.
-pub const CONDITIONS: [&str; 12] = [
+pub const CONDITIONS: [&str; 13] = [
     "retrying",
     "target_locked",
     "table_stopped",
@@ -62,6 +62,7 @@ pub const CONDITIONS: [&str; 12] = [
     "retention_short",
     "source_idle_unknown",
     "late_transactions",
+    "second_drainer",
     "lossy_values",
     "throttled",
 ];
@@ -70,7 +71,7 @@ pub const CONDITIONS: [&str; 12] = [
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Condition {
     /// retrying, target_locked, table_stopped, table_retrying, dead_letters, ddl_stopped, schema_drift, retention_short,
-    /// source_idle_unknown, late_transactions, lossy_values, throttled; more may come.
+    /// source_idle_unknown, late_transactions, second_drainer, lossy_values, throttled; more may come.
     pub r#type: &'static str,
     #[schema(format = DateTime)]
     pub since: Option<String>,
@@ -80,6 +81,49 @@ pub struct Condition {
     pub retry_at: Option<String>,
     pub detail: String,
     pub hint: Option<String>,
+    /// The page with cause and cure, where there is one.
+    pub help: Option<String>,
+}
+
+impl Condition {
+    fn new(r#type: &'static str, detail: String) -> Self {
+        Self {
+            r#type,
+            since: None,
+            object: None,
+            attempt: None,
+            retry_at: None,
+            detail,
+            hint: None,
+            help: None,
+        }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The name of the page.
+    fn help(mut self, page: &str) -> Self {
+        self.help = Some(format!("/problems/{page}"));
+        self
+    }
+
+    /// What can be done about this error.
+    fn cure(self, error: &Error) -> Self {
+        self.hint(error.cure()).help(error.page())
+    }
+
+    fn since(mut self, ms: i64) -> Self {
+        self.since = Some(rfc3339(ms));
+        self
+    }
+
+    fn object(mut self, object: impl Into<String>) -> Self {
+        self.object = Some(object.into());
+        self
+    }
 }
 
 /// Says that values were changed to fit the target. Known, asked for, and yet not to be forgotten.
@@ -94,32 +138,19 @@ pub fn lossy_condition(totals: &[LossyTotal]) -> Option<Condition> {
             format!("{} by {} in {} {columns}", total.count, total.rule.as_str(), total.columns)
         })
         .collect();
-    Some(Condition {
-        r#type: "lossy_values",
-        since: None,
-        object: None,
-        attempt: None,
-        retry_at: None,
-        detail: format!("values that the target does not have as the source has them: {}", parts.join(", ")),
-        hint: Some(
-            "the tables of the task tell the columns; the spec's lossy policies tell what else can be done"
-                .to_owned(),
-        ),
-    })
+    let detail = format!("values that the target does not have as the source has them: {}", parts.join(", "));
+    let hint =
+        "the tables of the task tell the columns; the spec's lossy policies tell what else can be done";
+    Some(Condition::new("lossy_values", detail).hint(hint))
 }
 
 /// Says that row changes wait for a person.
 pub fn letters_condition(open: i64, since: i64) -> Condition {
     let rows = if open == 1 { "row change" } else { "row changes" };
-    Condition {
-        r#type: "dead_letters",
-        since: Some(rfc3339(since)),
-        object: None,
-        attempt: None,
-        retry_at: None,
-        detail: format!("{open} {rows} that the target refused are set aside"),
-        hint: Some("see /dead-letters of the task: cure the cause, then retry or discard them".to_owned()),
-    }
+    Condition::new("dead_letters", format!("{open} {rows} that the target refused are set aside"))
+        .since(since)
+        .hint("see /dead-letters of the task: cure the cause, then retry or discard them")
+        .help("value-refused")
 }
 
 /// A DDL that the target refused, or that nobody may carry out: the stream waits at it.
@@ -128,24 +159,13 @@ pub fn ddl_condition(row: &TaskRow, ddl: &StoppedDdl) -> Option<Condition> {
     if row.status != Status::Failed && row.retry.is_none() {
         return None;
     }
-    let error = ddl.error.as_ref();
-    Some(Condition {
-        r#type: "ddl_stopped",
-        since: Some(rfc3339(ddl.since_ms)),
-        object: Some(ddl.object.clone()),
-        attempt: None,
-        retry_at: None,
-        detail: format!(
-            "DDL {} is not applied: {}",
-            ddl.n,
-            error.map_or_else(|| "it failed".to_owned(), ToString::to_string)
-        ),
-        hint: Some(
-            error.map_or_else(
-                || format!("see /tasks/{}/ddl/{}", row.name(), ddl.n),
-                crate::error::Error::cure,
-            ),
-        ),
+    let why = ddl.error.as_ref().map_or_else(|| "it failed".to_owned(), ToString::to_string);
+    let condition = Condition::new("ddl_stopped", format!("DDL {} is not applied: {why}", ddl.n))
+        .since(ddl.since_ms)
+        .object(&ddl.object);
+    Some(match &ddl.error {
+        Some(error) => condition.cure(error),
+        None => condition.hint(format!("see /tasks/{}/ddl/{}", row.name(), ddl.n)),
     })
 }
 
@@ -157,27 +177,15 @@ pub fn conditions(
     aside: &[TableState],
 ) -> Vec<Condition> {
     let mut found = Vec::new();
-    let plain = |r#type, detail: String, hint: Option<String>| Condition {
-        r#type,
-        since: None,
-        object: None,
-        attempt: None,
-        retry_at: None,
-        detail,
-        hint,
-    };
     if let (Some(retry), Some(error)) = (retry(row, progress), &row.last_error) {
         let locked = error.kind == ErrorKind::TargetLocked;
+        let r#type = if locked { "target_locked" } else { "retrying" };
+        let condition = Condition::new(r#type, error.message.clone()).since(retry.since_ms).cure(error);
         found.push(Condition {
-            since: Some(rfc3339(retry.since_ms)),
             object: error.object.clone(),
             attempt: Some(retry.attempt),
             retry_at: Some(rfc3339(retry.retry_at_ms)),
-            ..plain(
-                if locked { "target_locked" } else { "retrying" },
-                error.message.clone(),
-                Some(error.cure()),
-            )
+            ..condition
         });
     }
     let broken = row.status == Status::Failed || row.retry.is_some();
@@ -197,21 +205,16 @@ pub fn conditions(
             Standing::Resync { error: Some(error), .. } => ("table_retrying", error),
             _ => continue,
         };
-        found.push(Condition {
-            since: Some(rfc3339(state.since_ms)),
-            object: Some(state.name.to_string()),
-            ..plain(r#type, error.to_string(), error.hint.clone())
-        });
+        let condition = Condition::new(r#type, error.to_string()).since(state.since_ms).cure(error);
+        found.push(condition.object(state.name.to_string()));
     }
     let incremental = row.phase == Some(Phase::Incremental) && row.status == Status::Running;
     if incremental && row.spec.source.tidb.is_none() {
-        let detail =
-            "without a tidb connection an idle source cannot be told from a stopped Drainer".to_owned();
-        found.push(plain(
-            "source_idle_unknown",
-            detail,
-            Some("name a tidb connection in source.tidb".to_owned()),
-        ));
+        let detail = "without a tidb connection an idle source cannot be told from a stopped Drainer";
+        found.push(
+            Condition::new("source_idle_unknown", detail.to_owned())
+                .hint("name a tidb connection in source.tidb"),
+        );
     }
     let Some(progress) = progress else { return found };
     if let Some((holder, since_ms)) = progress.waits.now().filter(|_| row.status == Status::Running) {
@@ -219,19 +222,25 @@ pub fn conditions(
     }
     if let Some((since_ms, problems)) = progress.drift().filter(|_| incremental) {
         for problem in problems {
-            found.push(Condition {
-                since: Some(rfc3339(since_ms)),
-                object: Some(problem.object),
-                ..plain("schema_drift", problem.detail, Some(problem.hint))
-            });
+            let condition = Condition::new("schema_drift", problem.detail).since(since_ms);
+            found.push(condition.object(problem.object).hint(problem.hint).help("schema-mismatch"));
         }
     }
     found.extend(retention(row.status, progress, window));
+    if let Some(since_ms) = progress.twins_since_ms() {
+        let detail = "transactions keep coming twice: two Drainers seem to write this topic";
+        found.push(
+            Condition::new("second_drainer", detail.to_owned())
+                .since(since_ms)
+                .hint("give each Drainer a topic of its own")
+                .help("corrupt-message"),
+        );
+    }
     let late = progress.late_transactions.load(Ordering::Relaxed);
     if late > 0 {
         let detail =
             format!("{late} transactions of this run came after newer ones and were applied with care");
-        found.push(plain("late_transactions", detail, None));
+        found.push(Condition::new("late_transactions", detail));
     }
     found
 }
@@ -248,50 +257,31 @@ fn throttled(row: &TaskRow, holder: Holder, since_ms: i64) -> Condition {
         None => (format!("task {}", row.name()), format!("/tasks/{}/throttle", row.name())),
         Some(name) => (format!("connection {name}"), format!("/connections/{name}/throttle")),
     };
-    Condition {
-        r#type: "throttled",
-        since: Some(rfc3339(since_ms)),
-        detail: format!("held back by the throttle of {object}"),
-        object: Some(object),
-        attempt: None,
-        retry_at: None,
-        hint: Some(format!("PUT {resource} sets it while the task runs")),
-    }
+    Condition::new("throttled", format!("held back by the throttle of {object}"))
+        .since(since_ms)
+        .object(object)
+        .hint(format!("PUT {resource} sets it while the task runs"))
 }
 
 /// A table that is not as it was when the task knew it.
-fn drift(object: Option<String>, error: &crate::error::Error, since_ms: Option<i64>) -> Condition {
-    Condition {
-        r#type: "schema_drift",
-        since: since_ms.map(rfc3339),
-        object,
-        attempt: None,
-        retry_at: None,
-        detail: error.message.clone(),
-        hint: Some(error.cure()),
-    }
+fn drift(object: Option<String>, error: &Error, since_ms: Option<i64>) -> Condition {
+    let condition = Condition::new("schema_drift", error.message.clone()).cure(error);
+    Condition { object, since: since_ms.map(rfc3339), ..condition }
 }
 
 /// The topic has dropped what the task needs next, or will have before it comes to it.
 fn retention(status: Status, progress: &Progress, window: Option<&Window>) -> Option<Condition> {
     let (start, next) = (progress.start_offset()?, progress.next_offset()?);
-    let condition = |detail: String, hint: &str| Condition {
-        r#type: "retention_short",
-        since: None,
-        object: None,
-        attempt: None,
-        retry_at: None,
-        detail,
-        hint: Some(hint.to_owned()),
+    let condition = |detail: String, hint: &str| {
+        Condition::new("retention_short", detail).hint(hint).help("position-lost")
     };
     if start > next {
         let detail = format!("the topic begins at offset {start}; the task stands at {next}");
         return Some(condition(detail, "lengthen the topic's retention; copy the tables anew"));
     }
-    let lag = now_ms() - progress.watermark_ms()?;
-    let left = retention_left_ms(progress, Some(lag))?;
-    // A task that stands still comes no nearer.
-    let stands = matches!(status, Status::Paused | Status::Failed);
+    let left = retention_left_ms(progress, now_ms())?;
+    // A task that stands still comes no nearer, nor does a copy before it is through.
+    let stands = matches!(status, Status::Paused | Status::Failed) || progress.watermark_ms().is_none();
     let runs_out = if stands { left } else { runs_out_ms(left, window)? };
     let kept = progress.retention_ms()?;
     // Far from the edge a slow minute is no alarm.
@@ -339,6 +329,7 @@ pub fn health(row: &TaskRow, progress: Option<&Progress>, conditions: &[Conditio
         "table_retrying",
         "dead_letters",
         "schema_drift",
+        "second_drainer",
     ]
     .into_iter()
     .any(has)
@@ -368,6 +359,13 @@ mod tests {
         }
         let day = 86_400_000;
         let of = |lag: i64, kept: i64, moved: i64| {
+            let copying = Progress::default();
+            copying.set_log_range(0, 1000);
+            copying.set_next_offset(10);
+            copying.set_retention_ms(Some(kept));
+            assert!(retention(Status::Running, &copying, None).is_none(), "nobody knows how old it is");
+            copying.set_snapshot_ms(now_ms() - lag);
+            assert_eq!(retention(Status::Running, &copying, None).is_some(), lag > 6 * day, "{lag}");
             let progress = Progress::default();
             progress.set_log_range(0, 1000);
             progress.set_next_offset(10);

@@ -183,7 +183,7 @@ async fn get_metrics(State(service): State<Service>) -> Result<Response, Problem
                 status: row.status,
                 lag_ms,
                 checkpoint_age_ms: checkpoint.map(|checkpoint| (now_ms() - checkpoint.updated_at).max(0)),
-                retention_left_ms: progress.and_then(|progress| retention_left_ms(progress, lag_ms)),
+                retention_left_ms: progress.and_then(|progress| retention_left_ms(progress, now_ms())),
                 retrying: row.retry.is_some(),
                 dead_letters: letters.get(&row.id).map_or(0, |(open, _)| *open),
                 full_is_through: row.spec.phases.full.then(|| full_is_through(row)),

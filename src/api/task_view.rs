@@ -294,11 +294,7 @@ fn progress_view(row: &TaskRow, seen: &Seen) -> ProgressView {
     }
 }
 
-fn retention_view(
-    progress: Option<&Progress>,
-    checkpoint: Option<&CheckpointRow>,
-    lag_ms: Option<i64>,
-) -> Option<RetentionView> {
+fn retention_view(progress: Option<&Progress>, checkpoint: Option<&CheckpointRow>) -> Option<RetentionView> {
     let next = progress.and_then(Progress::next_offset).or(checkpoint.map(|row| row.next_offset))?;
     let start = progress.and_then(Progress::start_offset);
     let end = progress.and_then(Progress::end_offset);
@@ -308,7 +304,7 @@ fn retention_view(
         end_offset: end.map(|offset| offset.to_string()),
         messages_behind: end.map(|end| (end - next).max(0)),
         messages_spare: start.map(|start| next - start),
-        left_ms: progress.and_then(|progress| retention_left_ms(progress, lag_ms)),
+        left_ms: progress.and_then(|progress| retention_left_ms(progress, now_ms())),
     })
 }
 
@@ -377,7 +373,7 @@ impl Task {
             lag_ms: lag,
             progress: seen.filter(|seen| seen.ran).map(|seen| progress_view(&row, seen)),
             rates: seen.and_then(|seen| seen.rates).map(RatesView::from),
-            retention: retention_view(progress, checkpoint, lag),
+            retention: retention_view(progress, checkpoint),
             last_error: row.last_error.as_ref().map(|error| ErrorView::new(error, row.last_error_at)),
             links: Links {
                 itself: link(""),

@@ -139,9 +139,11 @@ pub struct Progress {
     pub buffered_bytes: AtomicU64,
     /// When the DDL began that is being applied, milliseconds since the epoch.
     ddl_since: AtomicI64,
+    twins_since: AtomicI64,
     /// `retention.ms` of the topic.
     retention_ms: AtomicI64,
     gc_life_ms: AtomicI64,
+    snapshot_ms: AtomicI64,
     /// Next offset to apply; UNKNOWN before incremental sync.
     next_offset: AtomicI64,
     /// End offset of partition 0 as last seen.
@@ -178,8 +180,10 @@ impl Default for Progress {
             slowest_batch_us: AtomicU64::new(0),
             buffered_bytes: AtomicU64::new(0),
             ddl_since: AtomicI64::new(UNKNOWN),
+            twins_since: AtomicI64::new(UNKNOWN),
             retention_ms: AtomicI64::new(UNKNOWN),
             gc_life_ms: AtomicI64::new(UNKNOWN),
+            snapshot_ms: AtomicI64::new(UNKNOWN),
             next_offset: AtomicI64::new(UNKNOWN),
             end_offset: AtomicI64::new(UNKNOWN),
             start_offset: AtomicI64::new(UNKNOWN),
@@ -285,6 +289,15 @@ impl Progress {
         self.slowest_batch_us.swap(0, Ordering::Relaxed)
     }
 
+    /// Two Drainers seem to write the topic, since now (milliseconds since the epoch).
+    pub fn set_twins_since(&self, ms: i64) {
+        self.twins_since.store(ms, Ordering::Relaxed);
+    }
+
+    pub fn twins_since_ms(&self) -> Option<i64> {
+        known(self.twins_since.load(Ordering::Relaxed))
+    }
+
     /// A DDL begins (milliseconds since the epoch), or has come to its end.
     pub fn set_ddl_since(&self, ms: Option<i64>) {
         self.ddl_since.store(ms.unwrap_or(UNKNOWN), Ordering::Relaxed);
@@ -321,6 +334,16 @@ impl Progress {
 
     pub fn gc_life_ms(&self) -> Option<i64> {
         known(self.gc_life_ms.load(Ordering::Relaxed))
+    }
+
+    /// When the snapshot was taken that is being copied, milliseconds since the epoch.
+    pub fn set_snapshot_ms(&self, ms: i64) {
+        self.snapshot_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// About when the message was written that the task needs next, milliseconds since the epoch.
+    pub fn needs_from_ms(&self) -> Option<i64> {
+        self.watermark_ms().or(known(self.snapshot_ms.load(Ordering::Relaxed)))
     }
 
     /// Rows estimated of all tables (None when of none), number of tables, and of those that are being copied anew.

@@ -108,7 +108,13 @@ impl Resting {
         progress.set_next_offset(next);
         progress.set_log_range(start, log.range.end.0);
         progress.set_retention_ms(log.retention_ms);
-        progress.advance_watermark(Tso(checkpoint.watermark_tso.max(0).cast_unsigned()));
+        // Full sync has no watermark yet: what it needs next is as old as its snapshot.
+        let tso = |number: i64| u64::try_from(number).ok().filter(|number| *number > 0).map(Tso);
+        if let Some(watermark) = tso(checkpoint.watermark_tso) {
+            progress.advance_watermark(watermark);
+        } else if let Some(snapshot) = tso(checkpoint.snapshot_tso) {
+            progress.set_snapshot_ms(snapshot.physical_ms());
+        }
         let said = task.last_error.as_ref().is_some_and(|error| error.kind == ErrorKind::PositionLost);
         if start <= next || known || said {
             return Ok(());

@@ -23,7 +23,7 @@ use crate::adb::throttle::{Gate, Limiter};
 use crate::crash;
 use crate::crypto::Keyring;
 use crate::engine::endpoints::{self, Endpoints, Role};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Policy, Result};
 use crate::model::{Epoch, TaskId};
 use crate::store::Store;
 use crate::store::runs::RunState;
@@ -291,6 +291,8 @@ impl Hands {
         // Read after the epoch was committed: this is the spec that `applied_spec_version` names.
         match self.context(task, epoch).await {
             Ok((context, settings)) => Ok(Some(Begun { context, settings })),
+            // The store's trouble passes, and is nothing of the task's.
+            Err(error) if matches!(error.policy(), Policy::Retry(_)) => Err(error),
             Err(error) => {
                 tracing::warn!(task.id = %task, %error, "task cannot start");
                 self.store.set_status(task, epoch, Status::Failed, Some(&error)).await?;

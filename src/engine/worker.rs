@@ -35,7 +35,7 @@ use crate::model::{
 use crate::schema_sync::{self, Wanted};
 use crate::store::{Checkpoint, OwnState, Store, now_ms};
 use crate::task::selection::Selection;
-use crate::task::spec::{OnlineDdlMode, Spec, StartAt};
+use crate::task::spec::{ErrorPolicies, OnlineDdlMode, Spec, StartAt};
 use crate::task::standing::{Standing, TableDecision, decide_table};
 use crate::tidb::{self, KeptGuards, Source};
 use crate::{adb, crash, precheck};
@@ -156,35 +156,40 @@ async fn attempts(context: &mut WorkerContext, guards: &mut KeptGuards) -> Outco
             Ok(Ended::Renew) => continue,
             Err(error) => error,
         };
-        let limit = match error.policy() {
+        let which = match error.policy() {
             Policy::Leave => return Outcome::Cancelled,
-            Policy::Stop if error.kind == ErrorKind::SnapshotLost => Some(RetryClock::Other),
+            // Another snapshot may live longer.
+            Policy::Stop if error.kind == ErrorKind::SnapshotLost => RetryClock::Other,
             Policy::Stop => return Outcome::Failed(error),
-            Policy::Retry(clock) => Some(clock),
+            Policy::Retry(clock) => clock,
         };
         // Retry clocks start anew with progress, or when there was nothing to do, not with a mere reconnect.
         if context.progress.done() != before || context.progress.retry().is_none() {
             clock = Clock::default();
         }
-        let allowed = match limit {
-            Some(RetryClock::Connection) => Some(context.spec.errors.connection_retry_ms),
-            Some(RetryClock::Other) => Some(context.spec.errors.other_retry_ms),
-            Some(RetryClock::Unlimited) | None => None,
-        };
-        let Some(pause) = clock.next(allowed) else {
+        let Some(pause) = clock.next(which, &context.spec.errors, Instant::now()) else {
             return Outcome::Failed(error);
         };
         context.progress.retries.fetch_add(1, Relaxed);
         tracing::warn!(task.id = %context.task, %error, attempt = clock.attempt, pause_ms = pause.as_millis() as u64, "retrying");
         let retry_at = now_ms() + pause.as_millis() as i64;
         let waited = context.progress.set_retry(Some((clock.attempt, retry_at))).is_some();
-        if (clock.is_news(&error) || !waited)
-            && let Err(error) = context
+        if clock.is_news(&error) || !waited {
+            let (attempt, since) = (clock.attempt, clock.since_ms);
+            match context
                 .store
-                .worker_retry(&context.task, context.epoch, &error, clock.attempt, clock.since_ms, retry_at)
+                .worker_retry(&context.task, context.epoch, &error, attempt, since, retry_at)
                 .await
-        {
-            return if error.policy() == Policy::Leave { Outcome::Cancelled } else { Outcome::Failed(error) };
+            {
+                Ok(()) => {}
+                Err(error) if error.policy() == Policy::Leave => return Outcome::Cancelled,
+                // The trouble may be the store's own: it is waited for like any other.
+                Err(error) if matches!(error.policy(), Policy::Retry(_)) => {
+                    tracing::warn!(task.id = %context.task, %error, "the store was not told of the retry");
+                    clock.told = None;
+                }
+                Err(error) => return Outcome::Failed(error),
+            }
         }
         let mut settings = context.settings.clone();
         tokio::select! {
@@ -196,13 +201,16 @@ async fn attempts(context: &mut WorkerContext, guards: &mut KeptGuards) -> Outco
     }
 }
 
-/// Back-off of one trouble: 0.2 s doubling to [`LONGEST_PAUSE`], with jitter, until the allowed time is over. That is measured by a
-/// clock that does not jump; `since_ms` is for people.
+/// Back-off of one trouble: 0.2 s doubling to [`LONGEST_PAUSE`], with jitter, until the time is over that its kind is allowed. Each
+/// kind has a time of its own, which runs from an error of that kind to the next error of any: a lock of the target for a day is no
+/// reason to give up at the first time-out behind it. Measured by a clock that does not jump; `since_ms` is for people.
 #[derive(Default)]
 struct Clock {
     attempt: u32,
     since_ms: i64,
-    since: Option<Instant>,
+    connection: Duration,
+    other: Duration,
+    last: Option<(RetryClock, Instant)>,
     /// What the store was told last, and when.
     told: Option<(Error, Instant)>,
 }
@@ -213,13 +221,23 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl Clock {
-    fn next(&mut self, allowed_ms: Option<u64>) -> Option<Duration> {
+    /// The pause before the next attempt; None when the time of this kind of trouble is over.
+    fn next(&mut self, which: RetryClock, errors: &ErrorPolicies, now: Instant) -> Option<Duration> {
         if self.attempt == 0 {
             self.since_ms = now_ms();
         }
-        let since = self.since.get_or_insert_with(Instant::now);
         self.attempt += 1;
-        if allowed_ms.is_some_and(|allowed| since.elapsed() >= Duration::from_millis(allowed)) {
+        match self.last.replace((which, now)) {
+            Some((RetryClock::Connection, at)) => self.connection += now - at,
+            Some((RetryClock::Other, at)) => self.other += now - at,
+            Some((RetryClock::Unlimited, _)) | None => {}
+        }
+        let is_over = match which {
+            RetryClock::Connection => self.connection >= Duration::from_millis(errors.connection_retry_ms),
+            RetryClock::Other => self.other >= Duration::from_millis(errors.other_retry_ms),
+            RetryClock::Unlimited => false,
+        };
+        if is_over {
             return None;
         }
         let base = (200_u64 << self.attempt.min(8)).min(LONGEST_PAUSE.as_millis() as u64);
@@ -684,6 +702,7 @@ impl Attempt<'_> {
             tracing::debug!(task.id = %context.task, "how long the source keeps old versions: {error}");
         });
         context.progress.set_gc_life_ms(life.ok().flatten());
+        context.progress.set_snapshot_ms(checkpoint.snapshot.physical_ms());
         let drain = context.cancel.child_token();
         let copy = full::run(FullSync {
             store: context.store.clone(),
@@ -704,7 +723,7 @@ impl Attempt<'_> {
         let topic = if context.spec.phases.incremental { Some(self.topic()?) } else { None };
         let kept = async {
             match &topic {
-                Some(topic) => position_kept(topic, checkpoint.start_offset).await,
+                Some(topic) => position_kept(topic, checkpoint.start_offset, &context.progress).await,
                 None => std::future::pending().await,
             }
         };
@@ -753,12 +772,21 @@ impl Attempt<'_> {
         let context = self.context;
         let mut settings = context.settings.clone();
         let mut serial = context.serial;
+        let before = context.progress.done();
+        let mut waits = context.progress.retry().is_some();
         tokio::pin!(copy);
         loop {
             let newer = tokio::select! {
                 biased;
                 summary = &mut copy => return summary,
-                Ok(newer) = settings.wait_for(|settings| settings.serial != serial) => newer.clone(),
+                Ok(newer) = settings.wait_for(|settings| settings.serial != serial) => Some(newer.clone()),
+                () = moved(&context.progress, before), if waits => None,
+            };
+            let Some(newer) = newer else {
+                // What was tried again works: nobody need wait for the end of the copy to hear it.
+                context.recovered().await?;
+                waits = false;
+                continue;
             };
             serial = newer.serial;
             if context.works_with().changes_copy(&newer) {
@@ -892,16 +920,28 @@ fn other_log(checkpoint: &Checkpoint, before: Offset) -> Error {
 /// Time between two looks at the topic during full sync.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Ends with an error when the topic no longer holds what comes after the copy: to go on copying would be in vain. An
-/// outage is none of its business.
-async fn position_kept(topic: &Topic, from: Offset) -> Error {
+/// Ends with an error when the topic no longer holds what comes after the copy: to go on copying would be in vain. Tells how near
+/// that is. An outage is none of its business.
+async fn position_kept(topic: &Topic, from: Offset, progress: &Progress) -> Error {
+    progress.set_next_offset(from.0);
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
         match topic.log_range().await {
             Ok(range) if !range.holds(from) => return position_lost(topic.name(), from, Some(range)),
             Err(error) if error.kind == ErrorKind::Missing => return position_lost(topic.name(), from, None),
-            Ok(_) | Err(_) => {}
+            Ok(range) => {
+                progress.set_log_range(range.start.0, range.end.0);
+                progress.set_retention_ms(topic.retention_ms().await.ok().flatten());
+            }
+            Err(_) => {}
         }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Ends once more is done than `before`.
+async fn moved(progress: &Progress, before: u64) {
+    while progress.done() == before {
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -921,4 +961,44 @@ fn start(start_at: Option<&StartAt>) -> Result<Start> {
             Start::After(Tso::from_physical_ms(time.timestamp_millis()))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_trouble_has_a_time_of_its_own() {
+        let errors =
+            ErrorPolicies { connection_retry_ms: 100_000, other_retry_ms: 10_000, ..Default::default() };
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let goes_on = |clock: &mut Clock, which, seconds| clock.next(which, &errors, at(seconds)).is_some();
+        let (connection, other, unlimited) =
+            (RetryClock::Connection, RetryClock::Other, RetryClock::Unlimited);
+
+        let mut clock = Clock::default();
+        assert!(goes_on(&mut clock, other, 0));
+        assert!(goes_on(&mut clock, other, 9));
+        assert!(!goes_on(&mut clock, other, 10));
+
+        // Neither an outage nor a lock before it counts.
+        let mut clock = Clock::default();
+        assert!(goes_on(&mut clock, unlimited, 0));
+        assert!(goes_on(&mut clock, unlimited, 90_000));
+        assert!(goes_on(&mut clock, connection, 100_000));
+        assert!(goes_on(&mut clock, other, 100_090));
+        assert!(goes_on(&mut clock, connection, 100_095));
+        assert!(goes_on(&mut clock, connection, 100_104));
+        assert!(!goes_on(&mut clock, connection, 100_105), "90 s and 10 s");
+        assert_eq!(clock.attempt, 7);
+
+        // Troubles that take turns come to an end too.
+        let mut clock = Clock::default();
+        let turns = (0..1000).map(|n| (if n % 2 == 0 { connection } else { other }, n));
+        assert_eq!(turns.take_while(|(which, at)| goes_on(&mut clock, *which, *at)).count(), 21);
+
+        let none = ErrorPolicies { connection_retry_ms: 0, ..errors };
+        assert!(Clock::default().next(connection, &none, begun).is_none());
+    }
 }

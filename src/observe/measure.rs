@@ -83,18 +83,18 @@ pub fn stands_since(row: &TaskRow) -> Option<i64> {
     matches!(row.status, Status::Pausing | Status::Paused | Status::Failed).then_some(row.updated_at)
 }
 
-/// Time until the topic drops the message that the task needs next: it is about as old as the watermark is behind. 0 = it is
-/// gone; None = not known, or nothing is waiting there.
-pub fn retention_left_ms(progress: &Progress, lag_ms: Option<i64>) -> Option<i64> {
+/// Time until the topic drops the message that the task needs next: it is about as old as the watermark, in full sync as the
+/// snapshot. 0 = it is gone; None = not known, or nothing is waiting there.
+pub fn retention_left_ms(progress: &Progress, now_ms: i64) -> Option<i64> {
     if let (Some(start), Some(next)) = (progress.start_offset(), progress.next_offset())
         && start > next
     {
         return Some(0);
     }
-    let (kept, lag) = (progress.retention_ms()?, lag_ms?);
+    let (kept, age) = (progress.retention_ms()?, (now_ms - progress.needs_from_ms()?).max(0));
     let waiting = progress.end_offset()? > progress.next_offset()?;
     // Whole segments go at a time: the message may live longer, never shorter.
-    waiting.then(|| (kept - lag).max(1))
+    waiting.then(|| (kept - age).max(1))
 }
 
 /// What is read of one task.
@@ -166,7 +166,7 @@ impl Sampler {
             Figure::CheckpointAge,
             checkpoint.map(|checkpoint| (now_ms - checkpoint.updated_at).max(0) as f64),
         );
-        let left = progress.filter(|_| !at_rest).and_then(|progress| retention_left_ms(progress, lag));
+        let left = progress.filter(|_| !at_rest).and_then(|progress| retention_left_ms(progress, now_ms));
         sample.push_known(Figure::RetentionLeft, left.map(|ms| ms as f64));
         let mut still_ms = None;
         if let Some(progress) = progress {

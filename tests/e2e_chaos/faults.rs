@@ -167,10 +167,15 @@ impl Fault {
             }
             Self::Restart(part) => {
                 let part = if part == "target" { stack.target_part() } else { part };
-                stack.stop_part(part).await;
+                // TiDB keeps its rows in memory until it ends in order.
+                let killed = part != "tidb" && rng.random();
+                match killed {
+                    true => stack.kill_part(part).await,
+                    false => stack.stop_part(part).await,
+                }
                 tokio::time::sleep(pause / 4).await;
                 stack.start_part(part).await;
-                return String::new();
+                return if killed { "killed" } else { "in order" }.to_owned();
             }
             Self::Drainer => {
                 let _ = stack.try_drainer(Method::POST, "/drainer/restart?back_ms=2000").await;

@@ -32,6 +32,9 @@ async fn the_full_copy_stands_still_at_0_pauses_at_once_and_goes_on_at_the_new_r
     api.start("task").await;
     let task = api.wait_for("task", "held back", PATIENCE, |task| held_by(task).is_some()).await;
     assert_eq!((held_by(&task), task["health"].as_str()), (Some("task task"), Some("ok")));
+    // How long the topic keeps what comes after the copy is seen from its beginning.
+    let seen = |task: &Value| task["phase"] == "full" && task["retention"]["end_offset"].is_string();
+    api.wait_for("task", "looking at the topic during full sync", PATIENCE, seen).await;
     let paused = Instant::now();
     api.complete("task", "pause").await;
     eprintln!("pause of a task that is held back took {} ms", paused.elapsed().as_millis());

@@ -4,6 +4,7 @@
 #   stack.sh build                      packages, jars, binaries, once
 #   stack.sh start [PART...]            kafka mariadb tidb adb (default: all); returns when they are ready
 #   stack.sh stop [--wipe] [PART...]    --wipe removes the data and what was measured with it
+#   stack.sh kill PART                  ends it with SIGKILL, in the middle of what it does
 #   stack.sh status
 #   stack.sh control METHOD PATH        the Drainer stage's control endpoint, see README.md
 #   stack.sh restart-drainer [QUERY]    control POST /drainer/restart?QUERY (default back_ms=3000)
@@ -292,7 +293,8 @@ start_tidb() {
   TZ=$tz launch tidb "$build/bin/tidb" -port "$tidb_port" -status-port "$status_port" -control-port "$control_port" \
     -etcd-port "$etcd_port" -etcd-peer-port "$etcd_peer_port" -dir "$dir/tidb" \
     -kafka "127.0.0.1:$kafka_port" -topic "$topic" -new-collation="${TIDB_NEW_COLLATION:-true}" \
-    -kafka-version "${DRAINER_KAFKA_VERSION:-0.8.2.0}" -on-drainer-fatal "${ON_DRAINER_FATAL:-stop}" -window-mib "${DRAINER_WINDOW_MIB:-64}"
+    -kafka-version "${DRAINER_KAFKA_VERSION:-0.8.2.0}" -on-drainer-fatal "${ON_DRAINER_FATAL:-stop}" -window-mib "${DRAINER_WINDOW_MIB:-64}" \
+    ${TIDB_SSL_CERT:+-ssl-cert "$TIDB_SSL_CERT" -ssl-key "$TIDB_SSL_KEY"}
   ready tidb mariadb-admin --no-defaults -h127.0.0.1 -P"$tidb_port" -uroot ping
 }
 
@@ -353,11 +355,14 @@ case $verb in
 build) build ;;
 start) start "$@" ;;
 stop) stop "$@" ;;
+kill)
+  case ${1:-} in kafka | mariadb | tidb | adb) end_part "$1" KILL ;; *) fail "no such part: ${1:-}" ;; esac
+  ;;
 status)
   for p in kafka mariadb tidb adb; do if running $p; then echo "$p running, pid $(pid_of $p)"; else echo "$p stopped"; fi; done
   [ ! -f "$dir/env" ] || cat "$dir/env"
   ;;
 control) control "$@" ;;
 restart-drainer) control POST "/drainer/restart?${1:-back_ms=3000}" ;;
-*) sed -n '2,9p' "$0"; exit 2 ;;
+*) sed -n '2,10p' "$0"; exit 2 ;;
 esac

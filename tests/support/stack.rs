@@ -136,6 +136,11 @@ impl Stack {
         self.stack("stop", part).await;
     }
 
+    /// Ends a server of the stack in the middle of what it does.
+    pub async fn kill_part(&self, part: &str) {
+        self.stack("kill", part).await;
+    }
+
     /// Starts a server of the stack and waits until it is ready.
     pub async fn start_part(&self, part: &str) {
         self.stack("start", part).await;

@@ -44,6 +44,7 @@ impl<S: ChangeSource> Stream<S> {
                 self.context.progress.duplicates_skipped.fetch_add(1, Relaxed);
                 self.passed(offset, commit_ts);
                 if self.twins.repeated() && !self.side {
+                    self.context.progress.set_twins_since(now_ms());
                     let detail = serde_json::json!({
                         "offset": offset.to_string(), "hint": "give each Drainer a topic of its own", "help": "/problems/corrupt-message",
                     });

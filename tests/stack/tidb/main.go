@@ -49,6 +49,8 @@ var (
 	window       = flag.Int("window-mib", 64, "handled binlogs kept for restarts, MiB")
 	lease        = flag.Duration("lease", time.Second, "DDL schema lease")
 	newCollation = flag.Bool("new-collation", true, "at the first start: false makes every collation compare bytes (new_collations_enabled_on_first_bootstrap)")
+	sslCert      = flag.String("ssl-cert", "", "certificate with which TiDB takes TLS too")
+	sslKey       = flag.String("ssl-key", "", "its key")
 	logLevel     = flag.String("log-level", "warn", "log level of TiDB")
 )
 
@@ -155,6 +157,7 @@ func configure(root string) *config.Config {
 	cfg.Status.ReportStatus, cfg.Status.StatusHost, cfg.Status.StatusPort = true, "127.0.0.1", *statusPort
 	cfg.Binlog.Enable = true
 	cfg.Lease = lease.String()
+	cfg.Security.SSLCert, cfg.Security.SSLKey = *sslCert, *sslKey
 	cfg.Log.Level = *logLevel
 	cfg.Log.File.Filename = filepath.Join(root, "tidb.log")
 	cfg.Log.SlowQueryFile = filepath.Join(root, "slow.log")
