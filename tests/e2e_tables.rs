@@ -152,11 +152,13 @@ async fn resync_under_load(stack: &Stack, schema: &str) {
     let writer = load(stack, schema, Arc::clone(&end));
     resync(&server, schema, "t").await;
     wait_for_resyncs(&server, 1).await;
-    // A DDL in the middle: the copy begins again.
+    // A DDL in the middle: the copy begins again. It takes seconds, so that nobody misses it.
     let mut source = sql::tidb(stack).await;
+    server.api.put("/tasks/tables/throttle", &json!({"full_rows_per_second": 1500})).await;
     resync(&server, schema, "t").await;
     wait_for_state(&server, schema, "t", &["copying", "catching_up"]).await;
     sql::run(&mut source, &[&format!("ALTER TABLE {schema}.t ADD COLUMN more INT DEFAULT 3")]).await;
+    server.api.put("/tasks/tables/throttle", &json!({})).await;
     wait_for_resyncs(&server, 2).await;
     end.store(true, Ordering::Relaxed);
     assert!(writer.await.unwrap() > 0);

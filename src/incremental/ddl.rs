@@ -326,8 +326,7 @@ impl<S: ChangeSource> Stream<S> {
                         )
                     };
                     let source = self.context.source.as_ref().ok_or_else(unknown)?;
-                    let known =
-                        when_loaded(LOADING, || tidb::table_at(source, record.commit_ts, &name)).await?;
+                    let known = self.when_loaded(|| tidb::table_at(source, record.commit_ts, &name)).await?;
                     facts.tables.insert(name.key(), known.ok_or_else(unknown)?);
                 }
             }
@@ -340,7 +339,7 @@ impl<S: ChangeSource> Stream<S> {
         ask: impl Fn(&'a MysqlEndpoint) -> F,
     ) -> Result<Option<T>> {
         let Some(source) = &self.context.source else { return Ok(None) };
-        match when_loaded(LOADING, || ask(source)).await {
+        match self.when_loaded(|| ask(source)).await {
             Err(error) if error.kind == ErrorKind::SnapshotLost => {
                 tracing::warn!(%error, "the source cannot say how it was at a DDL");
                 Ok(None)
@@ -348,10 +347,18 @@ impl<S: ChangeSource> Stream<S> {
             answer => answer,
         }
     }
+
+    async fn when_loaded<T, F: Future<Output = Result<Option<T>>>>(
+        &self,
+        ask: impl Fn() -> F,
+    ) -> Result<Option<T>> {
+        let answer = when_loaded(LOADING, ask);
+        self.context.cancel.run_until_cancelled(answer).await.unwrap_or_else(|| Err(Error::cancelled()))
+    }
 }
 
 /// How long a server of the source may take to load the schema that a DDL made.
-const LOADING: Duration = Duration::from_secs(3);
+const LOADING: Duration = Duration::from_secs(10);
 
 /// Asks again while the answer is that there is no such thing: one of several TiDB servers may not have loaded the schema of a
 /// DDL whose event is here already, and shows the one before it, also to a snapshot of the DDL's own time. None: it stayed so.
@@ -371,7 +378,7 @@ async fn when_loaded<T, F: Future<Output = Result<Option<T>>>>(
             tracing::warn!(error, "the source does not show what a DDL made");
             return Ok(None);
         }
-        tokio::time::sleep(within / 15).await;
+        tokio::time::sleep(within / 40).await;
     }
 }
 

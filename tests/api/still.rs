@@ -85,16 +85,22 @@ async fn a_wait_for_tables_ends_with_a_newer_command_or_a_failure() {
         .await
         .unwrap();
     // The scripted worker takes up no command for tables.
+    let stands = async |command: &str| {
+        let known = "select count(*) from table_commands where command = ?";
+        while sqlx::query_scalar::<_, i64>(known).bind(command).fetch_one(&pool).await.unwrap() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
     let waits = |command: &'static str| app.request(Method::POST, command, tables.clone());
     let (waited, ()) = tokio::join!(waits("/tasks/a/tables/pause?wait_ms=30000"), async {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        stands("pause").await;
         waits("/tasks/a/tables/skip").await.expect(202);
     });
     let problem = waited.problem(409, "superseded");
     assert!(problem["detail"].as_str().unwrap().contains("skip of shop.t"), "{problem}");
 
     let (waited, ()) = tokio::join!(waits("/tasks/a/tables/resync?wait_ms=30000"), async {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        stands("resync").await;
         sqlx::query("update tasks set status = 'failed' where name = 'a'").execute(&pool).await.unwrap();
     });
     waited.problem(409, "task-failed");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::types::RDKafkaRespErr;
 use tidegate::binlog::{ChangeSource, Incoming, KafkaSource, Topic};
 use tidegate::error::{Error, ErrorKind};
 use tidegate::model::Offset;
@@ -126,4 +127,22 @@ fn settings_that_cannot_be_are_an_error() {
     let error = Topic::new(&endpoint, "t").err().unwrap();
     assert_eq!(error.kind, ErrorKind::Configuration);
     assert!(!error.message.contains("password"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_comes_back_may_know_no_topic_for_a_moment() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let topic = Topic::new(&endpoint(&cluster.bootstrap_servers()), "t").unwrap();
+    within(10, topic.verify()).await.unwrap();
+    let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    cluster.broker_down(1).unwrap();
+    let asked = tokio::spawn(async move { topic.verify().await });
+    // Longer than a broker that is up may not know it.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    cluster.topic_error("t", unknown).unwrap();
+    cluster.broker_up(1).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    cluster.topic_error("t", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    within(15, asked).await.unwrap().unwrap();
 }

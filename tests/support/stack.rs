@@ -180,13 +180,24 @@ impl Stack {
 
     /// Writes messages to partition 0 of a topic, creating it when it is missing; `arguments` as in tests/stack/README.md.
     pub fn produce<S: AsRef<std::ffi::OsStr>>(&self, topic: &str, arguments: &[S]) -> Produced {
+        self.try_produce(topic, arguments).unwrap_or_else(|error| panic!("produce: {error}"))
+    }
+
+    /// The same; Err says what the broker said.
+    pub fn try_produce<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        topic: &str,
+        arguments: &[S],
+    ) -> Result<Produced, String> {
         let output = Command::new(Self::tool("produce"))
             .args(["-brokers", &self.kafka, "-topic", topic])
             .args(arguments)
             .output()
             .expect("the stack's produce runs");
-        assert!(output.status.success(), "produce: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("produce reports as JSON")
+        match output.status.success() {
+            true => Ok(serde_json::from_slice(&output.stdout).expect("produce reports as JSON")),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
     }
 
     /// What lies in partition 0 of a topic from an offset on, in words.

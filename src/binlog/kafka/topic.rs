@@ -180,6 +180,7 @@ impl Inner {
         let Some(client) = self.asking.client.get() else { return Err(Error::cancelled()) };
         let events = client.context();
         let began = Instant::now();
+        let mut unknown_since = None;
         loop {
             let left = PATIENCE.saturating_sub(began.elapsed());
             let error = match attempt(client, left.min(ATTEMPT)) {
@@ -206,7 +207,15 @@ impl Inner {
             if stop.is_cancelled() {
                 return Err(Error::cancelled());
             }
-            if began.elapsed() >= waits {
+            // From its first word on: a broker that was down and comes back knows no topic for a moment.
+            let since = match trouble {
+                Trouble::NoTopic => *unknown_since.get_or_insert_with(Instant::now),
+                _ => {
+                    unknown_since = None;
+                    began
+                }
+            };
+            if since.elapsed() >= waits {
                 return Err(lasting(trouble, &self.name, &text));
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -32,6 +32,7 @@ var (
 	skip       = flag.Int("skip", 0, "messages of the file to leave out first")
 	count      = flag.Int("count", -1, "messages of the file to write at most; -1: all")
 	rawHex     = flag.String("raw-hex", "", "after the file, one message of these bytes")
+	rawFile    = flag.String("raw-file", "", "then one message of this file's bytes")
 	createOnly = flag.Bool("create-only", false, "only create the topic")
 )
 
@@ -54,6 +55,7 @@ func run() error {
 	c.Net.MaxOpenRequests = 1 // keeps the order over retries
 	c.Producer.Partitioner = sarama.NewManualPartitioner
 	c.Producer.MaxMessageBytes = 1 << 30
+	c.Producer.Timeout, c.Net.ReadTimeout, c.Net.WriteTimeout = 5*time.Minute, 5*time.Minute, 5*time.Minute
 	c.Producer.RequiredAcks = sarama.WaitForAll
 	c.Producer.Return.Successes = true
 	producer, err := sarama.NewAsyncProducer(strings.Split(*brokers, ","), c)
@@ -176,6 +178,13 @@ func eachMessage(send func([]byte)) error {
 		value, err := hex.DecodeString(*rawHex)
 		if err != nil {
 			return fmt.Errorf("-raw-hex: %w", err)
+		}
+		send(value)
+	}
+	if *rawFile != "" {
+		value, err := os.ReadFile(*rawFile)
+		if err != nil {
+			return err
 		}
 		send(value)
 	}
