@@ -192,7 +192,14 @@ impl Inner {
             };
             // Lets the client hand over what happened on its connections.
             while client.poll(Duration::ZERO).is_some() {}
-            let (trouble, text) = cause(&error, events);
+            let (mut trouble, mut text) = cause(&error, events);
+            // librdkafka goes on saying so while no broker is there: one that shuts down names no topics any more.
+            if matches!(trouble, Trouble::NoTopic)
+                && let Err(error) = client.fetch_metadata(Some(&self.name), ATTEMPT)
+                && let (of_brokers @ Trouble::Passing, reason) = cause(&error, events)
+            {
+                (trouble, text) = (of_brokers, reason);
+            }
             // A TLS handshake may also fail because the broker just goes down, so that is judged at the end.
             let waits = match trouble {
                 Trouble::Passing | Trouble::Group | Trouble::CaughtUp => PATIENCE,
