@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value as Json, json};
+use support::bend::bend;
 use support::server::Server;
 use support::sql;
 use support::stack::Stack;
@@ -76,15 +77,7 @@ fn cases(schema: &str, rng: &mut StdRng) -> Vec<Case> {
     let whole = dml(b"two").encode_to_vec();
     for n in 0..16 {
         let mut bytes = whole.clone();
-        for _ in 0..rng.random_range(1..4) {
-            let at = rng.random_range(0..bytes.len());
-            match rng.random_range(0..4) {
-                0 => bytes[at] ^= 1 << rng.random_range(0..8),
-                1 => bytes[at] = rng.random(),
-                2 => bytes.insert(at, rng.random()),
-                _ => drop(bytes.remove(at)),
-            }
-        }
+        bend(&mut bytes, rng, &[]);
         cases.push((format!("bent {n}"), bytes, None));
     }
     for n in 0..4 {

@@ -5,6 +5,7 @@
 mod both;
 
 pub mod api;
+pub mod bend;
 pub mod cell;
 pub mod compare;
 pub mod history;
