@@ -7,6 +7,8 @@ import time
 
 from stack import RUNS, STACK, TARGET, WORK, Measured, Tidegate, check, empty_target, free_port, new_topic, say, scaled, server_pid, sql, tool, wanted
 
+# It may stop without a word.
+ARBITER_SECONDS = 1200
 ARBITER = os.environ.get("ARBITER_BIN", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../target/bench/arbiter"))
 SETS = {
     "oltp": lambda: {"tables": 4, "txns": scaled(200_000), "rows": 5, "mix": "60,30,10"},
@@ -75,7 +77,10 @@ def arbiter(facts):
         def alive():
             if process.poll() is not None:
                 raise SystemExit(f"bench: arbiter ended, see {log}")
+            if time.monotonic() > patience:
+                raise SystemExit(f"bench: arbiter is not through after {ARBITER_SECONDS} s, see {log}")
 
+        patience = time.monotonic() + ARBITER_SECONDS
         measured = Measured(process.pid)
         begun = tables_made(facts, measured, alive)
         while not sql(TARGET, "SELECT 1 FROM information_schema.tables WHERE table_schema = 'bench' AND table_name = 'done'"):

@@ -158,6 +158,8 @@ async fn what_no_drainer_writes_stops_one_task_with_its_place_or_nothing() {
                 "value_refused",
                 "statement_refused",
                 "missing",
+                // A bent commit timestamp makes rows late.
+                "position_lost",
             ];
             assert!(known.contains(&kind), "{case}: {task:#}");
             let text = error.to_string();
