@@ -39,6 +39,7 @@ def cost(runs):
 
 
 def table(head, rows):
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head)] + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
