@@ -206,8 +206,8 @@ func kafkaSender() (send func([]byte), finish func() int64) {
 	c.Net.MaxOpenRequests = 1
 	c.Producer.Partitioner = sarama.NewManualPartitioner
 	c.Producer.MaxMessageBytes = 1 << 30
-	// A batch below 1 MiB, as transactions make it that do not come all at once: of a larger one this broker gives nothing
-	// to Arbiter, whose sarama asks for 1 MiB by the oldest protocol, again and again.
+	// Batches below 1 MiB, as transactions make them that do not come all at once (a row takes some 700 bytes): before
+	// one of 1.4 MB Arbiter, whose sarama asks for 1 MiB by the oldest protocol, stood still for ever.
 	c.Producer.Flush.MaxMessages = max(700 / *rows, 1)
 	c.Producer.RequiredAcks = sarama.WaitForAll
 	c.Producer.Return.Successes = true
