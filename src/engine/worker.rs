@@ -35,7 +35,7 @@ use crate::model::{
 use crate::schema_sync::{self, Wanted};
 use crate::store::{Checkpoint, OwnState, Store, now_ms};
 use crate::task::selection::Selection;
-use crate::task::spec::{ErrorPolicies, OnlineDdlMode, Spec, StartAt};
+use crate::task::spec::{ErrorPolicies, OnlineDdlMode, Spec, StartAt, TableErrorPolicy};
 use crate::task::standing::{Standing, TableDecision, decide_table};
 use crate::tidb::{self, KeptGuards, Source};
 use crate::{adb, crash, precheck};
@@ -607,6 +607,14 @@ impl Attempt<'_> {
             change.leave_shadows_out(selection);
         }
         catalog.apply(&change);
+        if context.spec.errors.table == TableErrorPolicy::StopTable {
+            // They have become so since the precheck.
+            for (name, error) in catalog.unfit() {
+                self.tell_stopped(&name, &error).await?;
+                change.stand(&name, Standing::Stopped { error });
+            }
+            catalog.apply(&change);
+        }
         if context.spec.phases.schema {
             let made = self.make_tables(catalog).await?;
             change.made(&made, selection);
@@ -741,12 +749,7 @@ impl Attempt<'_> {
         // Half a copy would only look complete: the table is followed again after a resync.
         let mut aside = Change::default();
         for (name, error) in summary.stopped {
-            tracing::warn!(task.id = %context.task, table = %name, %error, "table stopped");
-            let detail = serde_json::json!({"table": name.to_string(), "error": error});
-            context
-                .store
-                .event(Some(&context.task), "table_stopped", None, "table stopped; the others go on", detail)
-                .await?;
+            self.tell_stopped(&name, &error).await?;
             let change = catalog.stand(&name, Standing::Stopped { error }).unwrap_or_default();
             aside.entries.extend(change.entries);
         }
@@ -761,6 +764,13 @@ impl Attempt<'_> {
         crash::point("full.saved");
         context.progress.advance_watermark(checkpoint.snapshot);
         Ok(false)
+    }
+
+    async fn tell_stopped(&self, name: &TableName, error: &Error) -> Result<()> {
+        let (store, task) = (&self.context.store, &self.context.task);
+        tracing::warn!(task.id = %task, table = %name, %error, "table stopped");
+        let detail = serde_json::json!({"table": name.to_string(), "error": error});
+        store.event(Some(task), "table_stopped", None, "table stopped; the others go on", detail).await
     }
 
     /// Full sync, which is drained when newer settings want it to be another.

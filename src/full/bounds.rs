@@ -17,6 +17,8 @@ pub enum Literal {
     Text(String),
     /// Hexadecimal digits of a binary string, or of a text that is not UTF-8.
     Hex(String),
+    /// 0 of an ENUM, below all its labels. TiDB 7.0 compares a key column with it in no prepared statement (error 1265).
+    NoLabel,
 }
 
 impl Literal {
@@ -37,6 +39,18 @@ impl Literal {
             Self::Number(digits) => digits.clone(),
             Self::Text(text) => literal::string(text),
             Self::Hex(digits) => format!("x'{digits}'"),
+            Self::NoLabel => "0".to_owned(),
+        }
+    }
+
+    /// `column OPERATOR literal`.
+    pub fn compared(&self, column: &str, operator: Operator) -> String {
+        match (self, operator) {
+            (Self::NoLabel, Operator::Equal) => format!("{column} < 1"),
+            (Self::NoLabel, Operator::Above) => format!("{column} >= 1"),
+            (Self::NoLabel, Operator::AtLeast) => format!("{column} IS NOT NULL"),
+            (Self::NoLabel, Operator::Below) => format!("{column} IS NULL"),
+            (literal, operator) => format!("{column} {} {}", operator.sql(), literal.sql()),
         }
     }
 }
@@ -100,7 +114,7 @@ impl Bounds {
     pub fn sql(&self, columns: &[String]) -> Option<String> {
         let term = |comparison: &Comparison| {
             let column = columns.get(comparison.column).map_or("NULL", String::as_str);
-            format!("{column} {} {}", comparison.operator.sql(), comparison.literal.sql())
+            comparison.literal.compared(column, comparison.operator)
         };
         let alternatives: Vec<String> = self
             .condition()
@@ -217,6 +231,15 @@ mod tests {
         );
         let open = Bounds { lower: text(&["a", "1"]), ..Bounds::default() };
         assert_eq!(open.sql(&columns(2)).unwrap(), "(`a` = 'a' AND `b` >= '1') OR (`a` > 'a')");
+    }
+
+    #[test]
+    fn no_comparison_has_the_number_0_of_an_enum() {
+        let bounds = |lower, upper| Bounds { lower, upper, shared: 0 }.sql(&columns(2)).unwrap();
+        let key = |last: &str| Some(vec![Literal::NoLabel, Literal::Number(last.to_owned())]);
+        assert_eq!(bounds(key("3"), None), "(`a` < 1 AND `b` >= 3) OR (`a` >= 1)");
+        assert_eq!(bounds(None, key("3")), "(`a` IS NULL) OR (`a` < 1 AND `b` < 3)");
+        assert_eq!(bounds(Some(vec![Literal::NoLabel]), None), "(`a` IS NOT NULL)");
     }
 
     #[test]

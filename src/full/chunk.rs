@@ -86,6 +86,7 @@ impl Handle {
                 .map(|(column, value)| match column.ty {
                     ty if ty.is_binary() => Literal::of_bytes(value),
                     ty if is_quoted(ty) => Literal::of_text(value),
+                    TypeName::Enum if value == b"0" => Literal::NoLabel,
                     _ => number(value),
                 })
                 .collect(),

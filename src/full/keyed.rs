@@ -13,7 +13,7 @@ use crate::adb::encode::Encoder;
 use crate::binlog::encode::{Encode, Row};
 use crate::binlog::row::cells;
 use crate::error::{Error, ErrorKind, Result};
-use crate::full::bounds::{Bounds, Literal};
+use crate::full::bounds::{Bounds, Literal, Operator};
 use crate::full::rows::{self, CellType, RowEncoder, RowFilter, source_column, value};
 use crate::model::{Column, Dialect, Table, TypeName, Value, Zone};
 use crate::sql::literal;
@@ -130,11 +130,18 @@ impl<'a> KeyedTable<'a> {
     /// A key is not one of this table.
     pub fn source_rows<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Result<String> {
         let names = self.source_names();
-        let keys = keys
-            .map(|key| Ok(self.source_literals(key)?.iter().map(Literal::sql).collect()))
-            .collect::<Result<Vec<Vec<String>>>>()?;
+        let keys = keys.map(|key| self.source_literals(key)).collect::<Result<Vec<_>>>()?;
+        let condition = if keys.iter().flatten().any(|literal| *literal == Literal::NoLabel) {
+            let equal = |(name, literal): (&String, &Literal)| literal.compared(name, Operator::Equal);
+            let all = |key: &Vec<Literal>| names.iter().zip(key).map(equal).collect::<Vec<_>>().join(" AND ");
+            keys.iter().map(|key| format!("({})", all(key))).collect::<Vec<_>>().join(" OR ")
+        } else {
+            let keys: Vec<Vec<String>> =
+                keys.iter().map(|key| key.iter().map(Literal::sql).collect()).collect();
+            any_of(Dialect::Mysql, &names, &keys)
+        };
         let table = literal::table_name(&self.table.name);
-        Ok(format!("SELECT {} FROM {table} WHERE {}", self.select, any_of(Dialect::Mysql, &names, &keys)))
+        Ok(format!("SELECT {} FROM {table} WHERE {condition}", self.select))
     }
 
     /// Rows of the target with these keys, of those that come from this source.
@@ -353,6 +360,7 @@ impl<'a> KeyedTable<'a> {
             let ty = column.source.ty.name;
             Ok(match value {
                 Value::Null => Literal::Number("NULL".to_owned()),
+                Value::Int(0) | Value::UInt(0) if ty == TypeName::Enum => Literal::NoLabel,
                 Value::Int(number) => Literal::Number(number.to_string()),
                 Value::UInt(number) => Literal::Number(number.to_string()),
                 Value::Double(number) => Literal::Number(format!("{number:e}")),

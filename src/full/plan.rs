@@ -54,7 +54,7 @@ impl Planner {
         })?;
         let mut partitions: VecDeque<Option<String>> = VecDeque::new();
         if table.partitioning.is_some() {
-            let names: Vec<String> = session
+            let mut names: Vec<String> = session
                 .query(&format!(
                     "SELECT PARTITION_NAME FROM information_schema.partitions WHERE TABLE_SCHEMA = {} AND TABLE_NAME = {} \
                      AND PARTITION_NAME IS NOT NULL ORDER BY PARTITION_ORDINAL_POSITION",
@@ -63,6 +63,8 @@ impl Planner {
                 ))
                 .await
                 .map_err(|error| error.object(name))?;
+            // A table that a RENAME of several tables brought from another schema is listed twice (TiDB 7.0).
+            names.dedup();
             partitions.extend(names.into_iter().map(Some));
         }
         if partitions.is_empty() {

@@ -424,6 +424,12 @@ impl Catalog {
             .find(|other| other.key() != key && self.selection.target(other) == target)
     }
 
+    /// Followed tables of the task that the target cannot hold, and why.
+    pub fn unfit(&self) -> Vec<(TableName, Error)> {
+        let followed = self.ours().filter(|entry| entry.is_followed());
+        followed.filter_map(|entry| Some((entry.table.name.clone(), self.target(entry).err()?))).collect()
+    }
+
     /// Every followed table of the task as schema sync wants it.
     pub fn wanted(&self) -> Vec<Wanted> {
         let mut wanted: Vec<Wanted> = self
@@ -591,6 +597,17 @@ impl Change {
                 && selection.selects(name)
             {
                 entry.made = targets.contains(&selection.target(name));
+            }
+        }
+    }
+
+    /// Gives an entry that it makes another standing.
+    pub fn stand(&mut self, name: &TableName, standing: Standing) {
+        for (of, entry) in &mut self.entries {
+            if let Entry::Table(entry) = entry
+                && of == name
+            {
+                entry.standing = standing.clone();
             }
         }
     }

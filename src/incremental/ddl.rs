@@ -6,13 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::catalog::{Change, TableEntry};
+use super::catalog::{Catalog, Change, TableEntry};
 use super::plan::{self, Ask, Event, Existing, Facts, Plan, Steps};
 use super::stream::{Stream, text};
 use crate::adb::dialect::Done;
 use crate::binlog::{ChangeSource, Ddl};
 use crate::crash;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Policy, Result};
 use crate::model::{MysqlEndpoint, Offset, Position, Table, TableName, Tso};
 use crate::mysql::Session;
 use crate::schema_sync;
@@ -101,11 +101,11 @@ impl<S: ChangeSource> Stream<S> {
             }
             Err(error) => {
                 // Only what waits for a person is a failed DDL; a lost connection is tried again.
-                if error.policy() == crate::error::Policy::Stop {
+                if error.policy() == Policy::Stop {
                     store.ddl_failed(&task, epoch, &record, &error).await?;
                 }
                 match self.only_table(event) {
-                    Some(entry) => self.stop_at_ddl(entry, event, error, after).await,
+                    Some(entry) => self.stop_at_ddl(entry, event, commit_ts, error, after).await,
                     None => Err(error),
                 }
             }
@@ -150,7 +150,13 @@ impl<S: ChangeSource> Stream<S> {
         let event = TableName::new(schema, table);
         let named = name.or_schema(schema);
         let known = |name: &TableName| self.catalog.table(&self.catalog.followed(&name.key()));
-        known(&named).or_else(|| known(&event)).cloned()
+        // Of a table that left its session's schema by this very statement the event tells the new place only.
+        let alone = || {
+            let mut all = self.catalog.tables_named(&name.name);
+            let only = all.next().filter(|_| name.schema.is_none() && all.next().is_none());
+            known(only?)
+        };
+        known(&named).or_else(|| known(&event)).or_else(alone).cloned()
     }
 
     /// The stream goes on behind a DDL that stops its own table only. Its layout from here on is that after the DDL, as far as we
@@ -159,6 +165,7 @@ impl<S: ChangeSource> Stream<S> {
         &mut self,
         entry: TableEntry,
         event: &Ddl<'_>,
+        commit_ts: Tso,
         error: Error,
         after: Option<Position>,
     ) -> Result<()> {
@@ -183,11 +190,12 @@ impl<S: ChangeSource> Stream<S> {
             false => Event { schema: &name.schema, table: &name.table },
         };
         let mut notes = Vec::new();
-        match plan::plan(names, &statements, &catalog, &Facts::default()) {
-            Ok(Plan::Do(steps)) if steps.statements.is_empty() => {
+        match self.planned(names, &statements, &catalog, commit_ts).await {
+            Ok(steps) if steps.statements.is_empty() => {
                 change.entries.extend(steps.change.entries);
                 notes = steps.notes;
             }
+            Err(other) if other.policy() != Policy::Stop => return Err(other),
             // Where its rows come from here on would be a guess.
             _ if moves => return Err(error),
             _ => {}
@@ -290,28 +298,38 @@ impl<S: ChangeSource> Stream<S> {
             }
             Err(error) => return Err(error),
         };
-        let mut facts = Facts::default();
         let names = Event { schema: &record.schema_name, table: &record.table_name };
+        self.planned(names, &statements, &self.catalog, record.commit_ts).await
+    }
+
+    /// The plan, with what the source has answered.
+    async fn planned(
+        &self,
+        names: Event<'_>,
+        statements: &[Statement],
+        catalog: &Catalog,
+        commit_ts: Tso,
+    ) -> Result<Steps> {
+        let mut facts = Facts::default();
         loop {
-            match plan::plan(names, &statements, &self.catalog, &facts)? {
+            match plan::plan(names, statements, catalog, &facts)? {
                 Plan::Do(steps) => return Ok(steps),
                 Plan::Ask(Ask::Defaults(name)) => {
-                    let known = self.answer(|source| tidb::table_at(source, record.commit_ts, &name)).await?;
+                    let known = self.answer(|source| tidb::table_at(source, commit_ts, &name)).await?;
                     facts.defaults.insert(name.key(), known);
                 }
                 Plan::Ask(Ask::Before(name)) => {
-                    let known =
-                        self.answer(|source| tidb::name_before(source, record.commit_ts, &name)).await?;
+                    let known = self.answer(|source| tidb::name_before(source, commit_ts, &name)).await?;
                     facts.before.insert(name.key(), known);
                 }
                 Plan::Ask(Ask::Existing { table, column }) => {
                     let known = self
                         .answer(async |source| {
-                            tidb::value_at(source, record.commit_ts, &table, &column).await.map(Some)
+                            tidb::value_at(source, commit_ts, &table, &column).await.map(Some)
                         })
                         .await?
                         .map(|value| value.map_or(Existing::Nothing, Existing::Value))
-                        .unwrap_or_else(|| Existing::Assumed(commit_time(record.commit_ts)));
+                        .unwrap_or_else(|| Existing::Assumed(commit_time(commit_ts)));
                     facts.existing.insert((table.key(), column.to_lowercase()), known);
                 }
                 Plan::Ask(Ask::Definition(name)) => {
@@ -326,7 +344,7 @@ impl<S: ChangeSource> Stream<S> {
                         )
                     };
                     let source = self.context.source.as_ref().ok_or_else(unknown)?;
-                    let known = self.when_loaded(|| tidb::table_at(source, record.commit_ts, &name)).await?;
+                    let known = self.when_loaded(|| tidb::table_at(source, commit_ts, &name)).await?;
                     facts.tables.insert(name.key(), known.ok_or_else(unknown)?);
                 }
             }

@@ -179,6 +179,8 @@ impl Resync {
                 .hint("it was dropped or renamed: the stream will tell")
         })?;
         let entry = TableEntry::new(table);
+        // Under its own name too: the copy has another one.
+        self.catalog.target(&entry)?;
         let place = self.catalog.selection().target(&self.table);
         if let Some(other) = self.catalog.shares_target(&self.table) {
             return Err(Error::new(

@@ -14,7 +14,7 @@ pub enum Cure {
     TellApart,
 }
 
-/// A part of the hint, the cure's name, the cure.
+/// A part of the error, the cure's name, the cure.
 const CURES: &[(&str, &str, Cure)] = &[
     ("source.renames", "renames during the start", Cure::TellApart),
     (
@@ -45,8 +45,8 @@ const CURES: &[(&str, &str, Cure)] = &[
 ];
 
 pub fn cure(error: &Value) -> Option<(&'static str, Cure)> {
-    let hint = error["hint"].as_str().unwrap_or_default();
-    CURES.iter().find(|(part, ..)| hint.contains(part)).map(|(_, name, cure)| (*name, *cure))
+    let text = error.to_string();
+    CURES.iter().find(|(part, ..)| text.contains(part)).map(|(_, name, cure)| (*name, *cure))
 }
 
 /// A part of the error, the mark of the statement that causes it, the reason.
@@ -68,7 +68,16 @@ pub fn of_stop(error: &Value, history: &History) -> Option<&'static str> {
 
 const OVERFLOW: &str = "a generated column that overflows";
 
-/// What AnalyticDB cannot hold or follow, by a part of the error.
+const UNTOLD: &str = "a table to copy again, and no source to copy it from";
+
+/// What no target can follow, by a part of the error.
+const TABLES: &[(&str, &str)] = &[
+    ("give the task a tidb connection in source.tidb", UNTOLD),
+    ("to rebuild and resume: the table is then copied again", UNTOLD),
+    ("out of range in", OVERFLOW),
+];
+
+/// What AnalyticDB cannot hold or follow.
 const ADB: &[(&str, &str)] = &[
     ("no primary key, and no unique key", "no key that identifies a row"),
     ("without a primary key or a unique key", "no key that identifies a row"),
@@ -78,8 +87,13 @@ const ADB: &[(&str, &str)] = &[
 
 pub fn of_table(error: &Value, dialect: Dialect) -> Option<&'static str> {
     let text = error.to_string();
-    let list = if dialect == Dialect::Adb { ADB } else { &[("out of range in", OVERFLOW)] };
-    list.iter().find(|(part, _)| text.contains(part)).map(|(_, reason)| *reason)
+    let adb = if dialect == Dialect::Adb { ADB } else { &[] };
+    TABLES.iter().chain(adb).find(|(part, _)| text.contains(part)).map(|(_, reason)| *reason)
+}
+
+/// Of a table that the source itself cannot read.
+pub fn of_read(error: &str) -> Option<&'static str> {
+    error.contains("out of range in").then_some(OVERFLOW)
 }
 
 /// Of a failed item.

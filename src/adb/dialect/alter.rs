@@ -198,6 +198,20 @@ impl Change<'_> {
         moves.map(|column| self.modify(column)).collect()
     }
 
+    /// What rows that are there get in a column without a default is the target's affair (an ENUM is text on adb, and its first label is not the
+    /// empty text): on adb it is said, where the type takes a default.
+    fn said(&self, name: &str, definition: &str) -> String {
+        let column = self.new.column(name).filter(|_| self.dialect == Dialect::Adb);
+        match column.and_then(|column| Some((column, column.required_value()?))) {
+            Some((column, value))
+                if column.type_text != "json" && !column.type_text.starts_with("varbinary") =>
+            {
+                definition.replacen(" NOT NULL", &format!(" NOT NULL DEFAULT {value}"), 1)
+            }
+            _ => definition.to_owned(),
+        }
+    }
+
     fn add_column(
         &self,
         name: &str,
@@ -205,6 +219,7 @@ impl Change<'_> {
         context: &AlterContext<'_>,
     ) -> Result<Vec<TargetStatement>, Problem> {
         let Some(definition) = self.new.definition(name) else { return Ok(Vec::new()) };
+        let definition = &self.said(name, definition);
         let place = if placed && self.dialect == Dialect::Mysql { self.place(name) } else { String::new() };
         let done = Done::ColumnExists { table: self.table(), column: name.to_owned() };
         let quoted = literal::name(name);

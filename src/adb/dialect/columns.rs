@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::charset::{self, TargetText};
 use super::layout::Layout;
 use super::plan::Plan;
+use super::problem::Problem;
 use super::table::{GeneratedColumn, TargetColumn};
 use super::{default, generated, mysql_limits, types};
 use crate::adb::encode::{Encoder, Form};
@@ -151,6 +152,8 @@ impl Plan<'_> {
             definition.push_str(default);
         }
         self.push_comment(&mut definition, column);
+        let encoder = Encoder::new(&column.name, form);
+        let implicit = default::implicit_value(&column.ty, &encoder);
         TargetColumn {
             source_index,
             name: column.name.clone(),
@@ -158,9 +161,9 @@ impl Plan<'_> {
             type_text,
             nullable,
             definition,
-            encoder: Encoder::new(&column.name, form),
+            encoder,
             default,
-            implicit: default::implicit_value(self.dialect, column.ty.name),
+            implicit,
         }
     }
 
@@ -260,15 +263,20 @@ impl Plan<'_> {
         (columns, Vec::new())
     }
 
-    /// 1 to 127 characters, a letter or underscore first (target-adb-and-dts.md 3.1).
     pub(super) fn check_adb_name(&mut self, name: &str) {
-        let starts = name.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
-        if !starts || name.chars().count() > 127 {
-            self.refuse(
-                name,
-                "the target takes names of 1 to 127 characters that begin with a letter or underscore",
-                "rename it at the source, or exclude it",
-            );
-        }
+        self.problems.extend(adb_name(name).err());
     }
+}
+
+/// 1 to 127 characters, a letter or underscore first (target-adb-and-dts.md 3.1).
+pub(super) fn adb_name(name: &str) -> Result<(), Problem> {
+    let starts = name.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_');
+    if starts && name.chars().count() <= 127 {
+        return Ok(());
+    }
+    Err(Problem::refuse(
+        name,
+        "the target takes names of 1 to 127 characters that begin with a letter or underscore",
+        "rename it at the source, or exclude it",
+    ))
 }

@@ -3,7 +3,8 @@
 //! Rows always carry every value, so a default matters for ADD COLUMN (what existing rows get) and for other writers of the
 //! target. What cannot be said is left out, and the reason given.
 
-use crate::model::{Column, ColumnDefault, Dialect, TypeName};
+use crate::adb::encode::Encoder;
+use crate::model::{Column, ColumnDefault, ColumnType, Dialect, TypeName, Value, Zone};
 use crate::sql::literal;
 
 /// `DEFAULT ...` of the column, None when there is none.
@@ -31,20 +32,34 @@ fn implicit(dialect: Dialect, column: &Column) -> Option<String> {
         .then(|| "DEFAULT '0000-00-00 00:00:00'".to_owned())
 }
 
-/// The value of a NOT NULL column that has no default and is given none.
-pub(super) fn implicit_value(dialect: Dialect, ty: TypeName) -> &'static str {
-    match ty {
-        TypeName::Bit if dialect == Dialect::Adb => "'0'",
-        ty if ty.is_integer() => "0",
-        TypeName::Float | TypeName::Double | TypeName::Decimal | TypeName::Bit | TypeName::Year => "0",
-        TypeName::Enum if dialect == Dialect::Mysql => "1",
-        TypeName::Date if dialect == Dialect::Mysql => "'0000-00-00'",
-        TypeName::DateTime | TypeName::Timestamp if dialect == Dialect::Mysql => "'0000-00-00 00:00:00'",
-        TypeName::Date => "'0001-01-01'",
-        TypeName::DateTime | TypeName::Timestamp => "'1970-01-01 00:00:01'",
-        TypeName::Time => "'00:00:00'",
-        TypeName::Json => "'null'",
-        _ => "''",
+/// The literal of what the source puts into a NOT NULL column that has no default and is given none. A zero date that the target cannot
+/// hold, and that no policy bends, is its first day.
+pub(super) fn implicit_value(ty: &ColumnType, encoder: &Encoder) -> String {
+    let zeros = |digits: Option<u32>| match digits.unwrap_or(0) as usize {
+        0 => String::new(),
+        digits => format!(".{}", "0".repeat(digits)),
+    };
+    let text = match ty.name {
+        TypeName::Decimal => format!("0{}", zeros(ty.scale)),
+        TypeName::Date => "0000-00-00".to_owned(),
+        TypeName::DateTime | TypeName::Timestamp => format!("0000-00-00 00:00:00{}", zeros(ty.length)),
+        TypeName::Time => format!("00:00:00{}", zeros(ty.length)),
+        TypeName::Json => "null".to_owned(),
+        _ => String::new(),
+    };
+    let value = match ty.name {
+        TypeName::Bit | TypeName::Set | TypeName::Year => Value::UInt(0),
+        // Its first label.
+        TypeName::Enum => Value::UInt(1),
+        TypeName::Float | TypeName::Double => Value::Double(0.0),
+        name if name.is_integer() => Value::Int(0),
+        _ => Value::Text(text.as_bytes()),
+    };
+    let mut literal = Vec::new();
+    match encoder.push(value, &Zone::Utc, &mut literal) {
+        Ok(_) => String::from_utf8_lossy(&literal).into_owned(),
+        Err(_) if ty.name == TypeName::Date => "'0001-01-01'".to_owned(),
+        Err(_) => "'1970-01-01 00:00:01'".to_owned(),
     }
 }
 

@@ -158,7 +158,6 @@ impl Plan<'_> {
         let source = self.source;
         let name =
             |index: &usize| source.columns.get(*index).map(|column| column.name.as_str()).unwrap_or_default();
-        self.check_adb_name(&source.name.table);
         let mut tail = match (&layout.distribution, self.options.kind) {
             (_, TableKind::Dimension) => " DISTRIBUTED BY BROADCAST".to_owned(),
             (Some(columns), TableKind::Partitioned) => {

@@ -69,7 +69,10 @@ impl<'a> Plan<'a> {
         let text = (table_text.charset, table_text.collation);
         let tail = match self.dialect {
             Dialect::Mysql => format!(" DEFAULT CHARACTER SET {} COLLATE {}", text.0, text.1),
-            Dialect::Adb => self.adb_tail(&layout),
+            Dialect::Adb => {
+                self.check_adb_name(&target.table);
+                self.adb_tail(&layout)
+            }
         };
         let limit = if self.dialect == Dialect::Mysql { 2048 } else { 1024 };
         let comment = Some(&self.source.comment)

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::columns::adb_name;
 use super::create::{create_database, create_table};
 use super::problem::Problem;
 use super::table::{TargetColumn, TargetTable};
@@ -140,7 +141,7 @@ pub fn truncate_table(table: &TableName) -> TargetStatement {
 /// that stays in place gives nothing.
 ///
 /// # Errors
-/// adb has no documented rename into another database.
+/// adb has no documented rename into another database, and does not take every name.
 pub fn rename_tables(
     dialect: Dialect,
     pairs: &[(TableName, TableName)],
@@ -153,6 +154,9 @@ pub fn rename_tables(
                 format!("the target cannot move a table to another database (to {to})"),
                 "resync the table under its new name, or map both schemas to one database",
             ));
+        }
+        if dialect == Dialect::Adb {
+            adb_name(&to.table)?;
         }
         statements.push(rename(dialect, from, to));
     }

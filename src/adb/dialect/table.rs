@@ -74,13 +74,13 @@ pub struct TargetColumn {
     pub encoder: Encoder,
     pub(super) default: Option<String>,
     /// The literal of what the source gives where nothing is said.
-    pub(super) implicit: &'static str,
+    pub(super) implicit: String,
 }
 
 impl TargetColumn {
     /// What an INSERT that does not know the column must say; None when the target knows by itself.
-    pub fn required_value(&self) -> Option<&'static str> {
-        (!self.nullable && self.default.is_none()).then_some(self.implicit)
+    pub fn required_value(&self) -> Option<&str> {
+        (!self.nullable && self.default.is_none()).then_some(&self.implicit)
     }
 }
 

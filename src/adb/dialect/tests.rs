@@ -112,7 +112,9 @@ fn adb_refuses_layouts_that_cannot_be() {
     assert!(refusals(Dialect::Adb, &keyless, &TableOptions::default())[0].contains("no primary key"));
     assert_eq!(planned(Dialect::Mysql, &keyless, &TableOptions::default()).identity, None);
     let named = table("1t", vec![column("2a", "int not null")], vec![key(KeyKind::Primary, "", "2a")]);
-    assert_eq!(refusals(Dialect::Adb, &named, &TableOptions::default()).len(), 2);
+    let place = |name: &str| TargetTable::new(Dialect::Adb, &named, dw(name), &TableOptions::default());
+    assert_eq!(place("1t").unwrap_err().len(), 2);
+    assert_eq!(place("t").unwrap_err().len(), 1, "the table's name on the target counts, not the source's");
 }
 
 #[test]
@@ -304,6 +306,44 @@ fn added_columns_keep_their_place_on_mysql() {
     assert_eq!(go(Dialect::Mysql, 0, first.clone()), ["ADD COLUMN `n` int NOT NULL DEFAULT '0' FIRST"]);
     assert_eq!(go(Dialect::Mysql, 2, behind), ["ADD COLUMN `n` int NOT NULL DEFAULT '0' AFTER `user_id`"]);
     assert_eq!(go(Dialect::Adb, 0, first), ["ADD COLUMN `n` int NOT NULL DEFAULT 0"]);
+}
+
+#[test]
+fn rows_that_are_there_get_the_sources_implicit_value_on_adb() {
+    let lossy = LossyPolicies { zero_date: LossyPolicy::Varchar, ..LossyPolicies::default() };
+    let options = TableOptions { lossy, ..TableOptions::default() };
+    for (ty, expected) in [
+        ("enum(a,b) not null", "varchar(1) NOT NULL DEFAULT 'a'"),
+        ("set(a,b) not null", "varchar(3) NOT NULL DEFAULT ''"),
+        ("bit(3) not null", "varchar(20) NOT NULL DEFAULT '0'"),
+        ("bigint unsigned not null", "decimal(20,0) NOT NULL DEFAULT 0"),
+        ("decimal(5,2) not null", "decimal(5,2) NOT NULL DEFAULT 0.00"),
+        ("datetime(6) not null", "varchar(26) NOT NULL DEFAULT '0000-00-00 00:00:00.000000'"),
+        ("blob not null", "varbinary NOT NULL"),
+        ("enum(a,b)", "varchar(1) NULL"),
+    ] {
+        let new = column("n", ty);
+        let clause = add(&new, None);
+        let plan = alter(
+            Dialect::Adb,
+            &simple(),
+            &clause,
+            &grown(&new, 4),
+            &dw("t"),
+            &options,
+            &AlterContext::default(),
+        );
+        let sql = &plan.unwrap()[0].sql;
+        assert_eq!(*sql, format!("ALTER TABLE `dw`.`t` ADD COLUMN `n` {expected}"), "{ty}");
+    }
+}
+
+#[test]
+fn a_table_keeps_its_place_on_adb_when_its_new_name_is_none() {
+    let pairs = [(dw("t"), dw("0t"))];
+    assert!(rename_tables(Dialect::Adb, &pairs).unwrap_err().detail.contains("names of 1 to 127"));
+    assert!(move_if_there(Dialect::Adb, &pairs[0].0, &pairs[0].1).is_none());
+    assert_eq!(rename_tables(Dialect::Mysql, &pairs).unwrap().len(), 1);
 }
 
 #[test]

@@ -99,6 +99,7 @@ pub fn plan(event: Event<'_>, statements: &[Statement], catalog: &Catalog, facts
         steps: Steps::default(),
         ask: None,
         transient: HashSet::new(),
+        together: false,
     };
     for statement in statements {
         planner.statement(statement)?;
@@ -121,6 +122,8 @@ struct Planner<'a> {
     ask: Option<Ask>,
     /// Names (folded) that exist only within this statement: `RENAME a TO tmp, b TO a, tmp TO b`.
     transient: HashSet<TableName>,
+    /// The statement renames several tables.
+    together: bool,
 }
 
 fn refuse(message: impl Into<String>, hint: impl Into<String>) -> Error {

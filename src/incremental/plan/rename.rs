@@ -16,6 +16,7 @@ impl Planner<'_> {
     /// The pairs of one statement, each seeing those before it.
     pub(super) fn rename_tables(&mut self, pairs: &[(ObjectName, ObjectName)]) -> Result<()> {
         let Some(pairs) = self.qualified(pairs)? else { return Ok(()) };
+        self.together = pairs.len() > 1;
         let keys: Vec<_> = pairs.iter().map(|(old, new)| (old.key(), new.key())).collect();
         self.transient = keys
             .iter()
@@ -146,9 +147,12 @@ impl Planner<'_> {
         self.need_database(new_name, &to.schema);
         match dialect::rename_tables(dialect, &[(from.clone(), to)]) {
             Ok(statements) => self.steps.statements.extend(statements),
-            // The target cannot move it: it is copied to its new place, and goes from its old one.
+            // The target cannot move it: it is copied to its new place, and goes from its old one. That it has none there stops the table
+            // alone, where policy says so: by itself it stays in its old place; of several the next one comes there.
             Err(problem) => {
-                self.catalog.target(entry)?;
+                if !(self.together && self.stops_tables()) {
+                    self.catalog.target(entry)?;
+                }
                 self.copy_again(new_name, problem.detail)?;
                 self.steps.statements.push(dialect::drop_table(&from));
             }

@@ -105,6 +105,17 @@ impl Tokens<'_> {
         }
         self.sql.len()
     }
+
+    /// The end of a number that may go on behind `end` with a signed exponent: `1e+03`.
+    fn number(&self, end: usize) -> usize {
+        let signed = match self.sql.get(end..) {
+            Some([b'+' | b'-', digits @ ..]) if matches!(self.sql.get(end - 1), Some(b'e' | b'E')) => digits,
+            _ => return end,
+        };
+        let digits = signed.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let hex = self.sql[self.at..end].starts_with(b"0x");
+        if hex || digits == 0 { end } else { end + 1 + digits }
+    }
 }
 
 impl<'a> Iterator for Tokens<'a> {
@@ -123,7 +134,9 @@ impl<'a> Iterator for Tokens<'a> {
         let (kind, end) = match first {
             b'`' => (Kind::Name, self.quoted(b'`')),
             b'\'' | b'"' => (Kind::Text, self.quoted(first)),
-            b'0'..=b'9' => (Kind::Number, run(|byte| byte.is_ascii_alphanumeric() || byte == b'.')),
+            b'0'..=b'9' => {
+                (Kind::Number, self.number(run(|byte| byte.is_ascii_alphanumeric() || byte == b'.')))
+            }
             byte if in_word(byte) => (Kind::Word, run(in_word)),
             _ => (Kind::Symbol, start + 1),
         };
@@ -262,6 +275,12 @@ mod tests {
         let sql = b"/* c */ SELECT `a``b`, 'it''s \\' x', 1.5e3 -- rest\n FROM t#end";
         let found: Vec<_> = tokens(sql).map(|token| token.value()).collect();
         assert_eq!(found, ["SELECT", "a`b", ",", "it's ' x", ",", "1.5e3", "FROM", "t"]);
+    }
+
+    #[test]
+    fn a_number_ends_behind_its_exponent() {
+        let found: Vec<_> = tokens(b"1e+03,-2.5E-7,2-1,0x1e+3").map(|token| token.value()).collect();
+        assert_eq!(found, ["1e+03", ",", "-", "2.5E-7", ",", "2", "-", "1", ",", "0x1e", "+", "3"]);
     }
 
     #[test]
