@@ -528,6 +528,39 @@ fn adb_copies_what_it_cannot_move_between_databases() {
 }
 
 #[test]
+fn a_table_alone_stops_at_a_name_that_adb_does_not_take() {
+    let mut stream =
+        with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({"errors": {"table": "stop_table"}}));
+    stream.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    stream.ok("s", "b", "CREATE TABLE b (id INT PRIMARY KEY)");
+    // By itself: the stream stops the table, which stays in its place.
+    assert!(stream.refused("s", "0a", "RENAME TABLE s.a TO s.`0a`").contains("names of 1 to 127"));
+    // Of several: the next one needs its place.
+    let (statements, again, _) = stream.steps("s", "a", "RENAME TABLE s.a TO s.`0a`, s.b TO s.a");
+    assert_eq!(statements, ["DROP TABLE IF EXISTS `s`.`a`", "ALTER TABLE `s`.`b` RENAME `s`.`a`"]);
+    assert_eq!(again, ["s.0a"]);
+    let mut whole = with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({}));
+    whole.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    whole.ok("s", "b", "CREATE TABLE b (id INT PRIMARY KEY)");
+    let refused = whole.refused("s", "a", "RENAME TABLE s.a TO s.`0a`, s.b TO s.a");
+    assert!(refused.contains("names of 1 to 127"), "{refused}");
+}
+
+#[test]
+fn a_table_keeps_its_collation_in_another_schema() {
+    let mut stream = all();
+    stream.ok("a", "", "CREATE DATABASE a");
+    stream.ok("b", "", "CREATE DATABASE b CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
+    stream.ok("a", "t", "CREATE TABLE a.t (v VARCHAR(9) PRIMARY KEY)");
+    let like = stream.ok("b", "u", "CREATE TABLE b.u LIKE a.t");
+    let create = like.last().unwrap();
+    assert!(create.contains("COLLATE utf8mb4_bin") && !create.contains("general_ci"), "{create}");
+    stream.ok("b", "t", "RENAME TABLE a.t TO b.t");
+    let added = stream.ok("b", "t", "ALTER TABLE b.t ADD COLUMN w VARCHAR(9)");
+    assert!(added[0].contains("COLLATE utf8mb4_bin"), "{added:?}");
+}
+
+#[test]
 fn rows_that_move_without_messages_are_copied_when_policy_applies() {
     let create =
         "CREATE TABLE p (id INT PRIMARY KEY) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10))";

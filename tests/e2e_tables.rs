@@ -295,6 +295,37 @@ async fn a_ddl_that_one_table_cannot_take_stops_that_table() {
     finish(&stack, &server, schema).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_adb_does_not_take_stops_its_table_until_it_has_another() {
+    let test = "a_name_that_adb_does_not_take_stops_its_table_until_it_has_another";
+    let Some(stack) = Stack::utc(test).map(Stack::on_adb) else { return };
+    let schema = "ft_name";
+    let server = begin(&stack, schema, 100, &json!({"errors": {"table": "stop_table"}})).await;
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+    let statements = [
+        // The session's schema, which the stream does not tell: the source is asked.
+        format!("USE {schema}"),
+        format!("RENAME TABLE t TO {schema}.`0t`"),
+        "UPDATE `0t` SET n = 7".to_owned(),
+        "INSERT INTO other VALUES (2, 'two')".to_owned(),
+    ];
+    sql::run(&mut source, &statements.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let stopped = wait_for_state(&server, schema, "0t", &["stopped"]).await;
+    assert!(stopped["error"]["message"].as_str().unwrap().contains("names of 1 to 127"), "{stopped:#}");
+    server.api.wait_caught_up("tables", &stack, PATIENCE).await;
+    assert_eq!(sql::count(&mut target, "ft_name.other").await, 2);
+    assert_eq!(sql::count(&mut target, "ft_name.t").await, 100, "it keeps its place");
+    // A copy does not help.
+    resync(&server, schema, "0t").await;
+    wait_for_state(&server, schema, "0t", &["stopped"]).await;
+    sql::run(&mut source, &["RENAME TABLE `0t` TO t2"]).await;
+    wait_for_state(&server, schema, "t2", &["stopped"]).await;
+    resync(&server, schema, "t2").await;
+    wait_for_state(&server, schema, "t2", &["following"]).await;
+    sql::run(&mut target, &["DROP TABLE ft_name.t"]).await;
+    finish(&stack, &server, schema).await;
+}
+
 /// `ddl.x = stop` is a question to the operator: the task waits before the statement, and no copy is needed once it is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ddl_that_stops_by_policy_stops_the_task_and_needs_no_copy() {

@@ -63,7 +63,7 @@ impl Planner {
                 ))
                 .await
                 .map_err(|error| error.object(name))?;
-            // A table that a RENAME of several tables brought from another schema is listed twice (TiDB 7.0).
+            // As its table may be (`Source::catalog_at`), each is listed twice.
             names.dedup();
             partitions.extend(names.into_iter().map(Some));
         }

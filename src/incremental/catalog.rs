@@ -395,9 +395,10 @@ impl Catalog {
         self.ours().any(|entry| self.selection.target(&entry.table.name).key() == target.key())
     }
 
-    /// True when a table of the task lies in this schema of the target.
+    /// True when a table of the task lies in this schema of the target. One that stands aside may never have come there.
     pub fn has_table_in(&self, target_schema: &str) -> bool {
-        self.ours().any(|entry| self.selection.target(&entry.table.name).schema == target_schema)
+        let mut there = self.ours().filter(|entry| entry.is_followed() || entry.made);
+        there.any(|entry| self.selection.target(&entry.table.name).schema == target_schema)
     }
 
     /// The change that gives a live table another standing; None when there is no such table.

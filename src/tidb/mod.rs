@@ -72,13 +72,17 @@ impl Source {
     /// `SnapshotLost` when garbage collection has passed `at`.
     pub async fn snapshot_session(&self, at: Tso) -> Result<Session> {
         let mut session = self.session().await?;
-        session.execute(format!("SET SESSION tidb_snapshot = '{at}'")).await.map_err(|error| {
-            if error.kind == ErrorKind::SnapshotLost {
-                error.object(format!("snapshot {at}")).hint("the copy must start again with a new snapshot")
-            } else {
-                error.object(format!("snapshot {at}"))
-            }
-        })?;
+        session.execute(format!("SET SESSION tidb_snapshot = '{at}'")).await.map_err(passing).map_err(
+            |error| {
+                if error.kind == ErrorKind::SnapshotLost {
+                    error
+                        .object(format!("snapshot {at}"))
+                        .hint("the copy must start again with a new snapshot")
+                } else {
+                    error.object(format!("snapshot {at}"))
+                }
+            },
+        )?;
         Ok(session)
     }
 
@@ -97,6 +101,18 @@ impl Source {
         session.close().await;
         Ok(tso)
     }
+}
+
+/// While TiDB gathers what there is (information_schema, the schemas of a snapshot), a table or schema of anybody's that goes just then is an
+/// error. Asked again it is well.
+fn passing(error: Error) -> Error {
+    const UNKNOWN_SCHEMA: u16 = 1049;
+    const UNKNOWN_TABLE: u16 = 1146;
+    let kind = match error.code {
+        Some(UNKNOWN_SCHEMA | UNKNOWN_TABLE) => ErrorKind::Contention,
+        _ => error.kind,
+    };
+    Error { kind, ..error }
 }
 
 /// Opens a transaction and gives its start timestamp; outside a transaction the server says 0 (source-drainer.md 9.1).

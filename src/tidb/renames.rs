@@ -103,7 +103,8 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
         .query(&format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME, TIDB_TABLE_ID FROM information_schema.tables WHERE LOWER(TABLE_NAME) IN ({names})"
         ))
-        .await?;
+        .await
+        .map_err(super::passing)?;
     let tables = tables.into_iter().map(|(schema, table, id)| (TableName::new(schema, table), id)).collect();
     Ok(stale(&renames, tables, &own))
 }

@@ -410,7 +410,13 @@ impl<'a> Follow<'a> {
                 self.ending.rows += sql::count(&mut source, &quoted).await;
                 self.ending.tables += 1;
                 let name = (schema.clone(), name);
-                faults.extend(compare::table(&mut source, &name, &mut target, &name).await);
+                if let Some(fault) = compare::table(&mut source, &name, &mut target, &name).await {
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    let again = compare::table(&mut source, &name, &mut target, &name).await;
+                    let again =
+                        again.map_or("equal", |again| if again == fault { "the same" } else { "different" });
+                    faults.push(format!("{fault}\ncompared again after 2 s: {again}"));
+                }
             }
         }
         if faults.is_empty() {

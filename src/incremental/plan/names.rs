@@ -119,7 +119,8 @@ impl Planner<'_> {
         });
         let old_may_be_ours = candidates.iter().any(|name| self.catalog.selection().selects(name));
         match candidates.as_slice() {
-            [] if pairs.len() == 1 && (new_is_ours || old_may_be_ours) => {
+            // Of a task with a source the catalog has the selected tables alone.
+            [] if pairs.len() == 1 && new_is_ours && self.catalog.spec().source.tidb.is_none() => {
                 return Ok(Some(of(self.event.schema)));
             }
             [only]

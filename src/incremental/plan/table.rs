@@ -92,13 +92,12 @@ impl Planner<'_> {
 
     pub(super) fn create_table(&mut self, mut table: Table) -> Result<()> {
         let name = table.name.clone();
-        // A later ALTER DATABASE does not reach tables that are there.
-        if table.charset.is_none()
-            && table.collation.is_none()
-            && let Some(schema) = self.catalog.schema(&name.schema)
-        {
-            table.charset.clone_from(&schema.charset);
-            table.collation.clone_from(&schema.collation);
+        // A later ALTER DATABASE does not reach tables that are there, nor does the schema to which one is renamed, or that of a table made LIKE it.
+        if table.charset.is_none() && table.collation.is_none() {
+            let schema = self.catalog.schema(&name.schema).cloned().unwrap_or_default();
+            let said = schema.charset.is_some() || schema.collation.is_some();
+            table.charset = if said { schema.charset } else { Some("utf8mb4".to_owned()) };
+            table.collation = if said { schema.collation } else { Some("utf8mb4_bin".to_owned()) };
         }
         let mut entry = TableEntry::new(table);
         if entry.table.temporary {
