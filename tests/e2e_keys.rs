@@ -85,6 +85,9 @@ const TYPES: &[(&str, &str, [&str; 5])] = &[
     ),
     ("time6", "TIME(6)", ["'-838:59:59'", "'838:59:59'", "'00:00:00'", "'-00:00:00.5'", "'00:00:00.000001'"]),
     ("enum", "ENUM('b','a','','3','z')", ["'b'", "'a'", "''", "'3'", "5"]),
+    // Numbers, whatever the character set of the labels.
+    ("enumgbk", "ENUM('b','a','','3','z') CHARACTER SET gbk", ["'b'", "'a'", "''", "'3'", "5"]),
+    ("setgbk", "SET('x','y','3') CHARACTER SET gbk", ["''", "'x'", "'x,y'", "'3'", "'x,y,3'"]),
     ("set", "SET('x','y','3')", ["''", "'x'", "'x,y'", "'3'", "'x,y,3'"]),
     ("binary", "BINARY(4)", ["'a'", "x'61000001'", "x'00000000'", "x'ffffffff'", "x'61000100'"]),
     ("varbinary", "VARBINARY(300)", ["x'61'", "x'6100'", "''", "x'27225c00'", "REPEAT('z', 300)"]),

@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 support::on_both_targets! {
     swapped_tables_are_copied_again_once_drainer_tells_them_apart => swap("fy_swap", "fy_swap_adb");
+    a_copy_knows_the_name_under_which_rows_come => stale("fy_stale", "fy_stale_adb");
     rebuild_copies_a_table_whose_rows_its_ddl_changed => rebuild("fy_rebuild", "fy_rebuild_adb");
     an_online_ddl_is_followed => follow("fy_follow", "fy_follow_adb");
     an_online_ddl_is_ignored_and_its_table_copied_again => ignore("fy_ignore", "fy_ignore_adb");
@@ -91,6 +92,34 @@ async fn swap(stack: Stack, schema: &str) {
     copies(&stack, &server, 2).await;
     run(&stack, schema, &["INSERT INTO t VALUES (10, 'later', 'y')", "DELETE FROM u WHERE id = 1"]).await;
     copies(&stack, &server, 2).await;
+    equal(&stack, schema).await;
+}
+
+/// Drainer sends the rows of `t` under its name in the schema that it left, until it has a RENAME of its own.
+async fn stale(stack: Stack, schema: &str) {
+    let other = format!("{schema}_o");
+    let made = [
+        "CREATE TABLE u (id INT PRIMARY KEY, v VARCHAR(20), e ENUM('x','y'))".to_owned(),
+        format!("CREATE DATABASE {other}"),
+        format!("CREATE TABLE {other}.o {}", TABLE.trim_start_matches("CREATE TABLE t ")),
+        format!("INSERT INTO {other}.o {}", ROWS.trim_start_matches("INSERT INTO t ")),
+    ];
+    sql::drop_schemas(&stack, &[&other]).await;
+    let made: Vec<&str> = made.iter().map(String::as_str).collect();
+    let more = json!({"objects": {"include": [format!("{schema}.*"), format!("{other}.*")]}});
+    let server = begin(&stack, schema, &made, &more).await;
+    run(&stack, schema, &[&format!("RENAME TABLE u TO w, {other}.o TO t")]).await;
+    run(&stack, schema, &["INSERT INTO t VALUES (8, 'of t', 'x')"]).await;
+    // AnalyticDB moves no table: it is copied already.
+    let moved = usize::from(stack.dialect == support::stack::Dialect::Adb);
+    copies(&stack, &server, moved).await;
+    let body = json!({"tables": [{"schema": schema, "table": "t"}]});
+    server.api.post("/tasks/again/tables/resync", &body).await;
+    run(&stack, schema, &["UPDATE t SET v = 'meanwhile' WHERE id = 8"]).await;
+    copies(&stack, &server, moved + 1).await;
+    run(&stack, schema, &["INSERT INTO t VALUES (10, 'later', 'y')", "DELETE FROM t WHERE id = 1"]).await;
+    copies(&stack, &server, moved + 1).await;
+    sql::drop_schemas(&stack, &[&other]).await;
     equal(&stack, schema).await;
 }
 

@@ -397,7 +397,8 @@ impl Catalog {
 
     /// True when a table of the task lies in this schema of the target. One that stands aside may never have come there.
     pub fn has_table_in(&self, target_schema: &str) -> bool {
-        let mut there = self.ours().filter(|entry| entry.is_followed() || entry.made);
+        let mut there =
+            self.ours().filter(|entry| entry.is_followed() || (entry.made && !entry.standing.is_resync()));
         there.any(|entry| self.selection.target(&entry.table.name).schema == target_schema)
     }
 

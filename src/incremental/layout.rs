@@ -143,14 +143,16 @@ impl Layout {
             fitted.push(found.map(|(place, column)| {
                 let quoted = quoted(&column.name);
                 names.push(quoted.clone());
+                let text = source_column(column).is_some_and(|source| source.ty.name.is_text());
                 LayoutColumn {
                     encoder: column.encoder.clone(),
                     key_place: identity.iter().position(|key| *key == place),
                     as_text: [b"CAST(", &quoted[..], b" AS CHAR) COLLATE utf8mb4_bin"].concat(),
                     quoted,
                     zone: Arc::clone(zone),
-                    text: source_column(column).is_some_and(|source| source.ty.name.is_text()),
-                    gbk: column.type_text.contains(" CHARACTER SET gbk "),
+                    text,
+                    // Not an ENUM or SET, which go as numbers.
+                    gbk: text && column.type_text.contains(" CHARACTER SET gbk "),
                 }
             }));
         }

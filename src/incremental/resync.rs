@@ -178,7 +178,9 @@ impl Resync {
                 .object(&self.table)
                 .hint("it was dropped or renamed: the stream will tell")
         })?;
-        let entry = TableEntry::new(table);
+        // What Drainer calls it nobody but the stream tells.
+        let sent_as = self.catalog.table(&self.table).and_then(|known| known.sent_as.clone());
+        let entry = TableEntry { sent_as, ..TableEntry::new(table) };
         // Under its own name too: the copy has another one.
         self.catalog.target(&entry)?;
         let place = self.catalog.selection().target(&self.table);

@@ -109,6 +109,10 @@ async fn names(server: &mut Server, selection: &Selection) -> Result<Inventory> 
                 inventory.others.push(name);
                 continue;
             }
+            // TiDB 7.0 may list a table twice (`Source::catalog_at`).
+            if inventory.tables.last().is_some_and(|last| last.name == name) {
+                continue;
+            }
             inventory.tables.push(SourceTable {
                 target: selection.target(&name),
                 rows: row.number(3).unwrap_or(0),

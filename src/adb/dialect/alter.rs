@@ -203,9 +203,7 @@ impl Change<'_> {
     fn said(&self, name: &str, definition: &str) -> String {
         let column = self.new.column(name).filter(|_| self.dialect == Dialect::Adb);
         match column.and_then(|column| Some((column, column.required_value()?))) {
-            Some((column, value))
-                if column.type_text != "json" && !column.type_text.starts_with("varbinary") =>
-            {
+            Some((column, value)) if !column.type_text.starts_with("varbinary") => {
                 definition.replacen(" NOT NULL", &format!(" NOT NULL DEFAULT {value}"), 1)
             }
             _ => definition.to_owned(),

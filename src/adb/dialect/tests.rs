@@ -319,6 +319,7 @@ fn rows_that_are_there_get_the_sources_implicit_value_on_adb() {
         ("bigint unsigned not null", "decimal(20,0) NOT NULL DEFAULT 0"),
         ("decimal(5,2) not null", "decimal(5,2) NOT NULL DEFAULT 0.00"),
         ("datetime(6) not null", "varchar(26) NOT NULL DEFAULT '0000-00-00 00:00:00.000000'"),
+        ("json not null", "json NOT NULL DEFAULT 'null'"),
         ("blob not null", "varbinary NOT NULL"),
         ("enum(a,b)", "varchar(1) NULL"),
     ] {

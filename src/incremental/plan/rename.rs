@@ -183,7 +183,9 @@ impl Planner<'_> {
             matches!(self.policy(DdlKind::RenameTable, old_name), DdlPolicy::Apply | DdlPolicy::Rebuild);
         match dialect::move_if_there(self.catalog.dialect(), &from, &to) {
             Some(moved) if by_policy && !shared => {
-                self.need_database(new_name, &to.schema);
+                if from.schema != to.schema {
+                    self.need_database(new_name, &to.schema);
+                }
                 self.steps.statements.push(moved);
             }
             _ => self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}")),
