@@ -150,13 +150,16 @@ impl<S: ChangeSource> Stream<S> {
         let event = TableName::new(schema, table);
         let named = name.or_schema(schema);
         let known = |name: &TableName| self.catalog.table(&self.catalog.followed(&name.key()));
-        // Of a table that left its session's schema by this very statement the event tells the new place only.
+        if !moves(statement) {
+            return known(&named).or_else(|| known(&event)).cloned();
+        }
+        // The event tells the new place only.
         let alone = || {
             let mut all = self.catalog.tables_named(&name.name);
             let only = all.next().filter(|_| name.schema.is_none() && all.next().is_none());
             known(only?)
         };
-        known(&named).or_else(|| known(&event)).or_else(alone).cloned()
+        known(&named).or_else(alone).cloned()
     }
 
     /// The stream goes on behind a DDL that stops its own table only. Its layout from here on is that after the DDL, as far as we
@@ -178,13 +181,7 @@ impl<S: ChangeSource> Stream<S> {
         let mut catalog = self.catalog.clone();
         catalog.apply(&change);
         let statements = ddl::parse(event.query).unwrap_or_default();
-        let moves = statements.iter().any(|statement| match statement {
-            Statement::RenameTable { .. } => true,
-            Statement::AlterTable { clauses, .. } => {
-                clauses.iter().any(|clause| matches!(clause, AlterClause::Rename { .. }))
-            }
-            _ => false,
-        });
+        let moves = statements.iter().any(moves);
         let names = match moves {
             true => Event { schema: text(event.schema_name)?, table: text(event.table_name)? },
             false => Event { schema: &name.schema, table: &name.table },
@@ -372,6 +369,17 @@ impl<S: ChangeSource> Stream<S> {
     ) -> Result<Option<T>> {
         let answer = when_loaded(LOADING, ask);
         self.context.cancel.run_until_cancelled(answer).await.unwrap_or_else(|| Err(Error::cancelled()))
+    }
+}
+
+/// Whether a table has another name after it.
+fn moves(statement: &Statement) -> bool {
+    match statement {
+        Statement::RenameTable { .. } => true,
+        Statement::AlterTable { clauses, .. } => {
+            clauses.iter().any(|clause| matches!(clause, AlterClause::Rename { .. }))
+        }
+        _ => false,
     }
 }
 

@@ -73,7 +73,7 @@ impl Source {
                 let name = TableName::new(&schema.name, table);
                 if kind.eq_ignore_ascii_case("BASE TABLE") && selects(&name) {
                     let table = definition(&mut session, &name).await?;
-                    catalog.tables.extend((!table.temporary).then_some(table));
+                    catalog.tables.extend(table.filter(|table| !table.temporary));
                 }
             }
         }
@@ -113,7 +113,7 @@ impl Source {
 pub async fn table_at(source: &MysqlEndpoint, at: Tso, name: &TableName) -> Result<Option<Table>> {
     let mut session = Source::new(source.clone()).snapshot_session(at).await?;
     let found = match definition(&mut session, name).await {
-        Ok(table) => Some(table),
+        Ok(found) => found,
         Err(error) if error.code.is_some() && error.kind == ErrorKind::Missing => None,
         Err(error) => return Err(error),
     };
@@ -180,7 +180,8 @@ async fn schemas(session: &mut Session) -> Result<Vec<SourceSchema>> {
         .collect())
 }
 
-async fn definition(session: &mut Session, name: &TableName) -> Result<Table> {
+/// None: what has this name is no table (a view, a sequence).
+async fn definition(session: &mut Session, name: &TableName) -> Result<Option<Table>> {
     let row: Option<Row> = session
         .first(&format!("SHOW CREATE TABLE {}", literal::table_name(name)))
         .await
@@ -192,8 +193,9 @@ async fn definition(session: &mut Session, name: &TableName) -> Result<Table> {
     match (statements.pop(), statements.is_empty()) {
         (Some(Statement::CreateTable { mut table, .. }), true) => {
             table.name = name.clone();
-            Ok(table)
+            Ok(Some(table))
         }
+        (Some(Statement::View { .. } | Statement::Harmless { .. }), true) => Ok(None),
         _ => Err(refused("SHOW CREATE TABLE gave something other than CREATE TABLE").object(name)),
     }
 }

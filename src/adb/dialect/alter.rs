@@ -199,14 +199,19 @@ impl Change<'_> {
     }
 
     /// What rows that are there get in a column without a default is the target's affair (an ENUM is text on adb, and its first label is not the
-    /// empty text): on adb it is said, where the type takes a default.
-    fn said(&self, name: &str, definition: &str) -> String {
+    /// empty text): on adb it is said.
+    fn said(&self, name: &str, definition: &str) -> Result<String, Problem> {
         let column = self.new.column(name).filter(|_| self.dialect == Dialect::Adb);
-        match column.and_then(|column| Some((column, column.required_value()?))) {
-            Some((column, value)) if !column.type_text.starts_with("varbinary") => {
-                definition.replacen(" NOT NULL", &format!(" NOT NULL DEFAULT {value}"), 1)
+        match column.and_then(TargetColumn::required_value) {
+            None | Some("x''") => Ok(definition.to_owned()),
+            Some(_) if self.new.column(name).is_some_and(|column| column.type_text == "json") => {
+                Ok(definition.to_owned())
             }
-            _ => definition.to_owned(),
+            Some(value) if value.len() > default::ADB_LONGEST => Err(self.impossible(
+                name,
+                "existing rows have more zero bytes in it on the source than a default of the target takes",
+            )),
+            Some(value) => Ok(definition.replacen(" NOT NULL", &format!(" NOT NULL DEFAULT {value}"), 1)),
         }
     }
 
@@ -217,7 +222,7 @@ impl Change<'_> {
         context: &AlterContext<'_>,
     ) -> Result<Vec<TargetStatement>, Problem> {
         let Some(definition) = self.new.definition(name) else { return Ok(Vec::new()) };
-        let definition = &self.said(name, definition);
+        let definition = &self.said(name, definition)?;
         let place = if placed && self.dialect == Dialect::Mysql { self.place(name) } else { String::new() };
         let done = Done::ColumnExists { table: self.table(), column: name.to_owned() };
         let quoted = literal::name(name);
@@ -254,11 +259,11 @@ impl Change<'_> {
             let dropped = source.is_some_and(|column| {
                 matches!(column.default, Some(ColumnDefault::Expression(_))) && column.generated.is_none()
             });
-            // TiDB fills in JSON's null, MariaDB an empty text, which is no JSON.
+            // TiDB fills in JSON's null, MariaDB an empty text, which is no JSON; AnalyticDB's takes no default.
             let json = source.is_some_and(|column| {
                 column.ty.name == TypeName::Json && !column.nullable && column.generated.is_none()
             });
-            if json && self.dialect == Dialect::Mysql {
+            if json {
                 let table = literal::table_name(self.target);
                 let sql = format!("UPDATE {table} SET {quoted} = 'null' WHERE CAST({quoted} AS CHAR) = ''");
                 return Ok(vec![statement, TargetStatement::new(sql, Done::Rerun)]);

@@ -7,6 +7,9 @@ use crate::adb::encode::Encoder;
 use crate::model::{Column, ColumnDefault, ColumnType, Dialect, TypeName, Value, Zone};
 use crate::sql::literal;
 
+/// Characters of a default that ADB takes (target-adb-and-dts.md 3.3).
+pub(super) const ADB_LONGEST: usize = 127;
+
 /// `DEFAULT ...` of the column, None when there is none.
 ///
 /// # Errors
@@ -19,7 +22,7 @@ pub(super) fn clause(dialect: Dialect, column: &Column, target_type: &str) -> Re
         Some(text) => text,
         None => return Ok(None),
     };
-    if dialect == Dialect::Adb && text.chars().count() > 127 {
+    if dialect == Dialect::Adb && text.chars().count() > ADB_LONGEST {
         return Err("a default of more than 127 characters".to_owned());
     }
     Ok(Some(format!("DEFAULT {text}")))
@@ -47,7 +50,9 @@ pub(super) fn implicit_value(ty: &ColumnType, encoder: &Encoder) -> String {
         TypeName::Json => "null".to_owned(),
         _ => String::new(),
     };
+    let padding = vec![0; ty.length.unwrap_or(1) as usize];
     let value = match ty.name {
+        TypeName::Binary => Value::Bytes(&padding),
         TypeName::Bit | TypeName::Set | TypeName::Year => Value::UInt(0),
         // Its first label.
         TypeName::Enum => Value::UInt(1),
@@ -78,7 +83,19 @@ pub(super) fn value(
         ) || matches!(ty, TypeName::TinyBlob | TypeName::Blob | TypeName::MediumBlob | TypeName::LongBlob)
             || target_type.contains("text")
             || target_type.contains("blob");
+    // The source pads it, as it does in rows.
+    let padded = |bytes: &[u8]| {
+        let mut padded = bytes.to_vec();
+        padded.resize(bytes.len().max(column.ty.length.unwrap_or(1) as usize), 0);
+        let mut hex = Vec::new();
+        literal::push_hex(&mut hex, &padded);
+        Ok(Some(String::from_utf8_lossy(&hex).into_owned()))
+    };
     match default {
+        ColumnDefault::Bits(bytes) if dialect == Dialect::Adb && ty == TypeName::Binary => padded(bytes),
+        ColumnDefault::Literal(text) if dialect == Dialect::Adb && ty == TypeName::Binary => {
+            padded(text.as_bytes())
+        }
         ColumnDefault::Null if !column.nullable => Ok(None),
         ColumnDefault::Null => Ok(Some("NULL".to_owned())),
         ColumnDefault::Expression(_) => {

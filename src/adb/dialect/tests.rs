@@ -319,8 +319,9 @@ fn rows_that_are_there_get_the_sources_implicit_value_on_adb() {
         ("bigint unsigned not null", "decimal(20,0) NOT NULL DEFAULT 0"),
         ("decimal(5,2) not null", "decimal(5,2) NOT NULL DEFAULT 0.00"),
         ("datetime(6) not null", "varchar(26) NOT NULL DEFAULT '0000-00-00 00:00:00.000000'"),
-        ("json not null", "json NOT NULL DEFAULT 'null'"),
+        ("json not null", "json NOT NULL"),
         ("blob not null", "varbinary NOT NULL"),
+        ("binary(2) not null", "varbinary(2) NOT NULL DEFAULT x'0000'"),
         ("enum(a,b)", "varchar(1) NULL"),
     ] {
         let new = column("n", ty);
@@ -337,6 +338,19 @@ fn rows_that_are_there_get_the_sources_implicit_value_on_adb() {
         let sql = &plan.unwrap()[0].sql;
         assert_eq!(*sql, format!("ALTER TABLE `dw`.`t` ADD COLUMN `n` {expected}"), "{ty}");
     }
+}
+
+#[test]
+fn a_default_of_binary_is_padded_on_adb_as_rows_are() {
+    let new = with_default("n", "binary(4) not null", "a");
+    let sql = change(Dialect::Adb, &simple(), &add(&new, None), &grown(&new, 4)).unwrap();
+    assert_eq!(sql, ["ADD COLUMN `n` varbinary(4) NOT NULL DEFAULT x'61000000'"]);
+    for ty in ["binary(100) not null", "binary(255)"] {
+        let new = with_default("n", ty, "a");
+        assert!(change(Dialect::Adb, &simple(), &add(&new, None), &grown(&new, 4)).is_err(), "{ty}");
+    }
+    let new = column("n", "binary(100) not null");
+    assert!(change(Dialect::Adb, &simple(), &add(&new, None), &grown(&new, 4)).is_err());
 }
 
 #[test]

@@ -221,9 +221,7 @@ impl Table {
 
     /// What a key of MariaDB may take of a column that is in it.
     pub fn key_bytes(&self, name: &str) -> Option<u32> {
-        if !self.primary.iter().any(|key| same(key, name)) {
-            return None;
-        }
+        let column = self.column(self.primary.iter().find(|key| same(key, name))?)?;
         let texts = self.primary.iter().filter(|key| {
             self.column(key).is_some_and(|column| matches!(column.kind.family, Family::Text | Family::Binary))
         });
@@ -239,7 +237,12 @@ impl Table {
         let others = 20
             * (u32::try_from(self.primary.len()).unwrap_or(0)
                 - count.min(u32::try_from(self.primary.len()).unwrap_or(0)));
-        Some(if all <= KEY_BYTES { KEY_BYTES } else { (KEY_BYTES - others) / count })
+        // A declared length is no limit: what is left is shared out.
+        Some(if all <= KEY_BYTES {
+            wanted(column) + (KEY_BYTES - all) / count
+        } else {
+            (KEY_BYTES - others) / count
+        })
     }
 
     /// CREATE TABLE for the MariaDB behind, with the primary key and no index else. `name` is quoted.

@@ -127,7 +127,7 @@ impl Type {
         self.text.split('(').next().unwrap_or_default()
     }
 
-    /// MariaDB's type. `key_bytes` is what a key may take for this column; texts outside of keys have no limit.
+    /// MariaDB's type. `key_bytes` is what a key may take for this column; texts have no limit but that, whatever length they declare.
     pub fn physical(&self, key_bytes: Option<u32>) -> String {
         match (self.family, key_bytes) {
             (Family::Integer(1), _) => "TINYINT".to_owned(),
@@ -139,11 +139,11 @@ impl Type {
             (Family::Decimal { digits, scale }, _) => format!("DECIMAL({digits},{scale})"),
             (Family::Text, None) => "LONGTEXT".to_owned(),
             (Family::Text, Some(bytes)) => {
-                format!("VARCHAR({})", self.length.unwrap_or(u32::MAX).min(bytes / 4))
+                format!("VARCHAR({})", bytes / 4)
             }
             (Family::Binary, None) => "LONGBLOB".to_owned(),
             (Family::Binary, Some(bytes)) => {
-                format!("VARBINARY({})", self.length.unwrap_or(u32::MAX).min(bytes))
+                format!("VARBINARY({bytes})")
             }
             (Family::Json, _) => "JSON".to_owned(),
             (Family::Date, _) => "DATE".to_owned(),
