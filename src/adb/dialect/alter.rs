@@ -4,6 +4,7 @@
 //! of the two [`TargetTable`]s, not the clause's text: a clause that leaves the target's table as it is gives no statement. One column per
 //! statement, so that each is its own step.
 
+use super::convert::rewrites;
 use super::create::key_clause;
 use super::default;
 use super::problem::Problem;
@@ -80,8 +81,8 @@ pub fn alter(
             })
         })
     };
-    let source = &options.mapping.renamed(after);
-    let change = Change { dialect, source, old: plan(before)?, new: plan(after)?, target };
+    let (earlier, source) = (&options.mapping.renamed(before), &options.mapping.renamed(after));
+    let change = Change { dialect, earlier, source, old: plan(before)?, new: plan(after)?, target };
     if dialect == Dialect::Adb {
         change.identity_stays()?;
     }
@@ -144,7 +145,9 @@ fn delete_partitions(
 
 struct Change<'a> {
     dialect: Dialect,
-    /// After the clause.
+    /// Before the clause.
+    earlier: &'a Table,
+    /// After it.
     source: &'a Table,
     old: TargetTable,
     new: TargetTable,
@@ -362,7 +365,10 @@ impl Change<'_> {
         let (Some(before), Some(after)) = (self.old.column(old), self.new.column(new)) else {
             return Ok(Vec::new());
         };
-        let same_form = before.encoder.writes_like(&after.encoder);
+        let source = (self.earlier.column(old), self.source.column(new));
+        let rewritten = matches!(source, (Some(from), Some(to))
+            if rewrites(&from.ty, &to.ty, after.type_text.starts_with("varchar")));
+        let same_form = before.encoder.writes_like(&after.encoder) && !rewritten;
         let retyped = base(&before.type_text) != base(&after.type_text)
             || decimals(&before.type_text) != decimals(&after.type_text);
         let opened = after.nullable && !before.nullable;
@@ -382,7 +388,7 @@ impl Change<'_> {
             ));
         }
         // Rows on the target keep what they have; if the source rewrote them (other labels, other meaning of the text), they differ.
-        if !same_form && !retyped {
+        if rewritten || (!same_form && !retyped) {
             return Err(self.impossible(
                 new,
                 "existing rows change their values at the source, which the target cannot repeat",

@@ -79,6 +79,24 @@ fn converts(from: &ColumnType, old: &str, new: &str) -> bool {
     !textual || old == new || new == "utf8mb4" || (new == "utf8" && old == "ascii")
 }
 
+/// Whether TiDB writes other values where ADB has one type for both; `as_text`: it holds them as their text.
+pub(super) fn rewrites(from: &ColumnType, to: &ColumnType, as_text: bool) -> bool {
+    use TypeName as T;
+    let digits = |ty: &ColumnType| ty.length.unwrap_or(0);
+    match (from.name, to.name) {
+        (T::Time, T::Time) | (T::DateTime, T::DateTime) | (T::Timestamp, T::Timestamp) => {
+            digits(to) < digits(from) || (as_text && digits(to) != digits(from))
+        }
+        (T::Decimal, T::Decimal) => as_text && to.scale != from.scale,
+        (T::Float | T::Double, T::Float | T::Double) => to.scale.is_some() && to.scale != from.scale,
+        // Padded, or without the spaces at its end.
+        (T::Binary, T::Binary) => to.length != from.length,
+        (old, T::Binary) => old.is_binary(),
+        (old, T::Char) => old.is_text() && old != T::Char,
+        _ => false,
+    }
+}
+
 fn alike(from: &ColumnType, to: &ColumnType) -> bool {
     use TypeName as T;
     let digits = |ty: &ColumnType| ty.length.unwrap_or(0);

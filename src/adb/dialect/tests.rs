@@ -512,6 +512,41 @@ fn new_labels_mean_nothing_to_adb_unless_they_move_the_old() {
 }
 
 #[test]
+fn what_the_source_rewrites_within_one_type_of_adb_is_no_nothing() {
+    let with = |ty: &str| {
+        let mut table = simple();
+        table.columns[3] = column("note", ty);
+        table
+    };
+    for (from, to, stays) in [
+        ("datetime(3)", "datetime(2)", false),
+        ("datetime(2)", "datetime(3)", true),
+        ("time(1)", "time", false),
+        // As text: its digits are spelled.
+        ("datetime(4)", "datetime(6)", false),
+        ("binary(4)", "binary(6)", false),
+        ("varbinary(4)", "binary(4)", false),
+        ("binary(4)", "varbinary(4)", true),
+        ("varchar(9)", "char(9)", false),
+        ("char(9)", "varchar(9)", true),
+        ("varchar(9)", "varchar(20)", true),
+        ("float(9,3)", "float(9,2)", false),
+    ] {
+        let clause = AlterClause::ChangeColumn {
+            old: "note".to_owned(),
+            column: column("note", to),
+            position: None,
+            if_exists: false,
+        };
+        let lossy = LossyPolicies { fraction: LossyPolicy::Varchar, ..LossyPolicies::default() };
+        let options = TableOptions { lossy, ..TableOptions::default() };
+        let context = AlterContext::default();
+        let found = alter(Dialect::Adb, &with(from), &clause, &with(to), &dw("t"), &options, &context);
+        assert_eq!(found.map_err(|problem| problem.detail).is_ok(), stays, "{from} to {to}");
+    }
+}
+
+#[test]
 fn keys_of_adb_never_change() {
     let mut after = simple();
     after.keys.clear();
