@@ -84,8 +84,6 @@ async fn a_cancelled_copy_goes_on_without_reading_finished_chunks_again() {
     let snapshot = bench.now().await;
     let tables = bench.tables(snapshot).await;
     bench.create(&tables).await;
-    // Read before the rows change: asked for old versions in one scan, the stack's TiDB twice left one row of 200,000 out.
-    let expected = bench.rows_at(&tables, snapshot).await;
 
     let job = bench.job(tables.clone(), snapshot);
     let cancel = job.cancel.clone();
@@ -129,7 +127,7 @@ async fn a_cancelled_copy_goes_on_without_reading_finished_chunks_again() {
     let values: Vec<String> =
         (0..1000).map(|n: i64| format!("({},{n},'row {n}',{n}.25)", n * 1_000_003)).collect();
     bench.on_target(&format!("INSERT INTO big VALUES {}", values.join(","))).await;
-    bench.assert_rows(&tables, &expected).await;
+    bench.assert_equal(&tables, snapshot).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -204,28 +204,15 @@ impl Bench {
         connection.query_first(sql).await.unwrap().unwrap()
     }
 
-    /// The rows of every table of the source at the snapshot.
-    pub async fn rows_at(&self, tables: &[(Table, TargetTable)], at: Tso) -> Vec<Rows> {
-        let mut source = connect(&self.source).await;
-        source.query_drop(format!("SET tidb_snapshot = '{at}'")).await.unwrap();
-        let mut expected = Vec::new();
-        for (table, _) in tables {
-            expected.push(rows(&mut source, table).await);
-        }
-        expected
-    }
-
     /// Fails unless every table has the same rows on the target as on the source at the snapshot.
     pub async fn assert_equal(&self, tables: &[(Table, TargetTable)], at: Tso) {
-        self.assert_rows(tables, &self.rows_at(tables, at).await).await;
-    }
-
-    /// Fails unless every table has these rows on the target.
-    pub async fn assert_rows(&self, tables: &[(Table, TargetTable)], expected: &[Rows]) {
+        let mut source = connect(&self.source).await;
+        source.query_drop(format!("SET tidb_snapshot = '{at}'")).await.unwrap();
         let mut target = connect(&self.target).await;
-        for ((table, _), expected) in tables.iter().zip(expected) {
+        for (table, _) in tables {
+            let expected = rows(&mut source, table).await;
             let found = rows(&mut target, table).await;
-            for (row, count) in expected {
+            for (row, count) in &expected {
                 assert_eq!(found.get(row), Some(count), "{}: missing on the target: {row:.2000}", table.name);
             }
             for (row, count) in &found {
@@ -236,9 +223,7 @@ impl Bench {
 }
 
 /// Rows as text with their number of occurrences.
-pub type Rows = BTreeMap<String, usize>;
-
-async fn rows(connection: &mut Conn, table: &Table) -> Rows {
+async fn rows(connection: &mut Conn, table: &Table) -> BTreeMap<String, usize> {
     let quote = |name: &str| format!("`{}`", name.replace('`', "``"));
     let columns: Vec<_> = table.columns.iter().filter(|column| column.generated.is_none()).collect();
     let select: Vec<String> = columns

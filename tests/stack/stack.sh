@@ -48,14 +48,31 @@ build_adb() {
   cmp -s "$made" "$build/bin/adb-stand-in" || { cp "$made" "$build/bin/adb-stand-in.new" && mv -f "$build/bin/adb-stand-in.new" "$build/bin/adb-stand-in"; }
 }
 
-# Each state of a DDL job waits for a loop that looks every 50 ms whether sessions still use the old schema: with one
-# server that is nearly all the time that DDL takes. Here it looks every 5 ms; nothing else of TiDB is changed.
-quicken() {
-  local tidb
-  tidb=$(cd "$here/tidb" && go mod download github.com/pingcap/tidb && go list -m -f '{{.Dir}}' github.com/pingcap/tidb)
-  sed '/^func (do \*Domain) mdlCheckLoop/,/^}/s/time\.Millisecond \* 50)/time.Millisecond * 5)/' "$tidb/domain/domain.go" >"$build/domain.go"
-  ! cmp -s "$tidb/domain/domain.go" "$build/domain.go" || fail "this TiDB has another loop for its metadata locks"
-  printf '{"Replace": {"%s": "%s"}}\n' "$tidb/domain/domain.go" "$build/domain.go" >"$build/overlay.json"
+# Go builds these files of TiDB's modules changed:
+# * Each state of a DDL job waits for a loop that looks every 50 ms whether sessions still use the old schema: with one server that is nearly
+#   all the time that DDL takes. Here it looks every 5 ms.
+# * The storage that TiDB embeds (badger; no cluster has it) loses old versions of keys once its memory is in files: a lookup whose hash is that of
+#   another key takes the newest version for the one that was asked for, and the first key of every further file of a compaction has no other.
+#   A snapshot then lacks a row, or has a database that was dropped later.
+change() {
+  local name=$1 module=$2 file=$3 edit=$4 dir
+  dir=$(cd "$here/tidb" && go mod download "$module" && go list -m -f '{{.Dir}}' "$module")
+  sed "$edit" "$dir/$file" >"$build/$name.go"
+  ! cmp -s "$dir/$file" "$build/$name.go" || fail "$file of this $module is another"
+  changed+=("\"$dir/$file\": \"$build/$name.go\"")
+}
+
+changes() {
+  local changed=()
+  # shellcheck disable=SC2016
+  change domain github.com/pingcap/tidb domain/domain.go \
+    '/^func (do \*Domain) mdlCheckLoop/,/^}/s/time\.Millisecond \* 50)/time.Millisecond * 5)/'
+  change table github.com/pingcap/badger table/sstable/table.go \
+    '/^func (t \*Table) Get(/,/^}/s/if !key\.SameUserKey(it\.Key())/if !key.SameUserKey(it.Key()) || !y.SeekToVersion(it, key.Version)/'
+  change builder github.com/pingcap/badger table/sstable/builder.go \
+    's/b\.oldBlock = b\.oldBlock\[:0\]/b.oldBlock = append(b.oldBlock[:0], 0)/'
+  local IFS=,
+  printf '{"Replace": {%s}}\n' "${changed[*]}" >"$build/overlay.json"
 }
 
 build() {
@@ -80,7 +97,7 @@ build() {
   # This TiDB wants the Go of its day; a go command from 1.21 on brings it as a module.
   export GOTOOLCHAIN=go1.20.14
   mkdir -p "$build/bin.new"
-  quicken
+  changes
   (cd "$here/tidb" && nice go build -overlay "$build/overlay.json" \
     -ldflags '-s -w -X github.com/pingcap/tidb/parser/mysql.TiDBReleaseVersion=v7.0.0' -o "$build/bin.new/" ./...)
   mkdir -p "$build/bin"
