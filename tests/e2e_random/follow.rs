@@ -5,6 +5,7 @@
 //! and the spec excludes it, or it is stopped, with an error that excuses.rs lists.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
@@ -101,10 +102,29 @@ pub async fn history(
     (endings.map(|(follow, fault)| fault.map_or(Ok(follow.ending), Err)).collect(), spent)
 }
 
+/// Times that the Drainer stopped where a real one exits, and was started again without what it stopped at.
+pub static STOPS: AtomicU64 = AtomicU64::new(0);
+
 /// The topic's end once it has everything that is committed now.
 async fn end(stack: &Stack) -> i64 {
-    stack.settle().await;
-    stack.end_offset(&stack.topic).await
+    let now = sql::current_tso(&mut sql::tidb(stack).await).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = stack.drainer(Method::GET, "/drainer/status").await;
+        if status["state"] == "stopped" {
+            let fatal = status["last_fatal"].as_str().unwrap_or_default();
+            let at = fatal.trim_start_matches("commit_ts ").split(':').next().unwrap_or_default();
+            STOPS.fetch_add(1, Ordering::Relaxed);
+            eprintln!("the Drainer stopped and passes over the transaction: {fatal}");
+            let path = format!("/drainer/restart?back_messages=0&ignore_commit_ts={at}");
+            // Another history may have done so.
+            let _ = stack.try_drainer(Method::POST, &path).await;
+        } else if status["watermark"].as_u64().unwrap_or(0) >= now {
+            return stack.end_offset(&stack.topic).await;
+        }
+        assert!(Instant::now() < deadline, "the Drainer stage does not reach {now}: {status}");
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 pub fn task(stack: &Stack, seed: u64) -> String {

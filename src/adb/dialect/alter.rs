@@ -204,7 +204,8 @@ impl Change<'_> {
     /// What rows that are there get in a column without a default is the target's affair (an ENUM is text on adb, and its first label is not the
     /// empty text): on adb it is said.
     fn said(&self, name: &str, definition: &str) -> Result<String, Problem> {
-        let column = self.new.column(name).filter(|_| self.dialect == Dialect::Adb);
+        let silent = self.source.column(name).is_some_and(|column| column.default.is_none());
+        let column = self.new.column(name).filter(|_| self.dialect == Dialect::Adb && silent);
         match column.and_then(TargetColumn::required_value) {
             None | Some("x''") => Ok(definition.to_owned()),
             Some(_) if self.new.column(name).is_some_and(|column| column.type_text == "json") => {
@@ -257,7 +258,7 @@ impl Change<'_> {
                 self.statement(format!("MODIFY COLUMN {quoted} {definition}"), Done::Rerun),
             ]);
         }
-        let (Some(source), Some(current), true) = (source, current, now) else {
+        let (Some(source), Some(column), true) = (source, self.new.column(name), now) else {
             let mut statement = self.statement(format!("ADD COLUMN {quoted} {definition}{place}"), done);
             let dropped = source.is_some_and(|column| {
                 matches!(column.default, Some(ColumnDefault::Expression(_))) && column.generated.is_none()
@@ -285,11 +286,19 @@ impl Change<'_> {
             ));
             return Ok(vec![statement]);
         };
-        let value = default::value(self.dialect, source, &ColumnDefault::Literal(existing.to_owned()), "")
-            .ok()
-            .flatten()
-            .unwrap_or_else(|| literal::string(existing));
-        let first = definition.replacen(current, &format!("DEFAULT {value}"), 1);
+        let existing = ColumnDefault::Literal(existing.to_owned());
+        let value = default::value(self.dialect, source, &existing, &column.type_text).ok().flatten();
+        let value = value.ok_or_else(|| {
+            self.impossible(
+                name,
+                "existing rows have a time in it on the source that the target does not take",
+            )
+        })?;
+        let first = match current {
+            Some(current) => definition.replacen(current, &format!("DEFAULT {value}"), 1),
+            // Text takes no CURRENT_TIMESTAMP.
+            None => definition.replacen(" NULL", &format!(" NULL DEFAULT {value}"), 1),
+        };
         let mut statements = vec![self.statement(format!("ADD COLUMN {quoted} {first}{place}"), done)];
         if self.dialect == Dialect::Mysql {
             statements.push(self.statement(format!("MODIFY COLUMN {quoted} {definition}"), Done::Rerun));

@@ -341,6 +341,22 @@ fn rows_that_are_there_get_the_sources_implicit_value_on_adb() {
 }
 
 #[test]
+fn existing_rows_get_their_time_also_where_it_is_text_on_adb() {
+    let lossy = LossyPolicies { zero_date: LossyPolicy::Varchar, ..LossyPolicies::default() };
+    let options = TableOptions { lossy, ..TableOptions::default() };
+    let context = AlterContext { existing_rows: Some("2024-01-02 03:04:05"), ..AlterContext::default() };
+    for (ty, null) in [("datetime", "NULL"), ("datetime not null", "NOT NULL")] {
+        let new = Column { default: Some(ColumnDefault::CurrentTimestamp { fsp: 0 }), ..column("n", ty) };
+        let clause = add(&new, None);
+        let plan =
+            alter(Dialect::Adb, &simple(), &clause, &grown(&new, 4), &dw("t"), &options, &context).unwrap();
+        let expected =
+            format!("ALTER TABLE `dw`.`t` ADD COLUMN `n` varchar(26) {null} DEFAULT '2024-01-02 03:04:05'");
+        assert_eq!(plan[0].sql, expected);
+    }
+}
+
+#[test]
 fn a_default_of_binary_is_padded_on_adb_as_rows_are() {
     let new = with_default("n", "binary(4) not null", "a");
     let sql = change(Dialect::Adb, &simple(), &add(&new, None), &grown(&new, 4)).unwrap();
