@@ -354,10 +354,10 @@ async fn renames(server: &mut Server, spec: &Spec) -> Result<Finding> {
     }
     Ok(Finding::warn(
         format!(
-            "{} renamed together with others, and without a DDL by itself since: Drainer may send its rows under another table's name",
+            "{} renamed together with others, and without a DDL of its own that tells Drainer its name: Drainer may send its rows under another table's name",
             counted(ours.len() as u64, "table")
         ),
-        "at the source run ALTER TABLE ... COMMENT = '...' on each of them; or start Drainer again with load-schema-snapshot = true, and waive this",
+        "at the source run ALTER TABLE ... COMMENT = '...' on each of them, and RENAME TABLE by itself, away and back, on one that came from another schema; or start Drainer again with load-schema-snapshot = true, and waive this",
     )
     .objects(ours))
 }

@@ -1,7 +1,7 @@
 //! Tables whose rows Drainer may send under stale names, because of a RENAME of several tables in the past.
 //!
 //! After such a statement Drainer goes on under old names, also when it is started again, until each of the tables has seen a DDL of its own
-//! (source-drainer.md 0.12, 10.4). A task that starts later finds nothing of it in the stream; the source's history of DDL tells.
+//! (source-drainer.md 0.12, 10.4); one from another schema, a RENAME or TRUNCATE. A task that starts later finds nothing of it in the stream; the source's history of DDL tells.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -52,6 +52,13 @@ impl Rename {
         last.schema.is_none().then_some(self.schema.as_str())
     }
 
+    /// Whether a table may have come from another schema.
+    fn crosses(&self) -> bool {
+        let names = || self.pairs.iter().flat_map(|(old, new)| [old, new]);
+        let said = |name: &ObjectName| name.schema.as_ref().map(|schema| schema.to_lowercase());
+        names().map(said).collect::<BTreeSet<_>>().len() > 1
+    }
+
     /// Whether it may have made this table what it is called now.
     fn made(&self, table: &TableName) -> bool {
         let said = |name: &ObjectName| name.schema.clone().or(self.session().map(str::to_owned));
@@ -84,13 +91,16 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
         Err(error) if error.kind == ErrorKind::Missing => return Ok(Vec::new()),
         jobs => jobs?,
     };
-    let (mut renames, mut own) = (Vec::new(), HashMap::<u64, u64>::new());
+    let (mut renames, mut own) = (Vec::new(), HashMap::<u64, Learned>::new());
     for (job, kind, table, schema, query) in jobs {
         if let Some(query) = query {
             renames.extend(Rename::read(job, schema, &query));
         } else if kind != "rename tables" {
             let last = own.entry(table).or_default();
-            *last = job.max(*last);
+            last.name = job.max(last.name);
+            if matches!(kind.as_str(), "rename table" | "truncate table") {
+                last.schema = job.max(last.schema);
+            }
         }
     }
     if renames.is_empty() {
@@ -109,18 +119,26 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
     Ok(stale(&renames, tables, &own))
 }
 
-/// `own`: the last DDL of each table by itself, by id.
+/// The last DDL of a table by itself: any tells Drainer its name, a RENAME or TRUNCATE its schema too.
+#[derive(Debug, Clone, Copy, Default)]
+struct Learned {
+    name: u64,
+    schema: u64,
+}
+
+/// `own`: by the table's id.
 fn stale(
     renames: &[Rename],
     tables: BTreeMap<TableName, u64>,
-    own: &HashMap<u64, u64>,
+    own: &HashMap<u64, Learned>,
 ) -> Vec<RenamedTogether> {
     tables
         .into_iter()
         .filter_map(|(table, id)| {
-            let learned = own.get(&id).copied().unwrap_or(0);
+            let learned = own.get(&id).copied().unwrap_or_default();
+            let until = |rename: &Rename| if rename.crosses() { learned.schema } else { learned.name };
             let since: Vec<&Rename> =
-                renames.iter().filter(|rename| rename.job > learned && rename.made(&table)).collect();
+                renames.iter().filter(|rename| rename.job > until(rename) && rename.made(&table)).collect();
             let names: BTreeSet<TableName> = since.iter().flat_map(|rename| rename.names(&table)).collect();
             (!names.is_empty()).then_some(RenamedTogether { table, names })
         })
@@ -150,16 +168,31 @@ mod tests {
             (table("t", "d"), 9),
         ]);
         let found = |own: &[(u64, u64)]| -> Vec<String> {
-            stale(&renames, tables.clone(), &own.iter().copied().collect())
+            let own = own.iter().map(|(id, job)| (*id, Learned { name: *job, schema: *job }));
+            stale(&renames, tables.clone(), &own.collect())
                 .into_iter()
                 .map(|stale| stale.table.to_string())
                 .collect()
         };
         assert_eq!(found(&[(1, 5), (2, 6), (7, 15), (9, 1)]), ["s.D", "x.e"]);
         assert_eq!(found(&[(1, 25), (2, 11), (7, 15), (9, 12)]), [""; 0]);
-        let stale = stale(&renames, tables.clone(), &HashMap::from([(2, 11), (7, 15), (9, 12)]));
+        let learned = |job| Learned { name: job, schema: job };
+        let own = HashMap::from([(2, learned(11)), (7, learned(15)), (9, learned(12))]);
+        let stale = stale(&renames, tables.clone(), &own);
         let names: Vec<String> = stale[0].names.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["x.b", "x.e", "x.q", "x.r"]);
+    }
+
+    #[test]
+    fn an_alter_does_not_tell_the_schema() {
+        let across = [rename(10, "a", "RENAME TABLE a.t TO a.u, b.v TO a.t")];
+        let within = [rename(10, "a", "RENAME TABLE a.t TO a.u, a.v TO a.t")];
+        let tables = BTreeMap::from([(TableName::new("a", "t"), 1)]);
+        let found = |renames: &[Rename], name, schema| {
+            stale(renames, tables.clone(), &HashMap::from([(1, Learned { name, schema })])).len()
+        };
+        assert_eq!((found(&across, 20, 0), found(&across, 20, 20)), (1, 0));
+        assert_eq!((found(&within, 5, 5), found(&within, 20, 0)), (1, 0));
     }
 
     #[test]
