@@ -1,7 +1,8 @@
 //! Tables whose rows Drainer may send under stale names, because of a RENAME of several tables in the past.
 //!
 //! After such a statement Drainer goes on under old names, also when it is started again, until each of the tables has seen a DDL of its own
-//! (source-drainer.md 0.12, 10.4); one from another schema, a RENAME or TRUNCATE. A task that starts later finds nothing of it in the stream; the source's history of DDL tells.
+//! (source-drainer.md 0.12, 10.4); one from another schema, a RENAME or TRUNCATE. A task that starts later finds nothing of it in the
+//! stream; the source's history of DDL tells.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

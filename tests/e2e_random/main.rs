@@ -75,7 +75,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 async fn run(test: &'static str, stack: Stack) {
-    let runs = setting("TIDEGATE_RUNS", 12);
+    let runs = setting("TIDEGATE_RUNS", 4);
     let first = support::workload::seed(test);
     let server = Server::start().await;
     let wanted = std::env::var("TIDEGATE_TARGET").ok();
