@@ -105,7 +105,8 @@ impl<S: ChangeSource> Stream<S> {
                     store.ddl_failed(&task, epoch, &record, &error).await?;
                 }
                 match self.only_table(event) {
-                    Some(entry) => self.stop_at_ddl(entry, event, commit_ts, error, after).await,
+                    // Rare, and large.
+                    Some(entry) => Box::pin(self.stop_at_ddl(entry, event, commit_ts, error, after)).await,
                     None => Err(error),
                 }
             }
