@@ -539,6 +539,26 @@ fn a_table_alone_stops_at_a_name_that_adb_does_not_take() {
     let (statements, again, _) = stream.steps("s", "a", "RENAME TABLE s.a TO s.`0a`, s.b TO s.a");
     assert_eq!(statements, ["DROP TABLE IF EXISTS `s`.`a`", "ALTER TABLE `s`.`b` RENAME `s`.`a`"]);
     assert_eq!(again, ["s.0a"]);
+    // Nobody needs its place.
+    let mut stream =
+        with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({"errors": {"table": "stop_table"}}));
+    stream.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    stream.ok("s", "b", "CREATE TABLE b (id INT PRIMARY KEY)");
+    let (statements, again, notes) = stream.steps("s", "c", "RENAME TABLE s.a TO s.`0a`, s.b TO s.c");
+    assert_eq!(
+        (statements.concat().as_str(), again.concat().as_str()),
+        ("ALTER TABLE `s`.`b` RENAME `s`.`c`", "s.0a")
+    );
+    assert!(notes.contains("it stays s.a"), "{notes}");
+    // On its way through such a name.
+    let mut stream =
+        with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({"errors": {"table": "stop_table"}}));
+    stream.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
+    stream.ok("s", "b", "CREATE TABLE b (id INT PRIMARY KEY)");
+    let swap = "RENAME TABLE s.a TO s.`0t`, s.b TO s.a, s.`0t` TO s.b";
+    let (statements, again, _) = stream.steps("s", "b", swap);
+    assert_eq!(statements, ["DROP TABLE IF EXISTS `s`.`a`", "ALTER TABLE `s`.`b` RENAME `s`.`a`"]);
+    assert!(again.contains(&"s.b".to_owned()), "{again:?}");
     let mut whole = with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({}));
     whole.ok("s", "a", "CREATE TABLE a (id INT PRIMARY KEY)");
     whole.ok("s", "b", "CREATE TABLE b (id INT PRIMARY KEY)");

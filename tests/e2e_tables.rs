@@ -295,6 +295,41 @@ async fn a_ddl_that_one_table_cannot_take_stops_that_table() {
     finish(&stack, &server, schema).await;
 }
 
+/// The table that a statement without a schema names is not the one of that name that the task has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_from_elsewhere_stops_no_table_of_the_old_name() {
+    let Some(stack) = Stack::utc("a_rename_from_elsewhere_stops_no_table_of_the_old_name") else { return };
+    let (schema, other) = ("ft_else", "ft_else_o");
+    let server = begin(&stack, schema, 100, &json!({"errors": {"table": "stop_table"}})).await;
+    sql::drop_schemas(&stack, &[other]).await;
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+    // Somebody's.
+    sql::run(
+        &mut target,
+        &["CREATE TABLE ft_else.t2 (id INT PRIMARY KEY)", "INSERT INTO ft_else.t2 VALUES (1)"],
+    )
+    .await;
+    let statements = [
+        "CREATE DATABASE ft_else_o",
+        "USE ft_else_o",
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20))",
+        "INSERT INTO t VALUES (7, 'seven')",
+        "RENAME TABLE t TO ft_else.t2",
+        "INSERT INTO ft_else.t2 VALUES (8, 'eight')",
+    ];
+    sql::run(&mut source, &statements).await;
+    let task = server.api.wait_for_status("tables", "failed", PATIENCE).await;
+    assert!(task["last_error"]["message"].as_str().unwrap().contains("is not the task's"), "{task:#}");
+    assert_eq!(table(&server, schema, "t").await["state"], "following");
+    assert_eq!(sql::count(&mut target, "ft_else.t2").await, 1);
+    sql::run(&mut target, &["DROP TABLE ft_else.t2"]).await;
+    server.api.command("tables", "resume").await;
+    server.api.wait_for_status("tables", "running", PATIENCE).await;
+    wait_for_resyncs(&server, 1).await;
+    sql::drop_schemas(&stack, &[other]).await;
+    finish(&stack, &server, schema).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_adb_does_not_take_stops_its_table_until_it_has_another() {
     let test = "a_name_that_adb_does_not_take_stops_its_table_until_it_has_another";

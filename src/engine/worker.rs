@@ -607,14 +607,15 @@ impl Attempt<'_> {
             change.leave_shadows_out(selection);
         }
         catalog.apply(&change);
-        if context.spec.errors.table == TableErrorPolicy::StopTable {
+        let unfit = match context.spec.errors.table {
             // They have become so since the precheck.
-            for (name, error) in catalog.unfit() {
-                self.tell_stopped(&name, &error).await?;
-                change.stand(&name, Standing::Stopped { error });
-            }
-            catalog.apply(&change);
+            TableErrorPolicy::StopTable => catalog.unfit(),
+            TableErrorPolicy::StopTask => Vec::new(),
+        };
+        for (name, error) in &unfit {
+            change.stand(name, Standing::Stopped { error: error.clone() });
         }
+        catalog.apply(&change);
         if context.spec.phases.schema {
             let made = self.make_tables(catalog).await?;
             change.made(&made, selection);
@@ -626,6 +627,9 @@ impl Attempt<'_> {
         let (schemas, tables) = change.stored(checkpoint.snapshot)?;
         context.store.schema_done(&context.task, context.epoch, &schemas, &tables).await?;
         crash::point("schema.saved");
+        for (name, error) in &unfit {
+            self.tell_stopped(name, error).await?;
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::catalog::{Catalog, Change, TableEntry};
+use super::catalog::{Catalog, Change, Entry, TableEntry};
 use super::plan::{self, Ask, Event, Existing, Facts, Plan, Steps};
 use super::stream::{Stream, text};
 use crate::adb::dialect::Done;
@@ -188,8 +188,13 @@ impl<S: ChangeSource> Stream<S> {
             false => Event { schema: &name.schema, table: &name.table },
         };
         let mut notes = Vec::new();
+        // Which table an unqualified name means is a guess above: the plan must move this one.
+        let of_this = |steps: &Steps| {
+            let mut entries = steps.change.entries.iter();
+            entries.any(|(old, entry)| old.key() == name.key() && matches!(entry, Entry::Alias { .. }))
+        };
         match self.planned(names, &statements, &catalog, commit_ts).await {
-            Ok(steps) if steps.statements.is_empty() => {
+            Ok(steps) if steps.statements.is_empty() && (!moves || of_this(&steps)) => {
                 change.entries.extend(steps.change.entries);
                 notes = steps.notes;
             }

@@ -56,7 +56,7 @@ impl Rename {
     /// Whether a table may have come from another schema.
     fn crosses(&self) -> bool {
         let names = || self.pairs.iter().flat_map(|(old, new)| [old, new]);
-        let said = |name: &ObjectName| name.schema.as_ref().map(|schema| schema.to_lowercase());
+        let said = |name: &ObjectName| name.schema.as_deref().or(self.session()).map(str::to_lowercase);
         names().map(said).collect::<BTreeSet<_>>().len() > 1
     }
 

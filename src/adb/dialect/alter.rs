@@ -211,12 +211,21 @@ impl Change<'_> {
             Some(_) if self.new.column(name).is_some_and(|column| column.type_text == "json") => {
                 Ok(definition.to_owned())
             }
-            Some(value) if value.len() > default::ADB_LONGEST => Err(self.impossible(
+            Some(value) if value.chars().count() > default::ADB_LONGEST => Err(self.impossible(
                 name,
-                "existing rows have more zero bytes in it on the source than a default of the target takes",
+                "existing rows have more in it on the source than a default of the target takes",
             )),
             Some(value) => Ok(definition.replacen(" NOT NULL", &format!(" NOT NULL DEFAULT {value}"), 1)),
         }
+    }
+
+    /// What [`Change::said`] says is not what the source has.
+    fn is_bent(&self, name: &str) -> bool {
+        let (Some(source), Some(column)) = (self.source.column(name), self.new.column(name)) else {
+            return false;
+        };
+        let said = self.dialect == Dialect::Adb && source.default.is_none() && !column.nullable;
+        said && !default::implicit_value(&source.ty, &column.encoder).1
     }
 
     fn add_column(
@@ -275,6 +284,11 @@ impl Change<'_> {
             if dropped {
                 statement.warning =
                     Some(format!("existing rows get no value in `{name}`: the source computed one"));
+            }
+            if self.is_bent(name) {
+                statement.warning = Some(format!(
+                    "existing rows have the zero date in `{name}` on the source, which the target does not have: they get another"
+                ));
             }
             return Ok(vec![statement]);
         };

@@ -153,7 +153,7 @@ impl Plan<'_> {
         }
         self.push_comment(&mut definition, column);
         let encoder = Encoder::new(&column.name, form);
-        let implicit = default::implicit_value(&column.ty, &encoder);
+        let (implicit, _) = default::implicit_value(&column.ty, &encoder);
         TargetColumn {
             source_index,
             name: column.name.clone(),

@@ -35,9 +35,9 @@ fn implicit(dialect: Dialect, column: &Column) -> Option<String> {
         .then(|| "DEFAULT '0000-00-00 00:00:00'".to_owned())
 }
 
-/// The literal of what the source puts into a NOT NULL column that has no default and is given none. A zero date that the target cannot
-/// hold, and that no policy bends, is its first day.
-pub(super) fn implicit_value(ty: &ColumnType, encoder: &Encoder) -> String {
+/// The literal of what the source puts into a NOT NULL column that has no default and is given none, and whether it is just that: of a zero
+/// date that the target cannot hold, and that no policy bends, it is the first day.
+pub(super) fn implicit_value(ty: &ColumnType, encoder: &Encoder) -> (String, bool) {
     let zeros = |digits: Option<u32>| match digits.unwrap_or(0) as usize {
         0 => String::new(),
         digits => format!(".{}", "0".repeat(digits)),
@@ -56,15 +56,15 @@ pub(super) fn implicit_value(ty: &ColumnType, encoder: &Encoder) -> String {
         TypeName::Bit | TypeName::Set | TypeName::Year => Value::UInt(0),
         // Its first label.
         TypeName::Enum => Value::UInt(1),
-        TypeName::Float | TypeName::Double => Value::Double(0.0),
+        TypeName::Float | TypeName::Double => return ("0".to_owned(), true),
         name if name.is_integer() => Value::Int(0),
         _ => Value::Text(text.as_bytes()),
     };
     let mut literal = Vec::new();
     match encoder.push(value, &Zone::Utc, &mut literal) {
-        Ok(_) => String::from_utf8_lossy(&literal).into_owned(),
-        Err(_) if ty.name == TypeName::Date => "'0001-01-01'".to_owned(),
-        Err(_) => "'1970-01-01 00:00:01'".to_owned(),
+        Ok(pushed) => (String::from_utf8_lossy(&literal).into_owned(), pushed.is_exact()),
+        Err(_) if ty.name == TypeName::Date => ("'0001-01-01'".to_owned(), false),
+        Err(_) => ("'1970-01-01 00:00:01'".to_owned(), false),
     }
 }
 

@@ -100,6 +100,7 @@ pub fn plan(event: Event<'_>, statements: &[Statement], catalog: &Catalog, facts
         ask: None,
         transient: HashSet::new(),
         together: false,
+        place_is_wanted: false,
     };
     for statement in statements {
         planner.statement(statement)?;
@@ -124,6 +125,8 @@ struct Planner<'a> {
     transient: HashSet<TableName>,
     /// The statement renames several tables.
     together: bool,
+    /// And later gives another one the name that the one at hand has now.
+    place_is_wanted: bool,
 }
 
 fn refuse(message: impl Into<String>, hint: impl Into<String>) -> Error {

@@ -163,6 +163,10 @@ impl Planner<'_> {
                     return Ok(Some(of(&before.schema)));
                 }
                 Some(Some(before)) => said = format!("the source says that {new} was {before}"),
+                // Whatever it was, the task does not have it.
+                Some(None) if candidates.is_empty() && pairs.len() == 1 && new_is_ours => {
+                    return Ok(Some(of(self.event.schema)));
+                }
                 Some(None) => said = format!("the source cannot say what {new} was"),
             }
         }

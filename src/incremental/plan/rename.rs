@@ -16,7 +16,6 @@ impl Planner<'_> {
     /// The pairs of one statement, each seeing those before it.
     pub(super) fn rename_tables(&mut self, pairs: &[(ObjectName, ObjectName)]) -> Result<()> {
         let Some(pairs) = self.qualified(pairs)? else { return Ok(()) };
-        self.together = pairs.len() > 1;
         let keys: Vec<_> = pairs.iter().map(|(old, new)| (old.key(), new.key())).collect();
         self.transient = keys
             .iter()
@@ -28,7 +27,9 @@ impl Planner<'_> {
             .iter()
             .filter_map(|(old, _)| Some((old.clone(), self.catalog.table(old)?.sent_name().clone())))
             .collect();
-        for (old, new) in &pairs {
+        self.together = pairs.len() > 1;
+        for (at, (old, new)) in pairs.iter().enumerate() {
+            self.place_is_wanted = keys.iter().skip(at + 1).any(|(_, new)| *new == old.key());
             self.rename(old, new)?;
             if self.ask.is_some() {
                 return Ok(());
@@ -140,7 +141,8 @@ impl Planner<'_> {
         self.renamed_in_place(old_name, new_name)?;
         let from = self.catalog.selection().target(old_name);
         let to = self.catalog.selection().target(new_name);
-        if from == to {
+        // One that is copied again has no place yet: the copy takes the last name.
+        if from == to || self.is_copied_again(old_name) {
             return Ok(());
         }
         let dialect = self.catalog.dialect();
@@ -148,13 +150,19 @@ impl Planner<'_> {
         match dialect::rename_tables(dialect, &[(from.clone(), to)]) {
             Ok(statements) => self.steps.statements.extend(statements),
             // The target cannot move it: it is copied to its new place, and goes from its old one. That it has none there stops the table
-            // alone, where policy says so: by itself it stays in its old place; of several the next one comes there.
+            // alone, where policy says so: it stays in its old place, unless another one comes there.
             Err(problem) => {
+                let held = self.catalog.target(entry).map(|_| ());
+                let has_place = held.is_ok();
                 if !(self.together && self.stops_tables()) {
-                    self.catalog.target(entry)?;
+                    held?;
                 }
                 self.copy_again(new_name, problem.detail)?;
-                self.steps.statements.push(dialect::drop_table(&from));
+                if has_place || self.place_is_wanted {
+                    self.steps.statements.push(dialect::drop_table(&from));
+                } else {
+                    self.note_that_stays(old_name, &from);
+                }
             }
         }
         Ok(())
@@ -171,7 +179,7 @@ impl Planner<'_> {
         let shared = others.iter().flatten().any(|other| other.table.name.key() != old_name.key());
         if matches!(entry.standing, Standing::Removed { .. }) {
             // It is the task's no more.
-            self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}"));
+            self.note_that_stays(old_name, &from);
             return;
         }
         if entry.standing.is_resync() && !shared && !entry.new_place {
@@ -188,7 +196,13 @@ impl Planner<'_> {
                 }
                 self.steps.statements.push(moved);
             }
-            _ => self.steps.notes.push(format!("{old_name} is not followed: on the target it stays {from}")),
+            _ => self.note_that_stays(old_name, &from),
         }
+    }
+
+    fn note_that_stays(&mut self, old_name: &TableName, place: &TableName) {
+        self.steps.notes.push(format!(
+            "{old_name} is not followed: on the target it stays {place}, in the way of the next table of that name until it is dropped or renamed there"
+        ));
     }
 }
