@@ -409,6 +409,11 @@ impl Catalog {
         Some(Change::of(entry))
     }
 
+    /// The name under which Drainer sends the rows of a live table, where that is not its own: nobody but the stream tells it.
+    pub fn sent_as(&self, name: &TableName) -> Option<TableName> {
+        self.table(name)?.sent_as.clone()
+    }
+
     /// Tables of the task that do not simply follow, by name.
     pub fn aside(&self) -> Vec<&TableEntry> {
         // Asked several times a second: the patterns of the selection are for the few that stand aside.

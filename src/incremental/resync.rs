@@ -178,8 +178,7 @@ impl Resync {
                 .object(&self.table)
                 .hint("it was dropped or renamed: the stream will tell")
         })?;
-        // What Drainer calls it nobody but the stream tells.
-        let sent_as = self.catalog.table(&self.table).and_then(|known| known.sent_as.clone());
+        let sent_as = self.catalog.sent_as(&self.table);
         let entry = TableEntry { sent_as, ..TableEntry::new(table) };
         // Under its own name too: the copy has another one.
         self.catalog.target(&entry)?;

@@ -256,11 +256,10 @@ impl Change<'_> {
         });
         let current = self.new.column(name).and_then(|column| column.default.as_deref());
         // What TiDB gives to rows that are there: without a default it is the JSON null, not an empty text.
-        let json = self.dialect == Dialect::Mysql
-            && source.is_some_and(|column| {
-                column.ty.name == TypeName::Json && !column.nullable && column.generated.is_none()
-            });
-        if json && current.is_none() {
+        let json = source.is_some_and(|column| {
+            column.ty.name == TypeName::Json && !column.nullable && column.generated.is_none()
+        });
+        if json && self.dialect == Dialect::Mysql && current.is_none() {
             let first = format!("ADD COLUMN {quoted} {definition} DEFAULT 'null'{place}");
             return Ok(vec![
                 self.statement(first, done),
@@ -272,10 +271,7 @@ impl Change<'_> {
             let dropped = source.is_some_and(|column| {
                 matches!(column.default, Some(ColumnDefault::Expression(_))) && column.generated.is_none()
             });
-            // TiDB fills in JSON's null, MariaDB an empty text, which is no JSON; AnalyticDB's takes no default.
-            let json = source.is_some_and(|column| {
-                column.ty.name == TypeName::Json && !column.nullable && column.generated.is_none()
-            });
+            // MariaDB fills in an empty text, which is no JSON; AnalyticDB's takes no default.
             if json {
                 let table = literal::table_name(self.target);
                 let sql = format!("UPDATE {table} SET {quoted} = 'null' WHERE CAST({quoted} AS CHAR) = ''");

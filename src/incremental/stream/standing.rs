@@ -201,7 +201,7 @@ impl<S: ChangeSource> Stream<S> {
     /// Has a table copied again, also one that was not known before.
     pub(super) async fn want_resync(&mut self, entry: TableEntry, reason: String) -> Result<()> {
         let detail = serde_json::json!({"table": entry.table.name.to_string(), "reason": reason});
-        let sent_as = self.catalog.table(&entry.table.name).and_then(|known| known.sent_as.clone());
+        let sent_as = self.catalog.sent_as(&entry.table.name);
         let entry = TableEntry { standing: Standing::resync(reason), sent_as, ..entry };
         self.change_tables(Change::of(entry), &[], None).await?;
         self.event("table_resync", "the table is copied again", detail).await
