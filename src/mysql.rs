@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, Opts, OptsBuilder, Row, SslOpts};
+use mysql_async::{Conn, Opts, OptsBuilder, Params, Row, SslOpts};
 use secrecy::ExposeSecret;
 
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -39,6 +39,15 @@ const ROW_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the protocol's servers take at most.
 const LARGEST_PACKET: usize = 1 << 30;
+
+/// Statements that [`Session::execute_rows`] keeps prepared; every one of them is on the server too, which has some thousand for all.
+const PREPARED: usize = 32;
+
+const NOT_SUPPORTED: u16 = 1295;
+
+/// Answers to a prepared statement that the server takes as text: wrong arguments, an unknown statement (a proxy has moved us to another
+/// server), not supported, and changed too often while it ran.
+const NOT_PREPARED: [u16; 4] = [1210, 1243, NOT_SUPPORTED, 1615];
 
 /// What mysql_async 0.37 looks for in the text of a refused certificate to know that the name alone was wrong. rustls no longer says it by itself
 /// (blackbeam/mysql_async#404), but it quotes the name that was expected. A name is looked at last, behind signatures and dates; this one
@@ -72,6 +81,8 @@ pub struct Session {
     version: String,
     /// Bytes of a statement that the server takes.
     largest: usize,
+    /// Whether the server takes many rows of parameters at once; None: it was not asked yet.
+    takes_rows: Option<bool>,
 }
 
 impl std::fmt::Debug for Session {
@@ -102,7 +113,7 @@ impl Session {
             .tcp_nodelay(true)
             // The driver would cut a larger statement into packets that the server takes for several: `execute` looks first.
             .max_allowed_packet(Some(LARGEST_PACKET))
-            .stmt_cache_size(0);
+            .stmt_cache_size(PREPARED);
         if to.tls.mode != TlsMode::Disabled {
             let mut tls = SslOpts::default();
             if let Some(pem) = &to.tls.ca {
@@ -146,6 +157,7 @@ impl Session {
             side,
             classify,
             largest: packet,
+            takes_rows: None,
         })
     }
 
@@ -293,6 +305,23 @@ impl Session {
         self.finish(connection, result).map(|()| done)
     }
 
+    /// Runs a statement with `?` in it for all these rows at once, as MariaDB can from 10.2 on (COM_STMT_BULK_EXECUTE: to the server it is
+    /// one statement of many rows, which it need not parse). The values of a place are of one type, or NULL.
+    ///
+    /// None when the server does not take it so, and nothing was done: send it as text.
+    pub async fn execute_rows(&mut self, sql: &str, rows: Vec<Params>) -> Result<Option<Done>> {
+        if self.takes_rows == Some(false) || packet_of(&rows) >= self.largest as u64 {
+            return Ok(None);
+        }
+        let ask = self.takes_rows.is_none();
+        let mut connection = self.take()?;
+        let result = self.watched(None, execute_rows(&mut connection, ask, sql, rows)).await;
+        let done = Done { affected_rows: connection.affected_rows(), warnings: connection.get_warnings() };
+        let taken = self.finish(connection, result)?;
+        self.takes_rows = Some(taken);
+        Ok(taken.then_some(done))
+    }
+
     /// Runs a query over the text protocol and collects its rows.
     pub async fn query<T: FromRow + Send + 'static>(&mut self, sql: &str) -> Result<Vec<T>> {
         let mut connection = self.take()?;
@@ -380,6 +409,45 @@ async fn prepare(connection: &mut Conn, setup: &[&str]) -> mysql_async::Result<(
         Err(error) => return Err(error),
     };
     Ok((packet, id))
+}
+
+async fn execute_rows(
+    connection: &mut Conn,
+    ask: bool,
+    sql: &str,
+    rows: Vec<Params>,
+) -> mysql_async::Result<bool> {
+    if ask {
+        // The driver would send row by row to a server without it, and does not say which servers those are. Where there is the command, it
+        // is refused for a SELECT.
+        match connection.exec_batch("SELECT ?", [(1,), (2,)]).await {
+            Ok(()) => return Ok(false),
+            Err(mysql_async::Error::Server(error)) if error.code == NOT_SUPPORTED => {}
+            Err(mysql_async::Error::Server(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    let statement = match connection.prep(sql).await {
+        Ok(statement) => statement,
+        // Too many of them on the server, say; what is wrong with the statement itself, the text will tell.
+        Err(mysql_async::Error::Server(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match connection.exec_batch(&statement, rows).await {
+        Ok(()) => Ok(true),
+        Err(mysql_async::Error::Server(error)) if NOT_PREPARED.contains(&error.code) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Bytes of the packet that these rows make.
+fn packet_of(rows: &[Params]) -> u64 {
+    let values = rows.iter().flat_map(|row| match row {
+        Params::Positional(values) => values.as_slice(),
+        Params::Named(_) | Params::Empty => &[],
+    });
+    // Each with a byte that tells a NULL; the types of at most 4,096 columns before them.
+    16 * 1024 + values.map(|value| value.bin_len() + 1).sum::<u64>()
 }
 
 fn map_error(error: &mysql_async::Error, side: Endpoint, classify: Classify) -> Error {

@@ -441,6 +441,12 @@ fn swapped_tables_are_set_aside_until_the_source_tells_them_apart() {
             let entry = stream.catalog.table(&TableName::new("s", table)).unwrap();
             assert!(entry.standing.is_resync() && !stream.catalog.is_unclear(entry));
         }
+        // Once more, before they are copied: what they wait for now is said.
+        stream.steps("s", "sw2", "RENAME TABLE sw1 TO swt, sw2 TO sw1, swt TO sw2");
+        for table in ["sw1", "sw2"] {
+            let standing = &stream.catalog.table(&TableName::new("s", table)).unwrap().standing;
+            assert!(format!("{standing:?}").contains("until an ALTER TABLE"), "{standing:?}");
+        }
     }
     let mut alone = all();
     alone.ok("s", "sw1", TWO[0]);

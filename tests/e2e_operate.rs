@@ -262,6 +262,55 @@ async fn the_precheck_tells_what_cannot_work_and_how_to_cure_it() {
     sql::drop_schemas(&stack, &["opc"]).await;
 }
 
+/// A RENAME of several tables that an open transaction holds up: a snapshot has the new names, Drainer goes on with the old ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_a_rename_that_is_under_way() {
+    let Some(stack) = Stack::utc("a_start_waits_for_a_rename_that_is_under_way") else { return };
+    sql::drop_schemas(&stack, &["orn"]).await;
+    let mut source = sql::tidb(&stack).await;
+    sql::run(
+        &mut source,
+        &[
+            "CREATE DATABASE orn",
+            "CREATE TABLE orn.a (id INT PRIMARY KEY)",
+            "CREATE TABLE orn.c (id INT PRIMARY KEY)",
+            "INSERT INTO orn.a VALUES (1)",
+        ],
+    )
+    .await;
+    let mut holder = sql::tidb(&stack).await;
+    sql::run(&mut holder, &["BEGIN", "INSERT INTO orn.c VALUES (1)"]).await;
+    let mut renaming = sql::tidb(&stack).await;
+    let renaming = tokio::spawn(async move {
+        sql::run(&mut renaming, &["RENAME TABLE orn.a TO orn.b, orn.c TO orn.d"]).await;
+    });
+    let jobs = "SELECT STATE FROM information_schema.ddl_jobs WHERE JOB_TYPE = 'rename tables' AND DB_NAME = 'orn'";
+    let end = Instant::now() + PATIENCE;
+    while source.query_first::<String, _>(jobs).await.unwrap().as_deref() != Some("done") {
+        assert!(Instant::now() < end, "the RENAME waits for the transaction");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    let server = Server::start().await;
+    let api = &server.api;
+    api.connect(&stack).await;
+    api.create_task(&api::spec("task", &stack, &["orn.*"], &json!({}))).await;
+    api.command("task", "start").await;
+    let waits = |task: &Value| task["conditions"].to_string().contains("is under way");
+    api.wait_for("task", "waiting for the RENAME", PATIENCE, waits).await;
+    sql::run(&mut holder, &["COMMIT"]).await;
+    renaming.await.unwrap();
+    let task = api.wait_for_status("task", "failed", PATIENCE).await;
+    assert!(task["last_error"].to_string().contains("source.renames"), "{task:#}");
+    sql::run(&mut source, &["ALTER TABLE orn.b COMMENT = 'b'", "ALTER TABLE orn.d COMMENT = 'd'"]).await;
+    api.command("task", "resume").await;
+    wait_for_incremental(api).await;
+    sql::run(&mut source, &["INSERT INTO orn.b VALUES (2)", "INSERT INTO orn.d VALUES (3)"]).await;
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+    compare::assert_schemas_equal(&mut source, &mut sql::mariadb(&stack).await, &[("orn", "orn")]).await;
+    sql::drop_schemas(&stack, &["orn"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lag_stays_at_seconds_while_the_source_is_idle() {
     let Some(stack) = Stack::utc("lag_stays_at_seconds_while_the_source_is_idle") else { return };

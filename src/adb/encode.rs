@@ -31,6 +31,7 @@ mod temporal;
 
 use std::fmt;
 
+use crate::adb::parameters::Parameter;
 use crate::error::{Endpoint, Error, ErrorKind};
 use crate::model::{LossyCounts, LossyRule, Value, Zone};
 use crate::sql::literal;
@@ -308,6 +309,26 @@ impl Encoder {
             (Form::EnumNumber { .. }, Form::EnumNumber { .. })
             | (Form::SetNumber { .. }, Form::SetNumber { .. }) => true,
             (old, new) => old == new,
+        }
+    }
+
+    /// What its literals are as parameters.
+    pub fn parameter(&self) -> Parameter {
+        match self.form {
+            Form::Integer
+            | Form::Bits { quoted: false }
+            | Form::Year
+            | Form::EnumNumber { .. }
+            | Form::SetNumber { .. } => Parameter::Integer,
+            Form::Float | Form::Double => Parameter::Double,
+            Form::Decimal { .. }
+            | Form::Bits { quoted: true }
+            | Form::Temporal(_)
+            | Form::Text { .. }
+            | Form::Binary { .. }
+            | Form::EnumLabel(_)
+            | Form::SetLabels(_)
+            | Form::Json => Parameter::Bytes,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod dialect;
 pub mod encode;
+pub mod parameters;
 pub mod throttle;
 mod width;
 pub mod writer;

@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use rand::Rng;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
+use crate::adb::parameters::{Template, execute};
 use crate::adb::throttle::{Gate, Traffic};
 use crate::adb::width::Width;
 use crate::crash;
@@ -33,6 +34,8 @@ const CONTENTION_TRIES: u32 = 8;
 pub trait Job: Send + Sync {
     /// Appends the statement to the empty buffer.
     fn build(&self, sql: &mut Vec<u8>) -> Result<()>;
+    /// For a statement of many rows that may be sent by parameters.
+    fn template(&self) -> Option<&Template>;
     /// True when the statement holds a value that strict mode refuses although the source holds it (ENUM index 0).
     fn relaxed(&self) -> bool;
     /// The table, for errors.
@@ -268,7 +271,11 @@ impl Lane {
             .as_mut()
             .ok_or_else(|| Error::internal("a connection of the writer was not opened"))?;
         for attempt in 1.. {
-            match run(session, &self.sql, job.relaxed()).await {
+            let result = match job.template() {
+                Some(template) => execute(session, &self.sql, template, job.rows()).await.map(|_| ()),
+                None => run(session, &self.sql, job.relaxed()).await,
+            };
+            match result {
                 Err(error) if error.kind == ErrorKind::Contention && attempt < CONTENTION_TRIES => {
                     let pause = rand::rng().random_range(5..=20 * u64::from(attempt));
                     tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mysql_async::Value as Cell;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::adb::parameters::Template;
 use crate::adb::throttle::Most;
 use crate::full::attempt::Ticket;
 
@@ -31,6 +32,8 @@ pub struct Frame {
     pub head: Arc<[u8]>,
     /// Behind the last row.
     pub tail: Arc<[u8]>,
+    /// Where the target's dialect has parameters.
+    pub template: Option<Arc<Template>>,
     pub max_rows: u64,
     pub max_bytes: usize,
 }
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     fn frame(max_rows: u64, max_bytes: usize) -> Frame {
-        Frame { head: Arc::from(&b"I "[..]), tail: Arc::from(&b";"[..]), max_rows, max_bytes }
+        Frame { head: Arc::from(&b"I "[..]), tail: Arc::from(&b";"[..]), template: None, max_rows, max_bytes }
     }
 
     proptest! {

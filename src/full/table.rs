@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::adb::LARGEST_BATCH;
 use crate::adb::dialect::TargetTable;
+use crate::adb::parameters::Template;
 use crate::engine::progress::Progress;
 use crate::error::Error;
 use crate::full::batch::Frame;
@@ -131,9 +132,17 @@ fn frame(target: &TargetTable, mode: Mode, tuning: &Tuning) -> Frame {
         (Mode::Keep, Dialect::Mysql, Some(column)) => format!(" ON DUPLICATE KEY UPDATE {column}={column}"),
         _ => String::new(),
     };
+    let template = match target.dialect {
+        Dialect::Adb => None,
+        Dialect::Mysql => {
+            let parameters = target.columns.iter().map(|column| column.encoder.parameter()).collect();
+            Template::new(head.as_bytes(), parameters, b"", tail.as_bytes()).map(Arc::new)
+        }
+    };
     Frame {
         head: Arc::from(head.into_bytes()),
         tail: Arc::from(tail.into_bytes()),
+        template,
         max_rows: u64::from(tuning.batch_rows.max(1)),
         max_bytes: (tuning.batch_bytes as usize).min(LARGEST_BATCH),
     }

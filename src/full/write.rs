@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
+use crate::adb::parameters::execute;
 use crate::adb::throttle::Traffic;
 use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -160,7 +161,12 @@ async fn statement(session: &mut Session, batch: &Part<'_>) -> Result<Done> {
     if batch.relaxed > 0 {
         session.execute(RELAXED_MODE).await?;
     }
-    let mut done = session.execute(batch.statement).await;
+    let mut done = match &batch.ticket.table.frame.template {
+        Some(template) if batch.relaxed == 0 => {
+            execute(session, batch.statement, template, batch.rows).await
+        }
+        _ => session.execute(batch.statement).await,
+    };
     if let Ok(done) = &mut done
         && done.warnings > 0
     {

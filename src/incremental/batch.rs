@@ -12,6 +12,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::layout::Layout;
 use crate::adb::encode::Pushed;
+use crate::adb::parameters::Template;
 use crate::adb::writer::Job;
 use crate::binlog::message::{Mutation, MutationKind};
 use crate::binlog::row::RowBytes;
@@ -594,6 +595,11 @@ impl Job for Piece {
         }
         sql.extend_from_slice(if self.delete { b")" } else { &layout.upsert_tail });
         Ok(())
+    }
+
+    fn template(&self) -> Option<&Template> {
+        let table = self.batch.tables.get(self.table).filter(|_| !self.delete && !self.relaxed)?;
+        table.layout.template.as_ref()
     }
 
     fn relaxed(&self) -> bool {

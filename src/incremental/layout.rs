@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::catalog::Tracked;
 use crate::adb::dialect::{TargetColumn, unjudged};
 use crate::adb::encode::{Encoder, Pushed};
+use crate::adb::parameters::Template;
 use crate::binlog::message::ColumnInfo;
 use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
@@ -112,6 +113,8 @@ pub struct Layout {
     /// What follows the message's values in a row: those of columns that must have one and that the message lacks.
     pub filler: Vec<u8>,
     pub upsert_tail: Vec<u8>,
+    /// Of upserts, where the target's dialect has parameters.
+    pub template: Option<Template>,
     /// Up to and with the opening parenthesis of the key list.
     pub delete_head: Vec<u8>,
     /// `DELETE FROM t WHERE `
@@ -212,6 +215,22 @@ impl Layout {
             [b" ON DUPLICATE KEY UPDATE ".to_vec(), sets.join(&b","[..])].concat()
         };
         let verb: &[u8] = if replace { b"REPLACE INTO " } else { b"INSERT INTO " };
+        let upsert_head = [verb, &into].concat();
+        let constant = constant.and_then(|column| column.constant.as_ref()).map(|value| {
+            let mut literal = Vec::new();
+            push_string(&mut literal, value.as_bytes());
+            literal
+        });
+        let template = match table.dialect {
+            Dialect::Adb => None,
+            Dialect::Mysql => {
+                let parameters =
+                    fitted.iter().flatten().map(|column| column.encoder.parameter()).collect();
+                let mut rest = constant.as_deref().map_or_else(Vec::new, |constant| [b",", constant].concat());
+                rest.extend_from_slice(&filler);
+                Template::new(&upsert_head, parameters, &rest, &upsert_tail)
+            }
+        };
         let key_list = keys.join(&b","[..]);
         let key_list = if keys.len() > 1 { [b"(", &key_list[..], b")"].concat() } else { key_list };
         let deletes_first = table.columns.iter().enumerate().any(|(place, column)| {
@@ -223,11 +242,7 @@ impl Layout {
             columns: fitted,
             filter: filter(tracked, columns, zone)?,
             operations: table.operations,
-            constant: constant.and_then(|column| column.constant.as_ref()).map(|value| {
-                let mut literal = Vec::new();
-                push_string(&mut literal, value.as_bytes());
-                literal
-            }),
+            constant,
             key_width: identity.len(),
             key_columns: identity
                 .iter()
@@ -236,8 +251,9 @@ impl Layout {
                 .collect(),
             keyless: identity.is_empty(),
             deletes_first,
-            upsert_head: [verb, &into].concat(),
+            upsert_head,
             upsert_tail,
+            template,
             filler,
             delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE ", &key_list, b" IN ("].concat(),
             match_delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE "].concat(),

@@ -5,8 +5,9 @@
 //! stream; the source's history of DDL tells.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::model::TableName;
 use crate::mysql::Session;
 use crate::sql::ddl;
@@ -76,27 +77,42 @@ impl Rename {
     }
 }
 
-/// A job of the history: id, type, table, schema, and the text of a RENAME of several tables.
-type Job = (u64, String, u64, Option<String>, Option<Vec<u8>>);
+/// How the history calls a RENAME of several tables.
+const RENAMES: &str = "rename tables";
+
+/// A job of the history: id, type, state, table, schema, and the text of a RENAME of several tables.
+type Job = (u64, String, String, u64, Option<String>, Option<Vec<u8>>);
+
+/// How long a RENAME that is under way is waited for.
+const UNDER_WAY: Duration = Duration::from_secs(2);
 
 /// All of them among the last `most` statements of the history, of which a server reads some thousand a second. A source that keeps no such history
 /// (before 4.0) renames no tables together.
+///
+/// # Errors
+/// `Contention` while such a statement is under way: a snapshot has its names already, and not every server of the cluster yet.
 pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<RenamedTogether>> {
-    let jobs = session
-        .query(&format!(
-            "SELECT JOB_ID, JOB_TYPE, TABLE_ID, DB_NAME, IF(JOB_TYPE = 'rename tables' AND STATE = 'synced', QUERY, NULL) \
-             FROM information_schema.ddl_jobs LIMIT {most}"
-        ))
-        .await;
-    let jobs: Vec<Job> = match jobs {
-        Err(error) if error.kind == ErrorKind::Missing => return Ok(Vec::new()),
-        jobs => jobs?,
+    let until = Instant::now() + UNDER_WAY;
+    let jobs = loop {
+        let jobs: Vec<Job> = match last_jobs(session, most).await {
+            Err(error) if error.kind == ErrorKind::Missing => return Ok(Vec::new()),
+            jobs => jobs?,
+        };
+        let Some((job, ..)) = jobs.iter().find(|(_, kind, state, ..)| kind == RENAMES && state == "done") else {
+            break jobs;
+        };
+        if Instant::now() > until {
+            return Err(Error::new(ErrorKind::Contention, format!("the RENAME of DDL job {job} is under way"))
+                .endpoint(Endpoint::Source)
+                .hint("ADMIN SHOW DDL JOBS shows it; a long transaction may hold it up"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let (mut renames, mut own) = (Vec::new(), HashMap::<u64, Learned>::new());
-    for (job, kind, table, schema, query) in jobs {
+    for (job, kind, _, table, schema, query) in jobs {
         if let Some(query) = query {
             renames.extend(Rename::read(job, schema, &query));
-        } else if kind != "rename tables" {
+        } else if kind != RENAMES {
             let last = own.entry(table).or_default();
             last.name = job.max(last.name);
             if matches!(kind.as_str(), "rename table" | "truncate table") {
@@ -118,6 +134,15 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
         .map_err(super::passing)?;
     let tables = tables.into_iter().map(|(schema, table, id)| (TableName::new(schema, table), id)).collect();
     Ok(stale(&renames, tables, &own))
+}
+
+async fn last_jobs(session: &mut Session, most: u32) -> Result<Vec<Job>> {
+    session
+        .query(&format!(
+            "SELECT JOB_ID, JOB_TYPE, STATE, TABLE_ID, DB_NAME, IF(JOB_TYPE = '{RENAMES}' AND STATE = 'synced', QUERY, NULL) \
+             FROM information_schema.ddl_jobs LIMIT {most}"
+        ))
+        .await
 }
 
 /// The last DDL of a table by itself: any tells Drainer its name, a RENAME or TRUNCATE its schema too.

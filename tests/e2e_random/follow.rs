@@ -341,15 +341,22 @@ impl<'a> Follow<'a> {
                 end = self::end(self.stack).await;
                 continue;
             }
+            let said = self.said().await;
             for table in stopped {
-                let Some(reason) = excuses::of_table(&table["error"], self.stack.dialect) else {
+                let name = |field: &str| table[field].as_str().unwrap_or_default().to_owned();
+                let (schema, of) = (name("schema"), name("table"));
+                let stays = told(&said, format!("it stays {schema}.{of}, in the way of the next table of that name"));
+                let taken = || {
+                    let exists = table["error"]["message"].as_str()?.ends_with("already exists");
+                    (stays && exists).then_some("a name that a table which is not followed keeps")
+                };
+                let Some(reason) = excuses::of_table(&table["error"], self.stack.dialect).or_else(taken) else {
                     return Err(format!(
                         "a table is stopped: {table:#}\n{}",
                         self.api.story(&task, &state).await
                     ));
                 };
-                let name = |field: &str| table[field].as_str().unwrap_or_default().to_owned();
-                if self.left_out.insert((name("schema"), name("table"))) {
+                if self.left_out.insert((schema, of)) {
                     *self.ending.excused.entry(reason).or_default() += 1;
                 }
             }
@@ -409,9 +416,8 @@ impl<'a> Follow<'a> {
             let tables = sql::tables(&mut source, schema).await;
             for surplus in self.places(&mut target, schema).await {
                 // A table that is not followed keeps its place on the target when it is renamed.
-                let told = |text: String| said.contains(Value::from(text).to_string().trim_matches('"'));
-                let stays = told(format!("it stays {schema}.{surplus}"))
-                    || told(format!("{schema}.{surplus} left the selection"));
+                let stays = told(&said, format!("it stays {schema}.{surplus}"))
+                    || told(&said, format!("{schema}.{surplus} left the selection"));
                 if !stays
                     && !left_out(&surplus)
                     && !tables.iter().any(|table| table.eq_ignore_ascii_case(&surplus))
@@ -466,4 +472,9 @@ pub async fn clean(stacks: &[Stack], api: &Api, history: &History, keep: bool) {
     if !keep {
         history::drop_schemas(stacks, &history.schemas).await;
     }
+}
+
+/// Whether the events hold this text.
+fn told(said: &str, text: String) -> bool {
+    said.contains(Value::from(text).to_string().trim_matches('"'))
 }

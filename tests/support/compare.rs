@@ -24,20 +24,22 @@ pub type Name = (String, String);
 
 /// Columns in their order; empty when there is no such table.
 pub async fn columns(connection: &mut Conn, table: &Name) -> Vec<Column> {
-    let rows: Vec<(String, String, String, u32)> = connection
-        .exec(
-            // After a RENAME of several tables this TiDB lists some columns twice.
-            "SELECT DISTINCT column_name, data_type, extra, ordinal_position FROM information_schema.columns \
-             WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
-            (&table.0, &table.1),
-        )
+    // Not of information_schema: after a RENAME of several tables this TiDB has columns of tables that are no more under a name there.
+    let rows: Vec<mysql_async::Row> = connection
+        .query(format!("SHOW COLUMNS FROM {}.{}", quote(&table.0), quote(&table.1)))
         .await
+        .or_else(|error| match error {
+            mysql_async::Error::Server(server) if matches!(server.code, 1049 | 1146) => Ok(Vec::new()),
+            other => Err(other),
+        })
         .unwrap();
-    rows.into_iter()
-        .map(|(name, data_type, extra, _)| {
-            let generated =
-                ["VIRTUAL", "STORED", "PERSISTENT"].iter().any(|word| extra.to_uppercase().contains(word));
-            Column { name, kind: Kind::of(&data_type), generated }
+    let text = |row: &mysql_async::Row, name: &str| row.get::<String, _>(name).unwrap();
+    rows.iter()
+        .map(|row| {
+            let extra = text(row, "Extra").to_uppercase();
+            let generated = ["VIRTUAL", "STORED", "PERSISTENT"].iter().any(|word| extra.contains(word));
+            let kind = Kind::of(text(row, "Type").split(['(', ' ']).next().unwrap_or_default());
+            Column { name: text(row, "Field"), kind, generated }
         })
         .collect()
 }

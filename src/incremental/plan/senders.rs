@@ -132,8 +132,8 @@ impl Planner<'_> {
             .notes
             .push(format!("{what}: rows of {name} are passed over until {cure}; then it is copied again"));
         let standing = match &entry.standing {
-            Standing::Following => Standing::resync(format!("{what} until {cure}")),
-            // A new version without a difference: a copy under way ends.
+            // A copy under way ends, and what it waits for now is said.
+            Standing::Following | Standing::Resync { .. } => Standing::resync(format!("{what} until {cure}")),
             other => other.clone(),
         };
         self.change_entry(name, Entry::Table(Box::new(TableEntry { standing, ..entry.clone() })));
