@@ -170,7 +170,8 @@ async fn insert(source: &mut Conn, case: &Case, table: &str) {
     let mut rows: Vec<_> =
         case.values.iter().enumerate().map(|(at, value)| format!("({at}, {value})")).collect();
     if case.column == Column::Nullable {
-        rows.push("(99, NULL)".to_owned());
+        // So many that the values go as parameters where a server takes them.
+        rows.extend((200..216).map(|id| format!("({id}, NULL)")));
     }
     sql::run(source, &[&format!("INSERT INTO {table} VALUES {}", rows.join(", "))]).await;
     let (stored,): (usize,) =
