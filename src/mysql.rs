@@ -11,7 +11,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, OptsBuilder, Params, Row, SslOpts};
@@ -83,6 +83,7 @@ pub struct Session {
     largest: usize,
     /// Whether the server takes many rows of parameters at once; None: it was not asked yet.
     takes_rows: Option<bool>,
+    round_trip: Duration,
 }
 
 impl std::fmt::Debug for Session {
@@ -143,7 +144,7 @@ impl Session {
             .await
             .map_err(|_| silent("a login", CONNECT_TIMEOUT))?
             .map_err(failed)?;
-        let (packet, id) = tokio::time::timeout(SETUP_TIMEOUT, prepare(&mut connection, setup))
+        let (packet, id, round_trip) = tokio::time::timeout(SETUP_TIMEOUT, prepare(&mut connection, setup))
             .await
             .map_err(|_| silent("the first statements of a session", SETUP_TIMEOUT))?
             .map_err(failed)?;
@@ -158,6 +159,7 @@ impl Session {
             classify,
             largest: packet,
             takes_rows: None,
+            round_trip,
         })
     }
 
@@ -238,6 +240,11 @@ impl Session {
     /// The server's number for this connection, for KILL.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// What a question without work took when the session began.
+    pub fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// major.minor.patch of the handshake.
@@ -392,8 +399,9 @@ enum Lost {
     Unreachable,
 }
 
-/// What every session is asked first; gives the largest packet that the server takes, and its number for the connection.
-async fn prepare(connection: &mut Conn, setup: &[&str]) -> mysql_async::Result<(usize, u64)> {
+/// What every session is asked first; gives the largest packet that the server takes, its number for the connection, and how long a question
+/// took.
+async fn prepare(connection: &mut Conn, setup: &[&str]) -> mysql_async::Result<(usize, u64, Duration)> {
     for statement in setup {
         connection.query_drop(*statement).await?;
     }
@@ -402,13 +410,14 @@ async fn prepare(connection: &mut Conn, setup: &[&str]) -> mysql_async::Result<(
         Ok(None) | Err(mysql_async::Error::Server(_)) => LARGEST_PACKET,
         Err(error) => return Err(error),
     };
+    let asked = Instant::now();
     // The handshake has 32 bits of it, TiDB's have 64; a server that does not know the function keeps to the handshake.
     let id = match connection.query_first::<u64, _>("SELECT CONNECTION_ID()").await {
         Ok(Some(id)) => id,
         Ok(None) | Err(mysql_async::Error::Server(_)) => u64::from(connection.id()),
         Err(error) => return Err(error),
     };
-    Ok((packet, id))
+    Ok((packet, id, asked.elapsed()))
 }
 
 async fn execute_rows(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::server::Server;
-use support::stack::Stack;
+use support::stack::{Dialect, Stack};
 use support::{api, compare, sql};
 use tokio::sync::Mutex;
 
@@ -134,7 +134,9 @@ const FORMS: &[(&str, &str)] = &[
 async fn begin(stack: &Stack, task: &str, schema: &str, more: &Value) -> Server {
     let server = Server::start().await;
     server.api.connect(stack).await;
-    server.api.create_task(&api::spec(task, stack, &[&format!("{schema}.*")], more)).await;
+    let mut spec = api::spec(task, stack, &[&format!("{schema}.*")], &api::policies(stack));
+    api::merge(&mut spec, more);
+    server.api.create_task(&spec).await;
     server.api.start(task).await;
     server.api.wait_for(task, "in incremental sync", PATIENCE, |task| task["phase"] == "incremental").await;
     server
@@ -142,23 +144,27 @@ async fn begin(stack: &Stack, task: &str, schema: &str, more: &Value) -> Server 
 
 async fn same(stack: &Stack, server: &Server, task: &str, schema: &str) {
     server.api.wait_caught_up(task, stack, PATIENCE).await;
-    let (mut source, mut target) = (sql::tidb(stack).await, sql::mariadb(stack).await);
+    let (mut source, mut target) = (sql::tidb(stack).await, sql::target(stack).await);
     compare::assert_schemas_equal(&mut source, &mut target, &[(schema, schema)]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn keys_of_every_type_are_found_again() {
-    let Some(stack) = Stack::utc("keys_of_every_type_are_found_again") else { return };
+support::on_both_targets! {
+    keys_of_every_type_are_found_again => types("ek_types", "ek_types_adb");
+    a_key_that_is_spelled_otherwise_stays_one_row => spellings("ek_spell", "ek_spell_adb");
+    unique_values_wander_from_row_to_row => unique("ek_unique", "ek_unique_adb");
+    rows_that_were_there_get_the_sources_default => added("ek_added", "ek_added_adb");
+}
+
+async fn types(stack: Stack, schema: &str) {
     let _alone = ALONE.lock().await;
-    let schema = "ek_types";
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
     sql::run(
         &mut source,
         &[
             "SET sql_mode = 'STRICT_TRANS_TABLES,NO_AUTO_VALUE_ON_ZERO'",
-            "CREATE DATABASE ek_types",
-            "USE ek_types",
+            &format!("CREATE DATABASE {schema}"),
+            &format!("USE {schema}"),
         ],
     )
     .await;
@@ -235,14 +241,11 @@ const SPELLINGS: &[(&str, &str, &str, &[&str])] = &[
     ),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_spelled_otherwise_stays_one_row() {
-    let Some(stack) = Stack::utc("a_key_that_is_spelled_otherwise_stays_one_row") else { return };
+async fn spellings(stack: Stack, schema: &str) {
     let _alone = ALONE.lock().await;
-    let schema = "ek_spell";
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
-    sql::run(&mut source, &["CREATE DATABASE ek_spell", "USE ek_spell"]).await;
+    sql::run(&mut source, &[&format!("CREATE DATABASE {schema}"), &format!("USE {schema}")]).await;
     for (name, ty, key, spellings) in SPELLINGS {
         for way in ["steps", "folded"] {
             let table = format!("{name}_{way}");
@@ -295,33 +298,35 @@ async fn a_key_that_is_spelled_otherwise_stays_one_row() {
 }
 
 /// Unique values wander between rows, within transactions and across them, at random.
-#[tokio::test(flavor = "multi_thread")]
-async fn unique_values_wander_from_row_to_row() {
-    let Some(stack) = Stack::utc("unique_values_wander_from_row_to_row") else { return };
+async fn unique(stack: Stack, schema: &str) {
     let _alone = ALONE.lock().await;
-    let schema = "ek_unique";
+    // One without a key is not for AnalyticDB.
+    let tables: &[&str] = if stack.dialect == Dialect::Mysql { &["a", "b", "c"] } else { &["a", "b"] };
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
     sql::run(
         &mut source,
         &[
-            "CREATE DATABASE ek_unique",
-            "USE ek_unique",
+            &format!("CREATE DATABASE {schema}"),
+            &format!("USE {schema}"),
             "CREATE TABLE a (id INT PRIMARY KEY, u INT UNIQUE, v VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL UNIQUE, x INT, \
              pad VARCHAR(9000))",
             "CREATE TABLE b (id INT NOT NULL, u INT UNIQUE, v VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL, x INT, \
              pad VARCHAR(255), UNIQUE KEY (id), UNIQUE KEY (v(6)))",
-            "CREATE TABLE c (id INT, u INT UNIQUE, v VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL, x INT, pad VARCHAR(255))",
         ],
     )
     .await;
-    for table in ["a", "b", "c"] {
+    if tables.contains(&"c") {
+        let create = "CREATE TABLE c (id INT, u INT UNIQUE, v VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL, x INT, pad VARCHAR(255))";
+        sql::run(&mut source, &[create]).await;
+    }
+    for table in tables {
         for id in 1..=12 {
             let row = format!("INSERT INTO {table} VALUES ({id}, {id}, 'v{id:05}', 0, '')");
             sql::run(&mut source, &[&row]).await;
         }
     }
-    let more = json!({"tables_without_key": "match_row", "tuning": {"memory_bytes": 1 << 24, "batch_bytes": 1 << 20}});
+    let more = json!({"tuning": {"memory_bytes": 1 << 24, "batch_bytes": 1 << 20}});
     let server = begin(&stack, "unique", schema, &more).await;
     let seed = support::workload::seed("unique_values");
     let mut random = seed;
@@ -330,7 +335,7 @@ async fn unique_values_wander_from_row_to_row() {
         (random >> 33) % below
     };
     for round in 0..120 {
-        let table = ["a", "b", "c"][pick(3) as usize];
+        let table = tables[pick(tables.len() as u64) as usize];
         let (one, other) = (pick(12) + 1, pick(12) + 1);
         let transaction = match pick(5) {
             // Two rows, or a row with itself, change places.
@@ -555,9 +560,14 @@ const ADDED: &[&str] = &[
     "a JSON NOT NULL",
 ];
 
-async fn added_columns(stack: &Stack, test: &str, zone: &str) {
-    let schema = format!("ek_{}", test.replace('-', "_"));
-    sql::drop_schemas(stack, &[&schema]).await;
+async fn added(stack: Stack, schema: &str) {
+    added_columns(&stack, schema, "Asia/Tokyo").await;
+}
+
+async fn added_columns(stack: &Stack, schema: &str, zone: &str) {
+    let _alone = ALONE.lock().await;
+    let test = "added";
+    sql::drop_schemas(stack, &[schema]).await;
     let mut source = sql::tidb(stack).await;
     sql::run(
         &mut source,
@@ -571,7 +581,7 @@ async fn added_columns(stack: &Stack, test: &str, zone: &str) {
         );
         sql::run(&mut source, &[&create, &rows]).await;
     }
-    let server = begin(stack, test, &schema, &json!({})).await;
+    let server = begin(stack, test, schema, &json!({})).await;
     // The target comes to it when the source's clock has gone on.
     server.api.command(test, "pause").await;
     server.api.wait_for_status(test, "paused", PATIENCE).await;
@@ -597,21 +607,14 @@ async fn added_columns(stack: &Stack, test: &str, zone: &str) {
     )
     .await;
     server.api.command(test, "resume").await;
-    same(stack, &server, test, &schema).await;
+    same(stack, &server, test, schema).await;
     // Other writers of the target get the source's defaults.
-    let mut target = sql::mariadb(stack).await;
+    let mut target = sql::target(stack).await;
     let made = format!("INSERT INTO {schema}.made (id) VALUES (2)");
     sql::run(&mut target, &[&made]).await;
     sql::run(&mut source, &["SET time_zone = '+00:00'", "INSERT INTO made (id) VALUES (2)"]).await;
-    same(stack, &server, test, &schema).await;
-    sql::drop_schemas(stack, &[&schema]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_that_were_there_get_the_sources_default() {
-    let Some(stack) = Stack::utc("rows_that_were_there_get_the_sources_default") else { return };
-    let _alone = ALONE.lock().await;
-    added_columns(&stack, "added", "Asia/Tokyo").await;
+    same(stack, &server, test, schema).await;
+    sql::drop_schemas(stack, &[schema]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -619,6 +622,5 @@ async fn rows_that_were_there_get_the_sources_default_also_where_drainer_has_ano
     let Some(stack) = Stack::shanghai("rows_that_were_there_get_the_sources_default_in_shanghai") else {
         return;
     };
-    let _alone = ALONE.lock().await;
-    added_columns(&stack, "added-shanghai", "America/New_York").await;
+    added_columns(&stack, "ek_added_shanghai", "America/New_York").await;
 }

@@ -284,7 +284,8 @@ async fn a_start_waits_for_a_rename_that_is_under_way() {
     let renaming = tokio::spawn(async move {
         sql::run(&mut renaming, &["RENAME TABLE orn.a TO orn.b, orn.c TO orn.d"]).await;
     });
-    let jobs = "SELECT STATE FROM information_schema.ddl_jobs WHERE JOB_TYPE = 'rename tables' AND DB_NAME = 'orn'";
+    let jobs =
+        "SELECT STATE FROM information_schema.ddl_jobs WHERE JOB_TYPE = 'rename tables' AND DB_NAME = 'orn'";
     let end = Instant::now() + PATIENCE;
     while source.query_first::<String, _>(jobs).await.unwrap().as_deref() != Some("done") {
         assert!(Instant::now() < end, "the RENAME waits for the transaction");

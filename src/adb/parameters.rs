@@ -3,6 +3,8 @@
 //!
 //! Rows are kept as the text of literals that [`super::encode`] makes, for every server takes that. Here the text becomes values again.
 
+use std::time::Duration;
+
 use mysql_async::{Params, Value};
 
 use crate::error::Result;
@@ -10,6 +12,11 @@ use crate::mysql::{Done, Session};
 
 /// A statement of fewer rows goes as text: for it alone a server would have to prepare a statement.
 const LEAST_ROWS: u64 = 16;
+
+/// A server that is no further away gets so many rows at once: the driver holds them in several forms. A further one gets the whole
+/// statement.
+const NEAR: Duration = Duration::from_millis(1);
+const NEAR_ROWS: usize = 1024;
 
 /// How the values of a column are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +47,17 @@ impl Template {
         let marks = vec!["?"; parameters.len()].join(",");
         let rest = [rest, b")"].concat();
         let query = String::from_utf8([head, b"(", marks.as_bytes(), &rest, tail].concat()).ok()?;
-        (!parameters.is_empty()).then_some(Self { query, parameters, rest, head: head.len(), tail: tail.len() })
+        (!parameters.is_empty()).then_some(Self {
+            query,
+            parameters,
+            rest,
+            head: head.len(),
+            tail: tail.len(),
+        })
     }
 
-    /// The rows of a statement; None when they hold another literal than their columns promise.
-    fn rows(&self, statement: &[u8]) -> Option<Vec<Params>> {
-        let mut text = statement.get(self.head..statement.len().checked_sub(self.tail)?)?;
+    /// So many rows that the text begins with, and what follows them; None when one holds another literal than its column promises.
+    fn rows<'a>(&self, mut text: &'a [u8], most: usize) -> Option<(Vec<Params>, &'a [u8])> {
         let mut rows = Vec::new();
         loop {
             let mut values = Vec::with_capacity(self.parameters.len());
@@ -58,27 +70,61 @@ impl Template {
             text = text.strip_prefix(self.rest.as_slice())?;
             rows.push(Params::Positional(values));
             if text.is_empty() {
-                return Some(rows);
+                return Some((rows, text));
             }
             text = text.strip_prefix(b",")?;
+            if rows.len() >= most {
+                return Some((rows, text));
+            }
         }
     }
 }
 
-/// Runs a statement of so many rows, by parameters where they pay and the server takes them.
-pub async fn execute(
-    session: &mut Session,
-    statement: &[u8],
-    template: &Template,
-    rows: u64,
-) -> Result<Done> {
-    if rows >= LEAST_ROWS
-        && let Some(rows) = template.rows(statement)
-        && let Some(done) = session.execute_rows(&template.query, rows).await?
-    {
-        return Ok(done);
+/// A statement of many rows on its way: by parameters where they pay and the server takes them, else as text.
+#[derive(Debug)]
+pub struct Sending<'a> {
+    statement: &'a [u8],
+    template: Option<&'a Template>,
+    /// Rows that were not sent yet.
+    rest: &'a [u8],
+}
+
+impl<'a> Sending<'a> {
+    /// `rows`: of the statement.
+    pub fn new(statement: &'a [u8], template: Option<&'a Template>, rows: u64) -> Self {
+        let parts = template.filter(|_| rows >= LEAST_ROWS).and_then(|template| {
+            let end = statement.len().checked_sub(template.tail)?;
+            Some((template, statement.get(template.head..end)?))
+        });
+        Self {
+            statement,
+            template: parts.map(|(template, _)| template),
+            rest: parts.map_or(statement, |(_, rows)| rows),
+        }
     }
-    session.execute(statement).await
+
+    /// Sends the statement, or its next part, and awaits the answer; None when all is sent. What was sent before an error is in the target.
+    pub async fn next(&mut self, session: &mut Session) -> Result<Option<Done>> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let most = if session.round_trip() < NEAR { NEAR_ROWS } else { usize::MAX };
+        let Some(template) = self.template else {
+            self.rest = &[];
+            return session.execute(self.statement).await.map(Some);
+        };
+        if let Some((rows, rest)) = template.rows(self.rest, most)
+            && let Some(done) = session.execute_rows(&template.query, rows).await?
+        {
+            self.rest = rest;
+            return Ok(Some(done));
+        }
+        let sent = self.statement.len() - template.tail - template.head - self.rest.len();
+        let (head, rows) = self.statement.split_at_checked(template.head).unwrap_or_default();
+        let rest = [head, rows.get(sent..).unwrap_or_default()].concat();
+        self.rest = &[];
+        session.execute(rest).await.map(Some)
+    }
 }
 
 impl Parameter {
@@ -103,7 +149,8 @@ impl Parameter {
             Self::Bytes => {
                 let (bytes, rest) = if let Some(text) = text.strip_prefix(b"x'") {
                     hex(text)?
-                } else if let Some(text) = text.strip_prefix(b"_binary'").or_else(|| text.strip_prefix(b"'")) {
+                } else if let Some(text) = text.strip_prefix(b"_binary'").or_else(|| text.strip_prefix(b"'"))
+                {
                     string(text)?
                 } else {
                     let (digits, rest) = number(text)?;
@@ -153,7 +200,10 @@ fn hex(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let (digits, rest) = text.split_at_checked(memchr::memchr(b'\'', text)?)?;
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (pairs, odd) = digits.as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect::<Option<Vec<_>>>()?;
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
+        .collect::<Option<Vec<_>>>()?;
     odd.is_empty().then_some((bytes, rest.get(1..)?))
 }
 
@@ -165,8 +215,11 @@ mod tests {
     use crate::sql::literal::{push_hex, push_string};
 
     fn values(parameters: Vec<Parameter>, rest: &str, statement: &str) -> Option<Vec<Vec<Value>>> {
-        let template = Template::new(b"REPLACE INTO t VALUES ", parameters, rest.as_bytes(), b" TAIL").unwrap();
-        let rows = template.rows(statement.as_bytes())?;
+        let template =
+            Template::new(b"REPLACE INTO t VALUES ", parameters, rest.as_bytes(), b" TAIL").unwrap();
+        let sending = Sending::new(statement.as_bytes(), Some(&template), LEAST_ROWS);
+        let (rows, rest) = template.rows(sending.rest, usize::MAX)?;
+        assert!(rest.is_empty());
         Some(rows.into_iter().map(|row| row.into_values(None).unwrap()).collect())
     }
 
@@ -206,7 +259,12 @@ mod tests {
             assert_eq!(values(vec![parameter], "", &statement), None, "{literal}");
         }
         let one = vec![Parameter::Integer];
-        for statement in ["", "REPLACE INTO t VALUES  TAIL", "REPLACE INTO t VALUES (1,2) TAIL", "REPLACE INTO t VALUES (1), TAIL"] {
+        for statement in [
+            "",
+            "REPLACE INTO t VALUES  TAIL",
+            "REPLACE INTO t VALUES (1,2) TAIL",
+            "REPLACE INTO t VALUES (1), TAIL",
+        ] {
             assert_eq!(values(one.clone(), "", statement), None, "{statement}");
         }
     }
@@ -225,7 +283,14 @@ mod tests {
                 statement.push(b')');
             }
             let template = Template::new(b"I ", vec![Parameter::Bytes; 2], b"", b"").unwrap();
-            let rows = template.rows(&statement).unwrap();
+            let mut sending = Sending::new(&statement, Some(&template), LEAST_ROWS);
+            let mut rows = Vec::new();
+            while !sending.rest.is_empty() {
+                let (part, rest) = template.rows(sending.rest, 3).unwrap();
+                prop_assert!(part.len() == 3 || rest.is_empty());
+                rows.extend(part);
+                sending.rest = rest;
+            }
             prop_assert_eq!(rows.len(), texts.len());
             for (row, text) in rows.into_iter().zip(texts) {
                 prop_assert_eq!(row.into_values(None).unwrap(), vec![Value::Bytes(text.clone()), Value::Bytes(text)]);

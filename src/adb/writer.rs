@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use rand::Rng;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
-use crate::adb::parameters::{Template, execute};
+use crate::adb::parameters::{Sending, Template};
 use crate::adb::throttle::{Gate, Traffic};
 use crate::adb::width::Width;
 use crate::crash;
@@ -271,9 +271,9 @@ impl Lane {
             .as_mut()
             .ok_or_else(|| Error::internal("a connection of the writer was not opened"))?;
         for attempt in 1.. {
-            let result = match job.template() {
-                Some(template) => execute(session, &self.sql, template, job.rows()).await.map(|_| ()),
-                None => run(session, &self.sql, job.relaxed()).await,
+            let result = match job.relaxed() {
+                true => relaxed(session, &self.sql).await,
+                false => send(session, Sending::new(&self.sql, job.template(), job.rows())).await,
             };
             match result {
                 Err(error) if error.kind == ErrorKind::Contention && attempt < CONTENTION_TRIES => {
@@ -290,6 +290,11 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+async fn send(session: &mut Session, mut statement: Sending<'_>) -> Result<()> {
+    while statement.next(session).await?.is_some() {}
+    Ok(())
 }
 
 /// Runs one statement; a relaxed one outside strict mode, where only the '' of an ENUM may cause a warning.

@@ -32,7 +32,7 @@ pub struct Frame {
     pub head: Arc<[u8]>,
     /// Behind the last row.
     pub tail: Arc<[u8]>,
-    /// Where the target's dialect has parameters.
+    /// Where its rows may go as parameters.
     pub template: Option<Arc<Template>>,
     pub max_rows: u64,
     pub max_bytes: usize,

@@ -132,9 +132,10 @@ fn frame(target: &TargetTable, mode: Mode, tuning: &Tuning) -> Frame {
         (Mode::Keep, Dialect::Mysql, Some(column)) => format!(" ON DUPLICATE KEY UPDATE {column}={column}"),
         _ => String::new(),
     };
-    let template = match target.dialect {
-        Dialect::Adb => None,
-        Dialect::Mysql => {
+    // Parts of a statement that is sent again would be there twice without a row identity.
+    let template = match (target.dialect, mode) {
+        (Dialect::Adb, _) | (_, Mode::Insert) => None,
+        (Dialect::Mysql, Mode::Replace | Mode::Keep) => {
             let parameters = target.columns.iter().map(|column| column.encoder.parameter()).collect();
             Template::new(head.as_bytes(), parameters, b"", tail.as_bytes()).map(Arc::new)
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
-use crate::adb::parameters::execute;
+use crate::adb::parameters::Sending;
 use crate::adb::throttle::Traffic;
 use crate::crash;
 use crate::error::{Endpoint, Error, ErrorKind, Result};
@@ -161,21 +161,23 @@ async fn statement(session: &mut Session, batch: &Part<'_>) -> Result<Done> {
     if batch.relaxed > 0 {
         session.execute(RELAXED_MODE).await?;
     }
-    let mut done = match &batch.ticket.table.frame.template {
-        Some(template) if batch.relaxed == 0 => {
-            execute(session, batch.statement, template, batch.rows).await
-        }
-        _ => session.execute(batch.statement).await,
-    };
-    if let Ok(done) = &mut done
-        && done.warnings > 0
-    {
-        done.warnings = warnings(session, batch, *done).await?;
-    }
+    let template = batch.ticket.table.frame.template.as_deref().filter(|_| batch.relaxed == 0);
+    let done = send(session, batch, Sending::new(batch.statement, template, batch.rows)).await;
     if batch.relaxed > 0 && !session.is_broken() {
         session.execute(STRICT_MODE).await?;
     }
     done
+}
+
+async fn send(session: &mut Session, batch: &Part<'_>, mut statement: Sending<'_>) -> Result<Done> {
+    let mut all = Done::default();
+    while let Some(done) = statement.next(session).await? {
+        all.affected_rows += done.affected_rows;
+        if done.warnings > 0 {
+            all.warnings = all.warnings.saturating_add(warnings(session, batch, done).await?);
+        }
+    }
+    Ok(all)
 }
 
 /// Number of warnings that mean a changed value.

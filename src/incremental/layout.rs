@@ -224,9 +224,9 @@ impl Layout {
         let template = match table.dialect {
             Dialect::Adb => None,
             Dialect::Mysql => {
-                let parameters =
-                    fitted.iter().flatten().map(|column| column.encoder.parameter()).collect();
-                let mut rest = constant.as_deref().map_or_else(Vec::new, |constant| [b",", constant].concat());
+                let parameters = fitted.iter().flatten().map(|column| column.encoder.parameter()).collect();
+                let mut rest =
+                    constant.as_deref().map_or_else(Vec::new, |constant| [b",", constant].concat());
                 rest.extend_from_slice(&filler);
                 Template::new(&upsert_head, parameters, &rest, &upsert_tail)
             }

@@ -80,8 +80,8 @@ impl Rename {
 /// How the history calls a RENAME of several tables.
 const RENAMES: &str = "rename tables";
 
-/// A job of the history: id, type, state, table, schema, and the text of a RENAME of several tables.
-type Job = (u64, String, String, u64, Option<String>, Option<Vec<u8>>);
+/// A job of the history: id, type, state, the table's id and name, schema, and the text of a RENAME of several tables.
+type Job = (u64, String, String, u64, Option<String>, Option<String>, Option<Vec<u8>>);
 
 /// How long a RENAME that is under way is waited for.
 const UNDER_WAY: Duration = Duration::from_secs(2);
@@ -98,24 +98,33 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
             Err(error) if error.kind == ErrorKind::Missing => return Ok(Vec::new()),
             jobs => jobs?,
         };
-        let Some((job, ..)) = jobs.iter().find(|(_, kind, state, ..)| kind == RENAMES && state == "done") else {
+        let Some((job, ..)) = jobs.iter().find(|(_, kind, state, ..)| kind == RENAMES && state == "done")
+        else {
             break jobs;
         };
         if Instant::now() > until {
-            return Err(Error::new(ErrorKind::Contention, format!("the RENAME of DDL job {job} is under way"))
-                .endpoint(Endpoint::Source)
-                .hint("ADMIN SHOW DDL JOBS shows it; a long transaction may hold it up"));
+            return Err(Error::new(
+                ErrorKind::Contention,
+                format!("the RENAME of DDL job {job} is under way"),
+            )
+            .endpoint(Endpoint::Source)
+            .hint("ADMIN SHOW DDL JOBS shows it; a long transaction may hold it up"));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    let (mut renames, mut own) = (Vec::new(), HashMap::<u64, Learned>::new());
-    for (job, kind, _, table, schema, query) in jobs {
+    let (mut renames, mut own) = (Vec::new(), HashMap::<Of, Learned>::new());
+    for (job, kind, _, id, table, schema, query) in jobs {
         if let Some(query) = query {
             renames.extend(Rename::read(job, schema, &query));
         } else if kind != RENAMES {
-            let last = own.entry(table).or_default();
+            let truncate = kind == "truncate table";
+            let of = match (schema, table) {
+                (Some(schema), Some(table)) if truncate => Of::Name(TableName::new(schema, table).key()),
+                _ => Of::Id(id),
+            };
+            let last = own.entry(of).or_default();
             last.name = job.max(last.name);
-            if matches!(kind.as_str(), "rename table" | "truncate table") {
+            if truncate || kind == "rename table" {
                 last.schema = job.max(last.schema);
             }
         }
@@ -139,7 +148,7 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
 async fn last_jobs(session: &mut Session, most: u32) -> Result<Vec<Job>> {
     session
         .query(&format!(
-            "SELECT JOB_ID, JOB_TYPE, STATE, TABLE_ID, DB_NAME, IF(JOB_TYPE = '{RENAMES}' AND STATE = 'synced', QUERY, NULL) \
+            "SELECT JOB_ID, JOB_TYPE, STATE, TABLE_ID, TABLE_NAME, DB_NAME, IF(JOB_TYPE = '{RENAMES}' AND STATE = 'synced', QUERY, NULL) \
              FROM information_schema.ddl_jobs LIMIT {most}"
         ))
         .await
@@ -152,16 +161,26 @@ struct Learned {
     schema: u64,
 }
 
-/// `own`: by the table's id.
+/// The table of a job. A TRUNCATE is listed under the id that it ends, so it is known by the name.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Of {
+    Id(u64),
+    /// Folded.
+    Name(TableName),
+}
+
 fn stale(
     renames: &[Rename],
     tables: BTreeMap<TableName, u64>,
-    own: &HashMap<u64, Learned>,
+    own: &HashMap<Of, Learned>,
 ) -> Vec<RenamedTogether> {
     tables
         .into_iter()
         .filter_map(|(table, id)| {
-            let learned = own.get(&id).copied().unwrap_or_default();
+            let of = |of: &Of| own.get(of).copied().unwrap_or_default();
+            let (by_id, by_name) = (of(&Of::Id(id)), of(&Of::Name(table.key())));
+            let learned =
+                Learned { name: by_id.name.max(by_name.name), schema: by_id.schema.max(by_name.schema) };
             let until = |rename: &Rename| if rename.crosses() { learned.schema } else { learned.name };
             let since: Vec<&Rename> =
                 renames.iter().filter(|rename| rename.job > until(rename) && rename.made(&table)).collect();
@@ -194,7 +213,7 @@ mod tests {
             (table("t", "d"), 9),
         ]);
         let found = |own: &[(u64, u64)]| -> Vec<String> {
-            let own = own.iter().map(|(id, job)| (*id, Learned { name: *job, schema: *job }));
+            let own = own.iter().map(|(id, job)| (Of::Id(*id), Learned { name: *job, schema: *job }));
             stale(&renames, tables.clone(), &own.collect())
                 .into_iter()
                 .map(|stale| stale.table.to_string())
@@ -203,7 +222,8 @@ mod tests {
         assert_eq!(found(&[(1, 5), (2, 6), (7, 15), (9, 1)]), ["s.D", "x.e"]);
         assert_eq!(found(&[(1, 25), (2, 11), (7, 15), (9, 12)]), [""; 0]);
         let learned = |job| Learned { name: job, schema: job };
-        let own = HashMap::from([(2, learned(11)), (7, learned(15)), (9, learned(12))]);
+        let own = [(Of::Id(2), learned(11)), (Of::Id(7), learned(15)), (Of::Id(9), learned(12))];
+        let own = HashMap::from(own);
         let stale = stale(&renames, tables.clone(), &own);
         let names: Vec<String> = stale[0].names.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["x.b", "x.e", "x.q", "x.r"]);
@@ -215,9 +235,12 @@ mod tests {
         let within = [rename(10, "a", "RENAME TABLE a.t TO a.u, a.v TO a.t")];
         let tables = BTreeMap::from([(TableName::new("a", "t"), 1)]);
         let found = |renames: &[Rename], name, schema| {
-            stale(renames, tables.clone(), &HashMap::from([(1, Learned { name, schema })])).len()
+            stale(renames, tables.clone(), &HashMap::from([(Of::Id(1), Learned { name, schema })])).len()
         };
         assert_eq!((found(&across, 20, 0), found(&across, 20, 20)), (1, 0));
+        // A TRUNCATE does, though the table has another id after it.
+        let own = HashMap::from([(Of::Name(TableName::new("a", "t")), Learned { name: 20, schema: 20 })]);
+        assert!(stale(&across, tables.clone(), &own).is_empty());
         assert_eq!((found(&within, 5, 5), found(&within, 20, 0)), (1, 0));
     }
 
