@@ -37,7 +37,7 @@ use crate::model::{LossyCounts, LossyRule, Value, Zone};
 use crate::sql::literal;
 
 pub(crate) use number::DecimalLimit;
-pub(crate) use temporal::{Temporal, TemporalKind, ZeroDate};
+pub(crate) use temporal::{Temporal, TemporalKind, ZeroDate, has_shape};
 
 /// What was special about a value, or-ed together over a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Rows always carry every value, so a default matters for ADD COLUMN (what existing rows get) and for other writers of the
 //! target. What cannot be said is left out, and the reason given.
 
-use crate::adb::encode::Encoder;
+use crate::adb::encode::{Encoder, has_shape};
 use crate::model::{Column, ColumnDefault, ColumnType, Dialect, TypeName, Value, Zone};
 use crate::sql::literal;
 
@@ -140,27 +140,50 @@ fn adb_literal(column: &Column, text: &str, target_type: &str) -> Result<String,
         {
             Err("a zero date, which the target does not have".to_owned())
         }
-        _ if target_type.starts_with("varchar") => Ok(literal::string(&spelled(column, text))),
+        _ if target_type.starts_with("varchar") => spelled(column, text)
+            .map(|text| literal::string(&text))
+            .ok_or_else(|| "text on the target, which would keep the default as it is spelled".to_owned()),
         _ => Ok(literal::string(text)),
     }
 }
 
-/// The default of a number or a time that is text on the target, as its rows spell it: with all digits of its fraction.
-fn spelled(column: &Column, text: &str) -> String {
-    let digits = match column.ty.name {
-        TypeName::DateTime | TypeName::Timestamp | TypeName::Time => column.ty.length.unwrap_or(0),
-        TypeName::Decimal => column.ty.scale.unwrap_or(0),
-        _ => return text.to_owned(),
+/// The default of a number or a time that is text on the target, as its rows spell it: with all digits of its fraction. None where the source
+/// makes more of it than that.
+fn spelled(column: &Column, text: &str) -> Option<String> {
+    let ty = &column.ty;
+    let (digits, time) = match ty.name {
+        TypeName::Date => return has_shape(text.as_bytes(), b"0000-00-00").then(|| text.to_owned()),
+        TypeName::DateTime | TypeName::Timestamp => (ty.length, "0000-00-00 00:00:00"),
+        TypeName::Time => (ty.length, "00:00:00"),
+        TypeName::Decimal => (ty.scale, ""),
+        _ => return Some(text.to_owned()),
     };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || b"-: ".contains(&byte));
-    let time = whole.len() >= "00:00:00".len() && whole.matches(':').count() == 2;
-    if !(plain(whole) && plain(fraction)) || !(time || column.ty.name == TypeName::Decimal) || digits == 0 {
-        return text.to_owned();
-    }
-    let digits = digits as usize;
+    let unsigned = whole.strip_prefix('-').unwrap_or(whole);
+    let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let whole = match ty.name {
+        TypeName::Decimal => {
+            let leads = unsigned.starts_with('0') && unsigned.len() > 1;
+            (plain(unsigned) && !unsigned.is_empty() && !leads).then(|| whole.to_owned())
+        }
+        // Three digits of hours too.
+        TypeName::Time => {
+            let hours = unsigned.len().saturating_sub("00:00:00".len()).min(1);
+            let rest = unsigned.get(hours..)?;
+            let hour = unsigned.get(..hours)?;
+            (plain(hour) && hour != "0" && has_shape(rest.as_bytes(), time.as_bytes()))
+                .then(|| whole.to_owned())
+        }
+        _ if has_shape(whole.as_bytes(), b"0000-00-00") => Some(format!("{whole} 00:00:00")),
+        _ => has_shape(whole.as_bytes(), time.as_bytes()).then(|| whole.to_owned()),
+    }?;
+    let digits = digits.unwrap_or(0) as usize;
     // More digits than the column has are rounded by the source: not guessed here.
-    if fraction.len() > digits { text.to_owned() } else { format!("{whole}.{fraction:0<digits$}") }
+    match plain(fraction) && fraction.len() <= digits {
+        true if digits == 0 => Some(whole),
+        true => Some(format!("{whole}.{fraction:0<digits$}")),
+        false => None,
+    }
 }
 
 /// TRUE and FALSE of an integer column are numbers.

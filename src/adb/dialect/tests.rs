@@ -630,6 +630,37 @@ fn defaults_comments_and_character_sets() {
 }
 
 #[test]
+fn defaults_of_times_and_numbers_that_are_text_are_spelled_as_rows_are() {
+    for (ty, said, spelled) in [
+        ("date", "2020-01-01", Some("2020-01-01")),
+        ("date", "20200101", None),
+        ("datetime", "2020-01-01", Some("2020-01-01 00:00:00")),
+        ("datetime(3)", "2020-01-01", Some("2020-01-01 00:00:00.000")),
+        ("datetime(3)", "2020-01-01 01:02:03.5", Some("2020-01-01 01:02:03.500")),
+        ("datetime", "2020-01-01 01:02:03.5", None),
+        ("timestamp", "2020-01-01T01:02:03", None),
+        ("timestamp", "2020-1-1 01:02:03", None),
+        ("time", "-838:59:59", Some("-838:59:59")),
+        ("time(1)", "01:02:03", Some("01:02:03.0")),
+        ("time", "1:2", None),
+        ("time", "010203", None),
+        ("time", "001:02:03", None),
+        ("decimal(65,2)", "3.1", Some("3.10")),
+        ("decimal(65,2)", "-7", Some("-7.00")),
+        ("decimal(65,2)", "007", None),
+        ("decimal(65,2)", "1e3", None),
+        ("decimal(65,0)", "5", Some("5")),
+        ("decimal(65,0)", "5.00", None),
+        ("varchar(9)", "1:2", Some("1:2")),
+    ] {
+        let column = with_default("c", ty, said);
+        let default = ColumnDefault::Literal(said.to_owned());
+        let found = default::value(Dialect::Adb, &column, &default, "varchar(26)").ok().flatten();
+        assert_eq!(found, spelled.map(crate::sql::literal::string), "{ty} DEFAULT '{said}'");
+    }
+}
+
+#[test]
 fn partitions_become_deletes() {
     let drop = AlterClause::DropPartitions { names: vec!["p0".to_owned()], if_exists: false };
     let context = AlterContext { partition_condition: Some("`id` < 10"), ..AlterContext::default() };

@@ -189,7 +189,7 @@ fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The same punctuation, and a digit wherever the shape has one.
-fn has_shape(text: &[u8], shape: &[u8]) -> bool {
+pub(crate) fn has_shape(text: &[u8], shape: &[u8]) -> bool {
     text.len() == shape.len()
         && text.iter().zip(shape).all(|(byte, shape)| match shape {
             b'0' => byte.is_ascii_digit(),
