@@ -89,7 +89,9 @@ fn cases(schema: &str, rng: &mut StdRng) -> Vec<Case> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_drainer_writes_stops_one_task_with_its_place_or_nothing() {
-    let Some(stack) = Stack::utc("what_no_drainer_writes_stops_one_task_with_its_place_or_nothing") else {
+    let Some(stack) =
+        Stack::on_mysql_alone("what_no_drainer_writes_stops_one_task_with_its_place_or_nothing")
+    else {
         return;
     };
     let mut rng = StdRng::seed_from_u64(workload::seed("e2e_bent"));

@@ -80,9 +80,11 @@ async fn condition(api: &Api, r#type: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_error_is_named_and_its_cure_loses_nothing() {
-    let Some(stack) = Stack::utc("every_error_is_named_and_its_cure_loses_nothing") else { return };
+    let Some(stack) = Stack::on_mysql_alone("every_error_is_named_and_its_cure_loses_nothing") else {
+        return;
+    };
     sql::drop_schemas(&stack, &["err"]).await;
-    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
     sql::run(
         &mut source,
         &[
@@ -167,7 +169,7 @@ async fn every_error_is_named_and_its_cure_loses_nothing() {
     // Somebody else holds a row: tried again in place, then by the task's other clock, and it goes on by itself.
     sql::run(&mut target, &["SET GLOBAL innodb_lock_wait_timeout = 1"]).await;
     proxy.cut();
-    let mut holder = sql::mariadb(&stack).await;
+    let mut holder = sql::target(&stack).await;
     sql::run(&mut holder, &["BEGIN", "SELECT * FROM err.t WHERE id = 50 FOR UPDATE"]).await;
     sql::run(&mut sql::tidb(&stack).await, &["UPDATE err.t SET v = 'row number held' WHERE id = 50"]).await;
     let held = |task: &Value| task["last_error"]["kind"] == "contention";
@@ -191,7 +193,7 @@ async fn every_error_is_named_and_its_cure_loses_nothing() {
     api.send(Method::PATCH, "/connections/target", Some(&patch)).await.good("a new password");
     api.command("task", "resume").await;
     api.wait_caught_up("task", &stack, PATIENCE).await;
-    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
     compare::assert_schemas_equal(&mut source, &mut target, &[("err", "err")]).await;
     for secret in ["first-word", "second-word"] {
         assert!(!server.log().contains(secret), "a password is in the log");
@@ -257,7 +259,7 @@ async fn each_outage_of_an_idle_task_has_a_clock_of_its_own() {
 /// InnoDB ends the transaction that has changed less: the task's statement, which is run again in place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadlock_is_run_again_in_place() {
-    let Some(stack) = Stack::utc("a_deadlock_is_run_again_in_place") else { return };
+    let Some(stack) = Stack::on_mysql_alone("a_deadlock_is_run_again_in_place") else { return };
     let schema = "err_lock";
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
@@ -273,7 +275,7 @@ async fn a_deadlock_is_run_again_in_place() {
     api.wait_for("task", "incremental", PATIENCE, |task| task["phase"] == "incremental").await;
     api.wait_caught_up("task", &stack, PATIENCE).await;
 
-    let (mut target, mut holder) = (sql::mariadb(&stack).await, sql::mariadb(&stack).await);
+    let (mut target, mut holder) = (sql::target(&stack).await, sql::target(&stack).await);
     let own = format!("CREATE TABLE {schema}.of_the_holder (id INT PRIMARY KEY)");
     let heavy = format!("INSERT INTO {schema}.of_the_holder SELECT seq FROM {schema}.seq_1_to_2000");
     let middle = format!("UPDATE {schema}.t SET v = -1 WHERE id = 5");

@@ -280,7 +280,9 @@ support::on_both_targets! {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_policy_the_task_stops_and_says_where() {
-    let Some(stack) = Stack::utc("without_the_policy_the_task_stops_and_says_where") else { return };
+    let Some(stack) = Stack::on_mysql_alone("without_the_policy_the_task_stops_and_says_where") else {
+        return;
+    };
     let schema = "dl_stop";
     let server = begin(&stack, schema, json!({})).await;
     let bad = bad(&stack);
@@ -318,7 +320,7 @@ async fn without_the_policy_the_task_stops_and_says_where() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn full_sync_sets_refused_rows_aside_too() {
-    let Some(stack) = Stack::utc("full_sync_sets_refused_rows_aside_too") else { return };
+    let Some(stack) = Stack::on_mysql_alone("full_sync_sets_refused_rows_aside_too") else { return };
     let schema = "dl_full";
     sql::drop_schemas(&stack, &[schema]).await;
     let many: Vec<String> = (1..=500)

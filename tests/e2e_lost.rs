@@ -88,7 +88,9 @@ async fn lost(server: &Server, words: &[&str]) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_retention_deleted_while_a_task_was_paused_stops_it() {
-    let Some(stack) = Stack::utc("what_retention_deleted_while_a_task_was_paused_stops_it") else { return };
+    let Some(stack) = Stack::on_mysql_alone("what_retention_deleted_while_a_task_was_paused_stops_it") else {
+        return;
+    };
     let topic = format!("lost_paused_{}", std::process::id());
     let end = produce(&stack, &topic, 0, 8);
     let mut server = follow(&stack, &topic, "lost_paused").await;
@@ -122,7 +124,7 @@ async fn what_retention_deleted_while_a_task_was_paused_stops_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_was_made_again_stops_the_task() {
-    let Some(stack) = Stack::utc("a_topic_that_was_made_again_stops_the_task") else { return };
+    let Some(stack) = Stack::on_mysql_alone("a_topic_that_was_made_again_stops_the_task") else { return };
     for (round, state) in ["paused, shorter", "paused, longer", "running"].into_iter().enumerate() {
         let topic = format!("lost_again_{round}_{}", std::process::id());
         let schema = format!("lost_again_{round}");
@@ -214,7 +216,9 @@ async fn what_retention_deletes_during_full_sync_stops_it_at_once() {
 /// held by e2e_tables.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drainer_that_skipped_a_transaction_stops_the_task() {
-    let Some(stack) = Stack::utc("a_drainer_that_skipped_a_transaction_stops_the_task") else { return };
+    let Some(stack) = Stack::on_mysql_alone("a_drainer_that_skipped_a_transaction_stops_the_task") else {
+        return;
+    };
     let _turn = TURN.lock().await;
     let schema = "lost_skip";
     sql::drop_schemas(&stack, &[schema]).await;

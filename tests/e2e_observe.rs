@@ -39,7 +39,7 @@ async fn until(server: &Server, path: &str, wanted: impl Fn(&Value) -> bool) -> 
 async fn a_running_task_can_be_looked_into() {
     let Some(stack) = Stack::utc("a_running_task_can_be_looked_into") else { return };
     sql::drop_schemas(&stack, &["seen_by", "seen_by_copy"]).await;
-    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
     sql::run(
         &mut source,
         &[
@@ -186,11 +186,12 @@ async fn a_running_task_can_be_looked_into() {
 /// A table of the target that somebody changes is told, and no more once it is put right; the task runs on meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_table_of_the_target_is_told_until_it_is_put_right() {
-    let Some(stack) = Stack::utc("a_changed_table_of_the_target_is_told_until_it_is_put_right") else {
+    let Some(stack) = Stack::on_mysql_alone("a_changed_table_of_the_target_is_told_until_it_is_put_right")
+    else {
         return;
     };
     sql::drop_schemas(&stack, &["drifts", "drifts_copy"]).await;
-    let (mut source, mut target) = (sql::tidb(&stack).await, sql::mariadb(&stack).await);
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
     sql::run(
         &mut source,
         &[

@@ -215,7 +215,9 @@ async fn a_resync_that_is_killed_in_any_state_begins_again_and_ends_equal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_one_table_stops_that_table_and_a_resync_brings_it_back() {
-    let Some(stack) = Stack::utc("an_error_of_one_table_stops_that_table_and_a_resync_brings_it_back") else {
+    let Some(stack) =
+        Stack::on_mysql_alone("an_error_of_one_table_stops_that_table_and_a_resync_brings_it_back")
+    else {
         return;
     };
     let schema = "ft_stop";
@@ -475,7 +477,7 @@ async fn copies_that_are_not_wanted_any_more_are_removed() {
 /// Of several tables in one the target cannot say whose row it refused: each is tried alone, and the guilty one stops.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_several_merged_tables_stops_alone() {
-    let Some(stack) = Stack::utc("one_of_several_merged_tables_stops_alone") else { return };
+    let Some(stack) = Stack::on_mysql_alone("one_of_several_merged_tables_stops_alone") else { return };
     let schemas = ["ft_m1", "ft_m2", "ft_m3"];
     sql::drop_schemas(&stack, &[&schemas[..], &["ft_merged"]].concat()).await;
     let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);

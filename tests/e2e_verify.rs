@@ -276,7 +276,9 @@ async fn still(stack: Stack, schema: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_without_a_key_and_with_filters_are_compared_as_the_task_has_them() {
-    let Some(stack) = Stack::utc("tables_without_a_key_and_with_filters_are_compared") else { return };
+    let Some(stack) = Stack::on_mysql_alone("tables_without_a_key_and_with_filters_are_compared") else {
+        return;
+    };
     let server = Server::start().await;
     let api = &server.api;
     sql::drop_schemas(&stack, &["evk"]).await;
@@ -316,7 +318,7 @@ async fn tables_without_a_key_and_with_filters_are_compared_as_the_task_has_them
     assert_eq!(table(&found, "part")["source_rows"], 1, "one row passes the filter: {found}");
     assert_eq!(api.verified("evk", &json!({"mode": "count"})).await["verdict"], "equal");
 
-    let mut target = sql::mariadb(&stack).await;
+    let mut target = sql::target(&stack).await;
     sql::run(
         &mut target,
         &[
@@ -428,7 +430,7 @@ async fn a_verification_outlives_a_kill_is_cancelled_and_says_what_is_wrong_with
         list["items"].as_array().unwrap().iter().map(|item| item["n"].as_i64().unwrap()).collect();
     assert_eq!(numbers, [3, 2, 1], "the newest first");
     // The key of a row is a value of the user's.
-    let mut target = sql::mariadb(&stack).await;
+    let mut target = sql::target(&stack).await;
     let count: u64 = target.query_first("SELECT COUNT(*) FROM evc.a").await.unwrap().unwrap();
     assert_eq!(count, 600, "a verification writes nothing");
     api.send(Method::POST, "/tasks", Some(&api::spec("evn", &stack, &["evc.*"], &json!({}))))

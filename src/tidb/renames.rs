@@ -132,12 +132,13 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
     if renames.is_empty() {
         return Ok(Vec::new());
     }
-    let names: BTreeSet<String> =
-        renames.iter().flat_map(|rename| &rename.pairs).map(|(_, new)| new.name.to_lowercase()).collect();
-    let names = names.iter().map(|name| literal::string(name)).collect::<Vec<_>>().join(", ");
+    // As they were spelled: TiDB looks these up, where a function of the name would make it look at every table.
+    let names: BTreeSet<&str> =
+        renames.iter().flat_map(|rename| &rename.pairs).map(|(_, new)| new.name.as_str()).collect();
+    let names = names.into_iter().map(literal::string).collect::<Vec<_>>().join(", ");
     let tables: Vec<(String, String, u64)> = session
         .query(&format!(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, TIDB_TABLE_ID FROM information_schema.tables WHERE LOWER(TABLE_NAME) IN ({names})"
+            "SELECT TABLE_SCHEMA, TABLE_NAME, TIDB_TABLE_ID FROM information_schema.tables WHERE TABLE_NAME IN ({names})"
         ))
         .await
         .map_err(super::passing)?;

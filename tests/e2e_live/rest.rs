@@ -13,12 +13,13 @@ const USER: &str = "lv_rest_user";
 /// Sessions that the task has on the target.
 async fn sessions(stack: &Stack) -> u64 {
     let count = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{USER}'");
-    sql::mariadb(stack).await.query_first(count).await.unwrap().unwrap()
+    sql::target(stack).await.query_first(count).await.unwrap().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_with_nothing_to_write_leaves_its_places_on_the_target() {
-    let Some(stack) = Stack::utc("a_task_with_nothing_to_write_leaves_its_places_on_the_target") else {
+    let Some(stack) = Stack::on_mysql_alone("a_task_with_nothing_to_write_leaves_its_places_on_the_target")
+    else {
         return;
     };
     let schema = "lv_rest";
@@ -30,7 +31,7 @@ async fn a_task_with_nothing_to_write_leaves_its_places_on_the_target() {
     }
     let create = format!("CREATE USER '{USER}'@'%' IDENTIFIED BY 'p'");
     let grant = format!("GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%'");
-    let mut target = sql::mariadb(&stack).await;
+    let mut target = sql::target(&stack).await;
     sql::users(&mut target, &[&format!("DROP USER IF EXISTS '{USER}'@'%'"), &create, &grant]).await;
     let server = Server::start_with(&[("TIDEGATE_LET_GO_MS".to_owned(), "300".to_owned())]).await;
     let api = &server.api;
@@ -68,7 +69,7 @@ async fn a_task_with_nothing_to_write_leaves_its_places_on_the_target() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_works_with_fewer_connections_where_the_target_gives_no_more() {
-    let Some(stack) = Stack::utc("a_task_works_with_fewer_connections") else { return };
+    let Some(stack) = Stack::on_mysql_alone("a_task_works_with_fewer_connections") else { return };
     let (schema, user) = ("lv_fewer", "lv_fewer_user");
     sql::drop_schemas(&stack, &[schema]).await;
     let mut source = sql::tidb(&stack).await;
@@ -77,7 +78,7 @@ async fn a_task_works_with_fewer_connections_where_the_target_gives_no_more() {
     for table in &tables {
         sql::run(&mut source, &[&format!("CREATE TABLE {table} (id INT PRIMARY KEY)")]).await;
     }
-    let mut target = sql::mariadb(&stack).await;
+    let mut target = sql::target(&stack).await;
     let create = format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'first-1'");
     let grant = format!("GRANT ALL PRIVILEGES ON *.* TO '{user}'@'%'");
     sql::users(&mut target, &[&format!("DROP USER IF EXISTS '{user}'@'%'"), &create, &grant]).await;

@@ -22,7 +22,7 @@ async fn set_password(stack: &Stack, password: &str) {
 
 /// Ends the user's sessions on the target; gives how many there were.
 async fn cut(stack: &Stack) -> usize {
-    let mut target = sql::mariadb(stack).await;
+    let mut target = sql::target(stack).await;
     let list = format!("SELECT id FROM information_schema.processlist WHERE user = '{USER}'");
     let ids: Vec<u64> = target.query(list).await.unwrap();
     for id in &ids {
@@ -34,9 +34,9 @@ async fn cut(stack: &Stack) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_password_is_taken_up_by_a_running_task() {
-    let Some(stack) = Stack::utc("a_new_password_is_taken_up_by_a_running_task") else { return };
+    let Some(stack) = Stack::on_mysql_alone("a_new_password_is_taken_up_by_a_running_task") else { return };
     let schema = "lv_secret";
-    for mut server in [sql::tidb(&stack).await, sql::mariadb(&stack).await] {
+    for mut server in [sql::tidb(&stack).await, sql::target(&stack).await] {
         let create = format!("CREATE USER '{USER}'@'%' IDENTIFIED BY 'first-1'");
         let grant = format!("GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%'");
         sql::users(&mut server, &[&format!("DROP USER IF EXISTS '{USER}'@'%'"), &create, &grant]).await;
@@ -118,7 +118,7 @@ async fn a_new_password_is_taken_up_by_a_running_task() {
     assert_eq!((status, code), (409, &json!("endpoint-identity-changed")), "{:#}", refused.body);
     let busy = api.send(Method::DELETE, "/connections/target", None).await;
     assert_eq!((busy.status.as_u16(), &busy.body["code"]), (409, &json!("in-use")));
-    for mut server in [sql::tidb(&stack).await, sql::mariadb(&stack).await] {
+    for mut server in [sql::tidb(&stack).await, sql::target(&stack).await] {
         sql::users(&mut server, &[&format!("DROP USER '{USER}'@'%'")]).await;
     }
 }

@@ -360,7 +360,9 @@ impl<'a> Follow<'a> {
                 let stays =
                     told(&said, format!("it stays {schema}.{of}, in the way of the next table of that name"));
                 let taken = || {
-                    let exists = table["error"]["message"].as_str()?.ends_with("already exists");
+                    let message = table["error"]["message"].as_str()?;
+                    let exists =
+                        message.ends_with("already exists") || message.ends_with("that is not the task's");
                     (stays && exists).then_some("a name that a table which is not followed keeps")
                 };
                 let Some(reason) = excuses::of_table(&table["error"], self.stack.dialect).or_else(taken)

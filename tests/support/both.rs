@@ -9,7 +9,7 @@ macro_rules! on_both_targets {
             #[tokio::test(flavor = "multi_thread")]
             async fn mysql() {
                 if let Some(stack) = $crate::stack::Stack::utc(stringify!($name)) {
-                    super::$run(stack, $mysql).await;
+                    super::$run(stack.on($crate::stack::Dialect::Mysql), $mysql).await;
                 }
             }
 

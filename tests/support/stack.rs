@@ -55,6 +55,16 @@ impl Stack {
         Self::find("TIDEGATE_STACK_ENV", test)
     }
 
+    /// The same for a test of what AnalyticDB has not: users, transactions, unique keys, a RENAME of its own.
+    pub fn on_mysql_alone(test: &str) -> Option<Self> {
+        let stack = Self::utc(test)?;
+        if stack.dialect == Dialect::Adb {
+            eprintln!("SKIPPED: {test}: not for AnalyticDB");
+            return None;
+        }
+        Some(stack)
+    }
+
     /// The stack whose TiDB and Drainer run in Asia/Shanghai.
     pub fn shanghai(test: &str) -> Option<Self> {
         Self::find("TIDEGATE_STACK_ENV_SHANGHAI", test)
@@ -88,7 +98,10 @@ impl Stack {
             let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: no stack (make test brings it up)");
             return None;
         };
-        Some(Self::read(Path::new(&path), variable))
+        let stack = Self::read(Path::new(&path), variable);
+        // `make test-adb`
+        let adb = std::env::var_os("TIDEGATE_TEST_TARGET").is_some_and(|target| target == "adb");
+        Some(if adb { stack.on_adb() } else { stack })
     }
 
     /// The env file that `variable` names.

@@ -29,8 +29,8 @@ pub struct RawMessage {
 #[derive(Debug, Clone)]
 pub enum Incoming {
     Message(RawMessage),
-    /// Everything that the log holds has been given out. Comes each time that the end is reached, also when the last
-    /// offsets are holes without messages (see [`KafkaSource::gaps`]).
+    /// Everything that the log holds has been given out, and for a while nothing came: a log that is written to all the time may never say so.
+    /// Comes also when the last offsets are holes without messages (see [`KafkaSource::gaps`]).
     CaughtUp,
 }
 

@@ -17,6 +17,8 @@ impl<S: ChangeSource> Stream<S> {
     /// known to be dropped: only a rename can bring rows under its name before its own event.
     pub(super) async fn look_ahead(&mut self, name: &TableName, renames_only: bool) -> Result<bool> {
         self.flush().await?;
+        // A log that never rests gives no `CaughtUp`: what comes behind this is waited for, and no longer than that.
+        let end = self.topic.end_offset().await?;
         let mut ahead = self.topic.open(self.read.next_offset).await?;
         let patience = if renames_only { LOOK_AHEAD / 10 } else { LOOK_AHEAD };
         let deadline = Instant::now() + patience;
@@ -33,7 +35,7 @@ impl<S: ChangeSource> Stream<S> {
                 // The DDL was committed before Drainer restarted: it is not far.
                 if Instant::now() > deadline { break } else { continue }
             };
-            if renames_only && Instant::now() > deadline {
+            if (renames_only || raw.offset >= end) && Instant::now() > deadline {
                 break;
             }
             let message = Message::parse(&raw.payload).map_err(corrupt)?;
