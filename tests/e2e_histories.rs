@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn history_a_of_a_drainer_in_utc_ends_in_the_rows_of_its_source() {
-    let Some(stack) = Stack::utc("history_a_utc") else { return };
+    let Some(stack) = Stack::on_mysql_alone("history_a_utc") else { return };
     follow(stack, "history_a_utc", "A/UTC", "UTC", "hu_", &[]).await;
 }
 
@@ -120,7 +120,7 @@ async fn follow(stack: Stack, test: &str, history: &str, zone: &str, prefix: &st
 /// can follow some of these tables. They stop, each with its reason, and the others end as on the source.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quirks_of_a_drainer_stop_only_the_tables_that_nobody_can_follow() {
-    let Some(stack) = Stack::utc("history_quirks") else { return };
+    let Some(stack) = Stack::on_mysql_alone("history_quirks") else { return };
     for (history, zone, prefix) in
         [("A_quirks/UTC", "UTC", "qu_"), ("A_quirks/Asia_Shanghai", "Asia/Shanghai", "qs_")]
     {
@@ -201,7 +201,7 @@ async fn differs(target: &mut mysql_async::Conn, prefix: &str, table: &FinalTabl
 /// it was typed, names without a schema.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_messages_of_a_drainer_of_2019_end_in_the_rows_of_its_source() {
-    let Some(stack) = Stack::utc("the_messages_of_a_drainer_of_2019") else { return };
+    let Some(stack) = Stack::on_mysql_alone("the_messages_of_a_drainer_of_2019") else { return };
     for (stack, prefix) in [(stack.clone(), "vm_"), (stack.on_adb(), "va_")] {
         let schemas = ["e1", "e2", "e3"];
         let targets = schemas.map(|schema| format!("{prefix}{schema}"));

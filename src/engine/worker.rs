@@ -539,9 +539,9 @@ impl Attempt<'_> {
             return Ok(());
         };
         let mut session = source.session().await?;
-        let found = tidb::renamed_together(&mut session, SINCE_PRECHECK).await?;
+        let found = tidb::renamed_together(&mut session, &selection, SINCE_PRECHECK).await?;
         session.close().await;
-        match found.into_iter().find(|stale| stale.concerns(&selection)) {
+        match found.into_iter().next() {
             None => Ok(()),
             Some(stale) => Err(Error::new(
                 ErrorKind::Configuration,

@@ -25,7 +25,7 @@ pub struct RenamedTogether {
 
 impl RenamedTogether {
     /// Whether rows of the task's tables may come under a name of another, or the other way round.
-    pub fn concerns(&self, selection: &Selection) -> bool {
+    fn concerns(&self, selection: &Selection) -> bool {
         selection.selects(&self.table) || self.names.iter().any(|name| selection.selects(name))
     }
 }
@@ -70,6 +70,11 @@ impl Rename {
         })
     }
 
+    /// With the schema of its job for those without one.
+    fn all_names(&self) -> impl Iterator<Item = TableName> {
+        self.pairs.iter().flat_map(|(old, new)| [old, new]).map(|name| name.or_schema(&self.schema))
+    }
+
     fn names(&self, table: &TableName) -> impl Iterator<Item = TableName> {
         let schemas = [self.session().unwrap_or(&table.schema).to_owned(), self.schema.clone()];
         let names = self.pairs.iter().flat_map(|(old, new)| [old, new]);
@@ -86,22 +91,29 @@ type Job = (u64, String, String, u64, Option<String>, Option<String>, Option<Vec
 /// How long a RENAME that is under way is waited for.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
-/// All of them among the last `most` statements of the history, of which a server reads some thousand a second. A source that keeps no such history
-/// (before 4.0) renames no tables together.
+/// Those that concern a selection, among the last `most` statements of the history, of which a server reads some thousand a second. A source that
+/// keeps no such history (before 4.0) renames no tables together.
 ///
 /// # Errors
 /// `Contention` while such a statement is under way: a snapshot has its names already, and not every server of the cluster yet.
-pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<RenamedTogether>> {
+pub async fn renamed_together(
+    session: &mut Session,
+    selection: &Selection,
+    most: u32,
+) -> Result<Vec<RenamedTogether>> {
     let until = Instant::now() + UNDER_WAY;
     let jobs = loop {
         let jobs: Vec<Job> = match last_jobs(session, most).await {
             Err(error) if error.kind == ErrorKind::Missing => return Ok(Vec::new()),
             jobs => jobs?,
         };
-        let Some((job, ..)) = jobs.iter().find(|(_, kind, state, ..)| kind == RENAMES && state == "done")
-        else {
-            break jobs;
+        let under_way = |(job, kind, state, .., schema, query): &Job| {
+            let done = kind == RENAMES && state == "done";
+            let rename =
+                query.as_ref().filter(|_| done).and_then(|query| Rename::read(*job, schema.clone(), query));
+            rename.is_some_and(|rename| rename.all_names().any(|name| selection.selects(&name)))
         };
+        let Some((job, ..)) = jobs.iter().find(|job| under_way(job)) else { break jobs };
         if Instant::now() > until {
             return Err(Error::new(
                 ErrorKind::Contention,
@@ -113,9 +125,9 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let (mut renames, mut own) = (Vec::new(), HashMap::<Of, Learned>::new());
-    for (job, kind, _, id, table, schema, query) in jobs {
+    for (job, kind, state, id, table, schema, query) in jobs {
         if let Some(query) = query {
-            renames.extend(Rename::read(job, schema, &query));
+            renames.extend(Rename::read(job, schema, &query).filter(|_| state == "synced"));
         } else if kind != RENAMES {
             let truncate = kind == "truncate table";
             let of = match (schema, table) {
@@ -143,13 +155,15 @@ pub async fn renamed_together(session: &mut Session, most: u32) -> Result<Vec<Re
         .await
         .map_err(super::passing)?;
     let tables = tables.into_iter().map(|(schema, table, id)| (TableName::new(schema, table), id)).collect();
-    Ok(stale(&renames, tables, &own))
+    let mut found = stale(&renames, tables, &own);
+    found.retain(|stale| stale.concerns(selection));
+    Ok(found)
 }
 
 async fn last_jobs(session: &mut Session, most: u32) -> Result<Vec<Job>> {
     session
         .query(&format!(
-            "SELECT JOB_ID, JOB_TYPE, STATE, TABLE_ID, TABLE_NAME, DB_NAME, IF(JOB_TYPE = '{RENAMES}' AND STATE = 'synced', QUERY, NULL) \
+            "SELECT JOB_ID, JOB_TYPE, STATE, TABLE_ID, TABLE_NAME, DB_NAME, IF(JOB_TYPE = '{RENAMES}', QUERY, NULL) \
              FROM information_schema.ddl_jobs LIMIT {most}"
         ))
         .await
