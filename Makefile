@@ -1,6 +1,7 @@
 # What there is to do; the README says when.
 #
 #   make test    formatting, lints, and every test, with real TiDB, Kafka and MariaDB around them
+#   make test-adb  the end-to-end tests with the stand-in for AnalyticDB as the target, but those of what it has not
 #   make demo    a task over a live workload, and a view of it until Ctrl-C
 #   make bench   figures of this machine beside its peers', written to docs/performance.md; PARTS="oltp page" runs one of them
 #   make contract  the API held against its document by schemathesis and a generated client
@@ -15,7 +16,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: test deny fuzz contract demo bench chaos soak histories stack deps clean
+.PHONY: test test-adb deny fuzz contract demo bench chaos soak histories stack deps clean
 KILLS ?= 20
 RUNS ?= 200
 SEED ?= 1
@@ -35,6 +36,12 @@ test: deps
 	  || { echo "make test: what panicked, the last of it at the end"; grep -A30 'panicked at' target/test.log | tail -120 | cut -c1-400; exit 1; }
 	@if grep -nE 'SKIPPED: |; [1-9][0-9]* ignored;' target/test.log; then echo "make test: these were not run"; exit 1; fi
 	@echo "make test: everything passed, nothing was skipped"
+
+# e2e_adb, e2e_lossy and e2e_random have it as their target anyway; the pages and TLS are of MariaDB.
+ADB_TESTS := bent bytewise crash errors giant keys late letters live lost mapping observe operate phases resync_ddl still store tables verify workload
+test-adb: deps stack
+	cargo test --no-run
+	TIDEGATE_TEST_TARGET=adb RUST_TEST_THREADS=$$(( $$(nproc) + 1 )) TIDEGATE_SEED=$(SEED) deploy/with-stack.sh cargo test $(ADB_TESTS:%=--test e2e_%)
 
 demo: deps stack
 	cargo build --release
