@@ -340,10 +340,16 @@ impl<'a> Follow<'a> {
                 continue;
             }
             let busy = ["waiting", "copying", "copied", "resync", "catching_up", "swapping", "failed"];
-            if tables.iter().any(|table| busy.contains(&table["state"].as_str().unwrap_or_default())) {
+            // A copy is tried again for ever, also where it cannot come to an end.
+            let excused = |table: &Value| {
+                table["state"] == "failed" && excuses::of_table(&table["error"], self.stack.dialect).is_some()
+            };
+            let is_busy = |table: &Value| busy.contains(&table["state"].as_str().unwrap_or_default());
+            if tables.iter().any(|table| is_busy(table) && !excused(table)) {
                 continue;
             }
-            let stopped: Vec<&Value> = tables.iter().filter(|table| table["state"] == "stopped").collect();
+            let stopped: Vec<&Value> =
+                tables.iter().filter(|table| table["state"] == "stopped" || excused(table)).collect();
             if !stopped.is_empty() && history.mode != Mode::Stream && self.first("tables copied again") {
                 let names: Vec<Value> = stopped
                     .iter()
