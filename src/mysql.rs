@@ -41,13 +41,16 @@ const ROW_TIMEOUT: Duration = Duration::from_secs(60);
 const LARGEST_PACKET: usize = 1 << 30;
 
 /// Statements that [`Session::execute_rows`] keeps prepared; every one of them is on the server too, which has some thousand for all.
-const PREPARED: usize = 32;
+const PREPARED: usize = 8;
 
 const NOT_SUPPORTED: u16 = 1295;
 
-/// Answers to a prepared statement that the server takes as text: wrong arguments, an unknown statement (a proxy has moved us to another
-/// server), not supported, and changed too often while it ran.
-const NOT_PREPARED: [u16; 4] = [1210, 1243, NOT_SUPPORTED, 1615];
+/// Answers to rows of parameters from a server that takes them as text: wrong arguments, an unknown statement (a proxy has moved us to another
+/// server), not supported, and not with a binary log of statements.
+const NO_ROWS: [u16; 4] = [1210, 1243, NOT_SUPPORTED, 4033];
+
+/// The table was changed again and again while it was prepared.
+const CHANGED: u16 = 1615;
 
 /// What mysql_async 0.37 looks for in the text of a refused certificate to know that the name alone was wrong. rustls no longer says it by itself
 /// (blackbeam/mysql_async#404), but it quotes the name that was expected. A name is looked at last, behind signatures and dates; this one
@@ -114,7 +117,7 @@ impl Session {
             .tcp_nodelay(true)
             // The driver would cut a larger statement into packets that the server takes for several: `execute` looks first.
             .max_allowed_packet(Some(LARGEST_PACKET))
-            .stmt_cache_size(PREPARED);
+            .stmt_cache_size(if side == Endpoint::Target { PREPARED } else { 0 });
         if to.tls.mode != TlsMode::Disabled {
             let mut tls = SslOpts::default();
             if let Some(pem) = &to.tls.ca {
@@ -325,8 +328,8 @@ impl Session {
         let result = self.watched(None, execute_rows(&mut connection, ask, sql, rows)).await;
         let done = Done { affected_rows: connection.affected_rows(), warnings: connection.get_warnings() };
         let taken = self.finish(connection, result)?;
-        self.takes_rows = Some(taken);
-        Ok(taken.then_some(done))
+        self.takes_rows = Some(taken != Taken::Never);
+        Ok((taken == Taken::Yes).then_some(done))
     }
 
     /// Runs a query over the text protocol and collects its rows.
@@ -420,31 +423,42 @@ async fn prepare(connection: &mut Conn, setup: &[&str]) -> mysql_async::Result<(
     Ok((packet, id, asked.elapsed()))
 }
 
+/// What became of rows of parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    /// This statement goes as text.
+    Not,
+    /// All of them do.
+    Never,
+}
+
 async fn execute_rows(
     connection: &mut Conn,
     ask: bool,
     sql: &str,
     rows: Vec<Params>,
-) -> mysql_async::Result<bool> {
+) -> mysql_async::Result<Taken> {
+    use mysql_async::Error::Server;
     if ask {
         // The driver would send row by row to a server without it, and does not say which servers those are. Where there is the command, it
         // is refused for a SELECT.
         match connection.exec_batch("SELECT ?", [(1,), (2,)]).await {
-            Ok(()) => return Ok(false),
-            Err(mysql_async::Error::Server(error)) if error.code == NOT_SUPPORTED => {}
-            Err(mysql_async::Error::Server(_)) => return Ok(false),
+            Err(Server(error)) if error.code == NOT_SUPPORTED => {}
+            Ok(()) | Err(Server(_)) => return Ok(Taken::Never),
             Err(error) => return Err(error),
         }
     }
     let statement = match connection.prep(sql).await {
         Ok(statement) => statement,
         // Too many of them on the server, say; what is wrong with the statement itself, the text will tell.
-        Err(mysql_async::Error::Server(_)) => return Ok(false),
+        Err(Server(_)) => return Ok(Taken::Not),
         Err(error) => return Err(error),
     };
     match connection.exec_batch(&statement, rows).await {
-        Ok(()) => Ok(true),
-        Err(mysql_async::Error::Server(error)) if NOT_PREPARED.contains(&error.code) => Ok(false),
+        Ok(()) => Ok(Taken::Yes),
+        Err(Server(error)) if NO_ROWS.contains(&error.code) => Ok(Taken::Never),
+        Err(Server(error)) if error.code == CHANGED => Ok(Taken::Not),
         Err(error) => Err(error),
     }
 }

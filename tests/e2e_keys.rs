@@ -446,7 +446,9 @@ async fn keys_that_ddl_adds_and_drops_are_followed() {
 /// Rows without a key: each change takes one row that is equal in every column.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_without_a_key_are_found_by_all_their_columns() {
-    let Some(stack) = Stack::on_mysql_alone("rows_without_a_key_are_found_by_all_their_columns") else { return };
+    let Some(stack) = Stack::on_mysql_alone("rows_without_a_key_are_found_by_all_their_columns") else {
+        return;
+    };
     let _alone = ALONE.lock().await;
     let schema = "ek_none";
     sql::drop_schemas(&stack, &[schema]).await;

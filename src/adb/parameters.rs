@@ -18,6 +18,9 @@ const LEAST_ROWS: u64 = 16;
 const NEAR: Duration = Duration::from_millis(1);
 const NEAR_ROWS: usize = 1024;
 
+/// Values of a part: some 100 bytes of memory each, whatever they are.
+const MOST_VALUES: usize = 1 << 16;
+
 /// How the values of a column are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parameter {
@@ -108,11 +111,12 @@ impl<'a> Sending<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let most = if session.round_trip() < NEAR { NEAR_ROWS } else { usize::MAX };
         let Some(template) = self.template else {
             self.rest = &[];
             return session.execute(self.statement).await.map(Some);
         };
+        let most = if session.round_trip() < NEAR { NEAR_ROWS } else { usize::MAX };
+        let most = most.min((MOST_VALUES / template.parameters.len()).max(1));
         if let Some((rows, rest)) = template.rows(self.rest, most)
             && let Some(done) = session.execute_rows(&template.query, rows).await?
         {
@@ -212,6 +216,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::{Dialect, MysqlEndpoint, Tls};
     use crate::sql::literal::{push_hex, push_string};
 
     fn values(parameters: Vec<Parameter>, rest: &str, statement: &str) -> Option<Vec<Vec<Value>>> {
@@ -266,6 +271,62 @@ mod tests {
             "REPLACE INTO t VALUES (1), TAIL",
         ] {
             assert_eq!(values(one.clone(), "", statement), None, "{statement}");
+        }
+    }
+
+    /// `TIDEGATE_TEST_MARIADB`, `TIDEGATE_TEST_TIDB`: `host:port`, user root without a password.
+    async fn session(variable: &str) -> Option<Session> {
+        use std::io::Write as _;
+        let Ok(place) = std::env::var(variable) else {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: no {variable}=host:port");
+            return None;
+        };
+        let (host, port) = place.split_once(':').expect("host:port");
+        let endpoint = MysqlEndpoint {
+            host: host.to_owned(),
+            port: port.parse().expect("a port"),
+            user: "root".to_owned(),
+            password: Default::default(),
+            tls: Tls::default(),
+        };
+        Some(crate::adb::connect(&endpoint, Dialect::Mysql).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn mariadb_takes_rows_of_parameters_in_parts_and_tidb_takes_text() {
+        for (variable, by_parameters) in [("TIDEGATE_TEST_MARIADB", true), ("TIDEGATE_TEST_TIDB", false)] {
+            let Some(mut session) = session(variable).await else { continue };
+            let schema = format!("tidegate_parameters_{}", std::process::id());
+            session.execute(format!("CREATE DATABASE {schema}")).await.unwrap();
+            let create = format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, v VARCHAR(9), x INT)");
+            session.execute(create).await.unwrap();
+            let head = format!("REPLACE INTO {schema}.t (id,v,x) VALUES ");
+            let template =
+                Template::new(head.as_bytes(), vec![Parameter::Integer, Parameter::Bytes], b",7", b"")
+                    .unwrap();
+            let rows: Vec<_> = (0..3000)
+                .map(|id| format!("({id},{},7)", if id % 3 == 0 { "NULL" } else { "'a''b'" }))
+                .collect();
+            let statement = format!("{head}{}", rows.join(",").replace("''", "\\'"));
+            let mut sending = Sending::new(statement.as_bytes(), Some(&template), 3000);
+            let (mut parts, mut rows) = (0, 0);
+            while let Some(done) = sending.next(&mut session).await.unwrap() {
+                parts += 1;
+                rows += done.affected_rows;
+            }
+            let expected_parts = if !by_parameters {
+                1
+            } else if session.round_trip() < NEAR {
+                3
+            } else {
+                1
+            };
+            assert_eq!((parts, rows), (expected_parts, 3000), "{variable}");
+            let count = format!("SELECT COUNT(*), COUNT(v), SUM(v = 'a\\'b'), SUM(x) FROM {schema}.t");
+            let found: Option<(u64, u64, u64, u64)> = session.first(&count).await.unwrap();
+            assert_eq!(found, Some((3000, 2000, 2000, 21000)), "{variable}");
+            session.execute(format!("DROP DATABASE {schema}")).await.unwrap();
+            session.close().await;
         }
     }
 

@@ -160,6 +160,10 @@ fn spelled(column: &Column, text: &str) -> Option<String> {
     };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let unsigned = whole.strip_prefix('-').unwrap_or(whole);
+    // Rows have no negative zero.
+    if unsigned != whole && !text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) {
+        return None;
+    }
     let plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     let whole = match ty.name {
         TypeName::Decimal => {
@@ -174,7 +178,7 @@ fn spelled(column: &Column, text: &str) -> Option<String> {
             (plain(hour) && hour != "0" && has_shape(rest.as_bytes(), time.as_bytes()))
                 .then(|| whole.to_owned())
         }
-        _ if has_shape(whole.as_bytes(), b"0000-00-00") => Some(format!("{whole} 00:00:00")),
+        _ if has_shape(text.as_bytes(), b"0000-00-00") => Some(format!("{whole} 00:00:00")),
         _ => has_shape(whole.as_bytes(), time.as_bytes()).then(|| whole.to_owned()),
     }?;
     let digits = digits.unwrap_or(0) as usize;

@@ -21,23 +21,22 @@ impl<S: ChangeSource> Stream<S> {
         let end = self.topic.end_offset().await?;
         let mut ahead = self.topic.open(self.read.next_offset).await?;
         let patience = if renames_only { LOOK_AHEAD / 10 } else { LOOK_AHEAD };
-        let deadline = Instant::now() + patience;
+        let mut deadline = renames_only.then(|| Instant::now() + patience);
         let wanted = name.key();
         let cancel = self.context.cancel.clone();
-        loop {
+        // The DDL was committed before Drainer restarted: it is not far.
+        while deadline.is_none_or(|deadline| Instant::now() <= deadline) {
             let incoming = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
                 incoming = tokio::time::timeout(patience, ahead.next()) => incoming,
             };
             let Ok(incoming) = incoming else { break };
-            let Incoming::Message(raw) = incoming? else {
-                // The DDL was committed before Drainer restarted: it is not far.
-                if Instant::now() > deadline { break } else { continue }
-            };
-            if (renames_only || raw.offset >= end) && Instant::now() > deadline {
-                break;
+            let incoming = incoming?;
+            if !matches!(&incoming, Incoming::Message(raw) if raw.offset < end) {
+                deadline.get_or_insert_with(|| Instant::now() + patience);
             }
+            let Incoming::Message(raw) = incoming else { continue };
             let message = Message::parse(&raw.payload).map_err(corrupt)?;
             let Kind::Ddl(ddl) = message.kind else { continue };
             let of = TableName::new(text(ddl.schema_name)?, text(ddl.table_name)?).key();
