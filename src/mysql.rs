@@ -245,6 +245,11 @@ impl Session {
         self.id
     }
 
+    /// False when the server is known to take no rows of parameters.
+    pub fn may_take_rows(&self) -> bool {
+        self.takes_rows != Some(false)
+    }
+
     /// What a question without work took when the session began.
     pub fn round_trip(&self) -> Duration {
         self.round_trip
@@ -320,7 +325,7 @@ impl Session {
     ///
     /// None when the server does not take it so, and nothing was done: send it as text.
     pub async fn execute_rows(&mut self, sql: &str, rows: Vec<Params>) -> Result<Option<Done>> {
-        if self.takes_rows == Some(false) || packet_of(&rows) >= self.largest as u64 {
+        if !self.may_take_rows() || packet_of(&rows) >= self.largest as u64 {
             return Ok(None);
         }
         let ask = self.takes_rows.is_none();

@@ -32,6 +32,25 @@ pub async fn connect(target: &MysqlEndpoint, dialect: Dialect) -> Result<Session
     Ok(session)
 }
 
+/// As one that writes; `variable`: TIDEGATE_TEST_MARIADB or TIDEGATE_TEST_TIDB, `host:port` with a root that has no password.
+#[cfg(test)]
+pub(crate) async fn session_for_tests(variable: &str) -> Option<Session> {
+    use std::io::Write as _;
+    let Ok(place) = std::env::var(variable) else {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: no {variable}=host:port");
+        return None;
+    };
+    let (host, port) = place.split_once(':').expect("host:port");
+    let endpoint = MysqlEndpoint {
+        host: host.to_owned(),
+        port: port.parse().expect("a port"),
+        user: "root".to_owned(),
+        password: Default::default(),
+        tls: crate::model::Tls::default(),
+    };
+    Some(connect(&endpoint, Dialect::Mysql).await.unwrap())
+}
+
 /// What a target's error means for us. MySQL and MariaDB numbers; TiDB's own where TiDB is the target; ADB's texts.
 ///
 /// 1062 (duplicate key) is `Contention`: rows go out as REPLACE, which meets it only when another lane holds a unique key for a moment.

@@ -3,6 +3,7 @@
 //!
 //! Rows are kept as the text of literals that [`super::encode`] makes, for every server takes that. Here the text becomes values again.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use mysql_async::{Params, Value};
@@ -111,23 +112,31 @@ impl<'a> Sending<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let Some(template) = self.template else {
-            self.rest = &[];
-            return session.execute(self.statement).await.map(Some);
-        };
-        let most = if session.round_trip() < NEAR { NEAR_ROWS } else { usize::MAX };
-        let most = most.min((MOST_VALUES / template.parameters.len()).max(1));
-        if let Some((rows, rest)) = template.rows(self.rest, most)
-            && let Some(done) = session.execute_rows(&template.query, rows).await?
-        {
-            self.rest = rest;
-            return Ok(Some(done));
+        if let Some(template) = self.template.filter(|_| session.may_take_rows()) {
+            let most = if session.round_trip() < NEAR { NEAR_ROWS } else { usize::MAX };
+            let most = most.min((MOST_VALUES / template.parameters.len()).max(1));
+            if let Some((rows, rest)) = template.rows(self.rest, most)
+                && let Some(done) = session.execute_rows(&template.query, rows).await?
+            {
+                self.rest = rest;
+                return Ok(Some(done));
+            }
         }
-        let sent = self.statement.len() - template.tail - template.head - self.rest.len();
-        let (head, rows) = self.statement.split_at_checked(template.head).unwrap_or_default();
-        let rest = [head, rows.get(sent..).unwrap_or_default()].concat();
+        let text = self.rest_as_text();
         self.rest = &[];
-        session.execute(rest).await.map(Some)
+        session.execute(text).await.map(Some)
+    }
+
+    /// The statement of the rows that were not sent yet.
+    fn rest_as_text(&self) -> Cow<'a, [u8]> {
+        let head = self.template.map_or(0, |template| template.head);
+        let sent =
+            self.statement.len() - self.template.map_or(0, |template| head + template.tail) - self.rest.len();
+        if sent == 0 {
+            return Cow::Borrowed(self.statement);
+        }
+        let (head, rows) = self.statement.split_at_checked(head).unwrap_or_default();
+        Cow::Owned([head, rows.get(sent..).unwrap_or_default()].concat())
     }
 }
 
@@ -216,7 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Dialect, MysqlEndpoint, Tls};
+    use crate::adb::session_for_tests;
     use crate::sql::literal::{push_hex, push_string};
 
     fn values(parameters: Vec<Parameter>, rest: &str, statement: &str) -> Option<Vec<Vec<Value>>> {
@@ -274,28 +283,20 @@ mod tests {
         }
     }
 
-    /// `TIDEGATE_TEST_MARIADB`, `TIDEGATE_TEST_TIDB`: `host:port`, user root without a password.
-    async fn session(variable: &str) -> Option<Session> {
-        use std::io::Write as _;
-        let Ok(place) = std::env::var(variable) else {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: no {variable}=host:port");
-            return None;
-        };
-        let (host, port) = place.split_once(':').expect("host:port");
-        let endpoint = MysqlEndpoint {
-            host: host.to_owned(),
-            port: port.parse().expect("a port"),
-            user: "root".to_owned(),
-            password: Default::default(),
-            tls: Tls::default(),
-        };
-        Some(crate::adb::connect(&endpoint, Dialect::Mysql).await.unwrap())
+    #[test]
+    fn what_was_sent_is_not_in_the_rest() {
+        let template = Template::new(b"I ", vec![Parameter::Integer], b"", b" TAIL").unwrap();
+        let mut sending = Sending::new(b"I (1),(2),(3) TAIL", Some(&template), LEAST_ROWS);
+        assert_eq!(*sending.rest_as_text(), *b"I (1),(2),(3) TAIL");
+        (_, sending.rest) = template.rows(sending.rest, 2).unwrap();
+        assert_eq!(*sending.rest_as_text(), *b"I (3) TAIL");
+        assert_eq!(*Sending::new(b"I (1)", None, 1).rest_as_text(), *b"I (1)");
     }
 
     #[tokio::test]
     async fn mariadb_takes_rows_of_parameters_in_parts_and_tidb_takes_text() {
         for (variable, by_parameters) in [("TIDEGATE_TEST_MARIADB", true), ("TIDEGATE_TEST_TIDB", false)] {
-            let Some(mut session) = session(variable).await else { continue };
+            let Some(mut session) = session_for_tests(variable).await else { continue };
             let schema = format!("tidegate_parameters_{}", std::process::id());
             session.execute(format!("CREATE DATABASE {schema}")).await.unwrap();
             let create = format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, v VARCHAR(9), x INT)");

@@ -1,7 +1,5 @@
 //! Against a real server: `TIDEGATE_TEST_MARIADB=host:port`, user root without a password.
 
-use std::io::Write as _;
-
 use super::*;
 use crate::adb;
 use crate::adb::dialect::{
@@ -9,24 +7,12 @@ use crate::adb::dialect::{
     rename_tables, swap_tables, truncate_table,
 };
 use crate::adb::encode::Pushed;
-use crate::model::{Column, MysqlEndpoint, Tls, Value, Zone};
+use crate::model::{Column, Value, Zone};
 use crate::sql::ddl::ast::AlterClause;
 use crate::sql::literal;
 
 async fn session() -> Option<Session> {
-    let Ok(place) = std::env::var("TIDEGATE_TEST_MARIADB") else {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: no TIDEGATE_TEST_MARIADB=host:port");
-        return None;
-    };
-    let (host, port) = place.split_once(':').expect("host:port");
-    let endpoint = MysqlEndpoint {
-        host: host.to_owned(),
-        port: port.parse().expect("a port"),
-        user: "root".to_owned(),
-        password: Default::default(),
-        tls: Tls::default(),
-    };
-    Some(adb::connect(&endpoint, Dialect::Mysql).await.unwrap())
+    adb::session_for_tests("TIDEGATE_TEST_MARIADB").await
 }
 
 fn database(of: &str) -> String {
