@@ -80,7 +80,9 @@ impl History {
     /// `placed` also where that was across schemas.
     pub async fn tell_apart(&mut self, placed: bool) {
         for table in self.tables.clone() {
-            let (name, away) = (table.quoted(), format!("{}.`told apart`", quote(&table.schema)));
+            // A name that is left may come back as that of another table: it is used once.
+            let away = format!("{}.`told apart {}`", quote(&table.schema), self.log.len());
+            let name = table.quoted();
             let texts = match placed {
                 false => vec![format!("ALTER TABLE {name} COMMENT 'told apart'")],
                 true => {
