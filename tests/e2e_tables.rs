@@ -411,9 +411,19 @@ async fn rename_aside(stack: &Stack, schema: &str) {
     assert_eq!(sql::tables(&mut target, schema).await, ["other", "put_away", "t"]);
     assert_eq!(sql::count(&mut target, &format!("{schema}.put_away")).await, 100, "it is paused");
     assert_eq!(sql::count(&mut target, &format!("{schema}.t")).await, 1);
+    // Its next name is taken there: it stays where it is, and that is told.
+    sql::run(&mut target, &[&format!("CREATE TABLE {schema}.taken (id INT PRIMARY KEY)")]).await;
+    sql::run(&mut source, &[&format!("RENAME TABLE {schema}.put_away TO {schema}.taken")]).await;
+    wait_for_state(&server, schema, "taken", &["paused"]).await;
+    assert_eq!(sql::tables(&mut target, schema).await, ["other", "put_away", "t", "taken"]);
+    let ddl = server.api.get("/tasks/tables/ddl?limit=500").await.to_string();
+    let told =
+        format!("{schema}.put_away is not followed: on the target it stays {schema}.put_away, in the way");
+    assert!(ddl.contains(&told), "{ddl}");
     // Nothing is there to be moved: that is no reason to stop.
-    sql::run(&mut target, &[&format!("DROP TABLE {schema}.put_away")]).await;
-    sql::run(&mut source, &[&format!("RENAME TABLE {schema}.put_away TO {schema}.back")]).await;
+    sql::run(&mut target, &[&format!("DROP TABLE {schema}.put_away"), &format!("DROP TABLE {schema}.taken")])
+        .await;
+    sql::run(&mut source, &[&format!("RENAME TABLE {schema}.taken TO {schema}.back")]).await;
     wait_for_state(&server, schema, "back", &["paused"]).await;
     assert_eq!(ask(&server, "resume", schema, "back").await.0, StatusCode::ACCEPTED);
     wait_for_resyncs(&server, 1).await;

@@ -209,7 +209,7 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     async fn plan_and_run(&mut self, event: &Ddl<'_>, record: &mut DdlRecord) -> Result<Steps> {
-        let steps = match &record.decision {
+        let mut steps = match &record.decision {
             None => self.plan(event, record).await?,
             Some(decision) => self.decided(event, record, decision).await?,
         };
@@ -226,6 +226,7 @@ impl<S: ChangeSource> Stream<S> {
         let (n, done) = store.ddl_begin(&task, epoch, record).await?;
         record.n = n;
         crash::point("ddl.pending");
+        let mut stays = Vec::new();
         for (at, step) in steps.statements.iter().enumerate().skip(done) {
             // Only the first step after a restart is in doubt.
             let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
@@ -235,6 +236,12 @@ impl<S: ChangeSource> Stream<S> {
             let look = in_doubt || matches!(step.done, Done::DatabaseExists { .. } | Done::TableMoved { .. });
             let passed = keeps_database(session, &step.done).await?
                 || (look && took_effect(session, &step.done).await?);
+            if passed
+                && let Done::TableMoved { from, to } = &step.done
+                && schema_sync::has_table(session, from).await?
+            {
+                stays.push(plan::stays(from, from, &format!(": {to} is another table there")));
+            }
             if !passed {
                 writer
                     .execute(&step.sql)
@@ -252,6 +259,7 @@ impl<S: ChangeSource> Stream<S> {
         if matches!(record.decision, Some(DdlDecision::Replace { .. })) {
             self.takes_rows(&steps).await?;
         }
+        steps.notes.extend(stays);
         Ok(steps)
     }
 

@@ -39,6 +39,7 @@ impl Event<'_> {
 }
 
 pub use defaults::Existing;
+pub use rename::stays;
 
 /// What to do for a DDL event.
 #[derive(Debug)]

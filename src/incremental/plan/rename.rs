@@ -201,8 +201,13 @@ impl Planner<'_> {
     }
 
     fn note_that_stays(&mut self, old_name: &TableName, place: &TableName) {
-        self.steps.notes.push(format!(
-            "{old_name} is not followed: on the target it stays {place}, in the way of the next table of that name until it is dropped or renamed there"
-        ));
+        self.steps.notes.push(stays(old_name, place, ""));
     }
+}
+
+/// What is said of a table that is left in its place on the target.
+pub fn stays(table: &TableName, place: &TableName, because: &str) -> String {
+    format!(
+        "{table} is not followed: on the target it stays {place}, in the way of the next table of that name until it is dropped or renamed there{because}"
+    )
 }
