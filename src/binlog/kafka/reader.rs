@@ -10,6 +10,8 @@
 //! stream asks [`Topic`] every 10 seconds, and at once after an error, whether the log is there and where it ends. An outage
 //! shows as an error after at most [`QUIET`] plus 10 seconds, a position that the log lost as well.
 //!
+//! How it asks depends on how many messages come ([`Pace`]), which librdkafka has no way to change: it goes on over a new client.
+//!
 //! librdkafka waits five minutes for an answer, since one message may be 1 GiB. A connection that a network swallowed is not worth
 //! that: when the log has more and nothing arrives, the stream goes on over a new client, which waits twice as long as the last.
 
@@ -24,7 +26,7 @@ use rdkafka::{Offset as RdOffset, TopicPartitionList};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::binlog::kafka::settings::{self, REQUEST_TIMEOUT};
+use crate::binlog::kafka::settings::{self, Pace, REQUEST_TIMEOUT};
 use crate::binlog::kafka::source::{ChangeSource, Incoming, RawMessage};
 use crate::binlog::kafka::topic::{LogRange, OffThread, Topic};
 use crate::binlog::kafka::trouble::{Events, Trouble, lasting, position_lost, trouble};
@@ -38,6 +40,12 @@ const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// librdkafka waits for.
 pub(super) const STALLED: Duration = Duration::from_secs(20);
 pub(super) const STALLED_MOST: Duration = Duration::from_secs(REQUEST_TIMEOUT.as_secs() + 60);
+
+/// How long messages are counted, at least, to find the pace.
+const COUNTED: Duration = Duration::from_secs(2);
+/// Messages a second from which on a stream is busy, and below which it is calm again.
+const BUSY: f64 = 500.0;
+const CALM: f64 = 100.0;
 
 /// A message from this size on stays where librdkafka has put it: one answer holds little else.
 pub(super) const LARGE: usize = 4 << 20;
@@ -79,6 +87,10 @@ impl AsRef<[u8]> for Held {
 pub(super) struct Reader {
     topic: Topic,
     client: Arc<Client>,
+    pace: Pace,
+    /// Messages since then.
+    counted_since: Instant,
+    counted: u32,
     next: Offset,
     /// Everything before it was given out: `next`, or the log's end as seen after `CaughtUp`, when holes are at the end.
     delivered: Offset,
@@ -98,10 +110,13 @@ pub(super) struct Reader {
 impl Reader {
     /// Must be called within a tokio runtime. Does not wait; use [`Topic::open`], which checks the position first.
     pub(super) fn start(topic: Topic, start: Offset) -> Result<Self> {
-        let client = client(&topic, start)?;
+        let client = client(&topic, start, Pace::Calm)?;
         Ok(Self {
             topic,
             client,
+            pace: Pace::Calm,
+            counted_since: Instant::now(),
+            counted: 0,
             next: start,
             delivered: start,
             caught_up: false,
@@ -112,6 +127,25 @@ impl Reader {
             probed_at: start,
             refused: false,
         })
+    }
+
+    /// Goes on at another pace when so many, or so few, messages come.
+    fn keep_pace(&mut self) -> Result<()> {
+        let time = self.counted_since.elapsed();
+        if time < COUNTED {
+            return Ok(());
+        }
+        let rate = f64::from(self.counted) / time.as_secs_f64();
+        (self.counted_since, self.counted) = (Instant::now(), 0);
+        let pace = match self.pace {
+            Pace::Calm if rate >= BUSY => Pace::Busy,
+            Pace::Busy if rate < CALM => Pace::Calm,
+            _ => return Ok(()),
+        };
+        tracing::debug!(topic = self.topic.name(), offset = self.next.0, ?pace, "reads at another pace");
+        self.client = client(&self.topic, self.next, pace)?;
+        self.pace = pace;
+        Ok(())
     }
 
     fn probe_now(&mut self) {
@@ -156,10 +190,10 @@ impl Reader {
             );
             self.patience = (self.patience * 2).min(STALLED_MOST);
             self.waits_since = None;
-            self.client = client(&self.topic, self.next)?;
+            self.client = client(&self.topic, self.next, self.pace)?;
         }
         self.probe_at = Instant::now() + PROBE_EVERY;
-        Ok(())
+        self.keep_pace()
     }
 
     fn failed(&mut self, error: &KafkaError, events_say: Option<Error>) -> Result<Option<Incoming>> {
@@ -200,6 +234,8 @@ impl ChangeSource for Reader {
                         self.waits_since = None;
                         self.patience = STALLED;
                         self.probe_at = Instant::now() + QUIET;
+                        self.counted += 1;
+                        self.keep_pace()?;
                         return Ok(Incoming::Message(message));
                     }
                     Some(Err(error)) => error,
@@ -223,10 +259,11 @@ impl ChangeSource for Reader {
 }
 
 /// A client of librdkafka that reads partition 0 from an offset on.
-fn client(topic: &Topic, from: Offset) -> Result<Arc<Client>> {
+fn client(topic: &Topic, from: Offset, pace: Pace) -> Result<Arc<Client>> {
     let setting = |error: KafkaError| lasting(Trouble::Setting, topic.name(), &error.to_string());
-    let consumer: StreamConsumer<Events> =
-        settings::streaming(&topic.0.endpoint).create_with_context(Events::default()).map_err(setting)?;
+    let consumer: StreamConsumer<Events> = settings::streaming(&topic.0.endpoint, pace)
+        .create_with_context(Events::default())
+        .map_err(setting)?;
     let mut assignment = TopicPartitionList::with_capacity(1);
     assignment.add_partition_offset(topic.name(), 0, RdOffset::Offset(from.0)).map_err(setting)?;
     consumer.assign(&assignment).map_err(setting)?;

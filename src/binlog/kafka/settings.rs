@@ -20,11 +20,24 @@ pub(super) fn asking(endpoint: &KafkaEndpoint) -> ClientConfig {
     config
 }
 
-/// Settings of the stream. The broker answers as soon as one byte is there, so a long wait costs no latency and saves
-/// idle requests.
-pub(super) fn streaming(endpoint: &KafkaEndpoint) -> ClientConfig {
+/// How a stream asks for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// The broker answers as soon as one byte is there: a long wait costs no latency and saves idle requests.
+    Calm,
+    /// Where messages come one after the other each would be an answer of its own, which costs the broker and us more than the
+    /// message: it answers after some milliseconds with what has come, or once there is much.
+    Busy,
+}
+
+/// Settings of the stream.
+pub(super) fn streaming(endpoint: &KafkaEndpoint, pace: Pace) -> ClientConfig {
     let mut config = reading(endpoint, 2 << 20, 8 << 20);
-    config.set("fetch.wait.max.ms", "2000");
+    let (wait_ms, least) = match pace {
+        Pace::Calm => ("2000", "1"),
+        Pace::Busy => ("10", "1000000"),
+    };
+    config.set("fetch.wait.max.ms", wait_ms).set("fetch.min.bytes", least);
     config
 }
 
