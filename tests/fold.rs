@@ -10,7 +10,7 @@ use tidegate::adb::dialect::{Collations, Constant, Mapping, TableOptions, Target
 use tidegate::adb::writer::Job;
 use tidegate::binlog::encode::{Binlog, Encode, Table};
 use tidegate::binlog::{Kind, Message};
-use tidegate::incremental::batch::{Batch, Limits, Place, pieces};
+use tidegate::incremental::batch::{Batch, Limits, Part, Place, pieces};
 use tidegate::incremental::catalog::Tracked;
 use tidegate::incremental::layout::Layout;
 use tidegate::model::{Dialect, TableName, Tso, Value, Zone};
@@ -147,7 +147,7 @@ proptest! {
 
 fn send(batch: Batch, target: &mut BTreeMap<i64, i64>, backwards: bool) {
     let limits = Limits { rows: 3, bytes: 80, keys: 2, connections: 4 };
-    for mut step in pieces(&Arc::new(batch), limits) {
+    for mut step in pieces(&Arc::new(batch), limits, Part::Whole) {
         if backwards {
             step.reverse();
         }
@@ -173,7 +173,7 @@ fn statements(tracked: &Tracked, table: Table) -> [Vec<String>; 2] {
         }
     }
     let limits = Limits { rows: 100, bytes: 1 << 20, keys: 100, connections: 1 };
-    pieces(&Arc::new(batch), limits).map(|step| {
+    pieces(&Arc::new(batch), limits, Part::Whole).map(|step| {
         step.iter()
             .map(|piece| {
                 let mut sql = Vec::new();
@@ -397,7 +397,7 @@ fn a_row_that_changes_often_takes_its_room_once() {
     assert!(sizes[1..6].iter().all(|size| *size == sizes[1]), "{sizes:?}");
     assert!(sizes[6] > sizes[1] && sizes[7] == sizes[6], "{sizes:?}");
     let limits = Limits { rows: 100, bytes: 1 << 20, keys: 100, connections: 1 };
-    let [first, second] = pieces(&Arc::new(batch), limits);
+    let [first, second] = pieces(&Arc::new(batch), limits, Part::Whole);
     let mut sql = Vec::new();
     first.iter().chain(&second).for_each(|piece| piece.build(&mut sql).unwrap());
     assert_eq!(

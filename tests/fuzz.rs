@@ -19,7 +19,7 @@ use tidegate::adb::dialect::{TableOptions, TargetTable};
 use tidegate::adb::writer::Job;
 use tidegate::binlog::encode::{Binlog, Encode, Table};
 use tidegate::binlog::{Kind, Message};
-use tidegate::incremental::batch::{Batch, Limits, Place, pieces};
+use tidegate::incremental::batch::{Batch, Limits, Part, Place, pieces};
 use tidegate::incremental::catalog::Tracked;
 use tidegate::incremental::layout::Layout;
 use tidegate::model::{Dialect, TableName, Tso, Value, Zone};
@@ -186,7 +186,7 @@ fn bent_rows_are_refused_or_become_one_statement() {
             }
         }
         let limits = Limits { rows: 10, bytes: 1 << 20, keys: 10, connections: 1 };
-        for piece in pieces(&Arc::new(batch), limits).into_iter().flatten() {
+        for piece in pieces(&Arc::new(batch), limits, Part::Whole).into_iter().flatten() {
             let mut sql = Vec::new();
             piece.build(&mut sql).unwrap();
             assert!(is_one_statement(&sql), "{}", String::from_utf8_lossy(&sql));

@@ -102,6 +102,27 @@ impl Writer {
         self.gate.clone()
     }
 
+    /// Gives half of the connections to a second one; None when there is only one.
+    pub fn halve(&mut self) -> Option<Self> {
+        let lanes = self.lanes.split_off(self.lanes.len().div_ceil(2));
+        if lanes.is_empty() {
+            return None;
+        }
+        self.width = Width::new(self.lanes.len());
+        Some(Self {
+            target: self.target.clone(),
+            dialect: self.dialect,
+            store: self.store.clone(),
+            task: self.task.clone(),
+            epoch: self.epoch,
+            sessions: self.sessions,
+            gate: self.gate.clone(),
+            width: Width::new(lanes.len()),
+            lanes,
+            short_until: None,
+        })
+    }
+
     /// Works with this many connections from now on.
     pub async fn set_connections(&mut self, connections: u32) {
         let wanted = connections.max(1) as usize;

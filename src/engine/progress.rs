@@ -276,9 +276,9 @@ impl Progress {
         }
     }
 
-    /// The target has acknowledged a batch that was sent at `start`.
-    pub fn batch_acknowledged(&self, start: std::time::Instant) {
-        let us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    /// The target has acknowledged a batch, for which it was asked for so long.
+    pub fn batch_acknowledged(&self, time: std::time::Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.time.applying_us.fetch_add(us, Ordering::Relaxed);
         self.slowest_batch_us.fetch_max(us, Ordering::Relaxed);

@@ -47,7 +47,7 @@ pub async fn writer(run: Arc<Run>, batches: Queue<Batch>) {
         };
         match passed {
             Ok(rows) => {
-                progress.batch_acknowledged(begins);
+                progress.batch_acknowledged(begins.elapsed());
                 batch.ticket.count(rows, batch.statement.len() as u64);
                 finish_statement(&run, &batch.ticket).await;
             }

@@ -221,12 +221,27 @@ impl Batch {
 
     /// The place of the newest change of a key that is in the batch.
     pub fn place_of(&self, table: usize, key: &[u8]) -> Option<Place> {
-        let table = self.tables.get(table)?;
-        let hash = self.hasher.hash_one(key);
-        let same =
-            |at: &u32| table.entries.get(*at as usize).is_some_and(|entry| table.text(&entry.key) == key);
-        let at = table.index.find(hash, same)?;
-        table.entries.get(*at as usize).map(|entry| entry.place)
+        self.tables.get(table)?.find(key, &self.hasher).map(|entry| entry.place)
+    }
+
+    /// What has to wait for a batch that is on its way: changes of its keys, and tables whose rows have an order beyond that.
+    pub fn behind(&self, earlier: &Self) -> Held {
+        let wait = |table: &TableBatch| {
+            let mut same = earlier.tables.iter().filter(|other| other.layout.target == table.layout.target);
+            let Some(first) = same.next() else { return Vec::new() };
+            if same.next().is_some()
+                || !Arc::ptr_eq(&first.layout, &table.layout)
+                || !table.layout.independent_rows
+            {
+                return vec![true; table.entries.len()];
+            }
+            let waits = |entry: &Entry| {
+                let key = table.text(&entry.key);
+                first.find(key, &earlier.hasher).is_some()
+            };
+            table.entries.iter().map(waits).collect()
+        };
+        Held(self.tables.iter().map(wait).collect())
     }
 
     /// Key and place of an entry.
@@ -279,6 +294,13 @@ impl TableBatch {
         self.arena.len()
             + self.entries.len() * (size_of::<Entry>() + 6)
             + self.keyless.len() * size_of::<KeylessChange>()
+    }
+
+    fn find(&self, key: &[u8], hasher: &DefaultHashBuilder) -> Option<&Entry> {
+        let same =
+            |at: &u32| self.entries.get(*at as usize).is_some_and(|entry| self.text(&entry.key) == key);
+        let at = self.index.find(hasher.hash_one(key), same)?;
+        self.entries.get(*at as usize)
     }
 
     fn fold_keyed(
@@ -530,8 +552,34 @@ pub struct Limits {
     pub connections: usize,
 }
 
+/// Entries, by table, that have to wait for a batch before theirs.
+#[derive(Debug)]
+pub struct Held(Vec<Vec<bool>>);
+
+/// Which entries of a batch.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'h> {
+    Whole,
+    /// Those that need not wait.
+    Free(&'h Held),
+    Held(&'h Held),
+}
+
+impl Part<'_> {
+    fn has(self, table: usize, entry: usize) -> bool {
+        let waits = |Held(held): &Held| {
+            held.get(table).and_then(|entries| entries.get(entry)).copied().unwrap_or_default()
+        };
+        match self {
+            Self::Whole => true,
+            Self::Free(held) => !waits(held),
+            Self::Held(held) => waits(held),
+        }
+    }
+}
+
 /// The statements of a batch in two steps: everything in the first must be acknowledged before the second is sent.
-pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
+pub fn pieces(batch: &Arc<Batch>, limits: Limits, part: Part<'_>) -> [Vec<Piece>; 2] {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     // Two for each connection, so that none waits long for the last one; large enough that a round trip pays.
     let rows: usize = batch.tables.iter().map(|table| table.entries.len()).sum();
@@ -546,7 +594,7 @@ pub fn pieces(batch: &Arc<Batch>, limits: Limits) -> [Vec<Piece>; 2] {
             let frame = head.len() + tail.len();
             let mut bytes = frame;
             for (place, entry) in table.entries.iter().enumerate() {
-                if entry.delete != delete || entry.relaxed != relaxed {
+                if entry.delete != delete || entry.relaxed != relaxed || !part.has(at, place) {
                     continue;
                 }
                 if !piece.is_empty() && (piece.len() >= rows || bytes + entry.tuple.len() > limits.bytes) {

@@ -109,6 +109,8 @@ pub struct Layout {
     pub keyless: bool,
     /// The key holds text: bytes that differ may be one key for the target.
     pub deletes_first: bool,
+    /// What is written of rows with other keys is the same in any order.
+    pub independent_rows: bool,
     pub upsert_head: Vec<u8>,
     /// What follows the message's values in a row: those of columns that must have one and that the message lacks.
     pub filler: Vec<u8>,
@@ -251,6 +253,7 @@ impl Layout {
                 .collect(),
             keyless: identity.is_empty(),
             deletes_first,
+            independent_rows: !identity.is_empty() && !deletes_first && !table.has_other_unique_keys,
             upsert_head,
             upsert_tail,
             template,

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::batch::{Batch, Piece, Place, TableBatch, pieces};
+use super::batch::{Batch, Part, Piece, Place, TableBatch, pieces};
 use super::catalog::{Entry, Resolved};
 use super::layout::Layout;
 use super::plan::Steps;
@@ -286,9 +286,9 @@ impl<S: ChangeSource> Stream<S> {
         }
         self.room_for_letters(batch).await?;
         crash::point("letters.refused");
-        let limits = self.limits();
+        let limits = self.limits(1);
         let before = Arc::new(before);
-        let [first, second] = pieces(&before, limits);
+        let [first, second] = pieces(&before, limits, Part::Whole);
         let writer = self.writer()?;
         for step in [first, second] {
             send(writer, &before, step, usize::MAX).await?;
@@ -353,9 +353,9 @@ impl<S: ChangeSource> Stream<S> {
                 )?;
             }
         }
-        let limits = self.limits();
+        let limits = self.limits(1);
         let batch = Arc::new(batch);
-        let [first, second] = pieces(&batch, limits);
+        let [first, second] = pieces(&batch, limits, Part::Whole);
         let writer = self.writer()?;
         for step in [first, second] {
             send(writer, &batch, step, 0).await?;

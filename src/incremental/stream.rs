@@ -1,9 +1,10 @@
 //! The loop of incremental sync: read, fold, apply, checkpoint.
 //!
-//! While one batch is applied the next is folded; a batch leaves as soon as the writer is free. The durable checkpoint
+//! While one batch is applied the next is folded; a batch leaves as soon as the writer is free, a large one before that (see `flight`). The durable checkpoint
 //! moves only over what is acknowledged. DDL is a barrier. Whatever fails ends the loop with an error: the worker starts again
 //! from the checkpoint, so there is one path for a crash, a lost connection and a retry.
 
+mod flight;
 mod late;
 mod look_ahead;
 mod messages;
@@ -20,19 +21,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::flight::{Flight, Landed};
 use self::save::{CHECKPOINT_EVERY, Saved, Saving};
 use self::standing::Resyncs;
 use self::tables::Target;
-use super::batch::{Batch, Limits, pieces};
+use super::batch::Batch;
 use super::catalog::Catalog;
 use super::keyless::Keyless;
 use super::lag::{Look, Pending};
-use super::letters::{self, Letters, Refused};
+use super::letters::Letters;
 use super::marker::Marker;
-use crate::adb::LARGEST_BATCH;
 use crate::adb::throttle::Traffic;
 use crate::adb::writer::Writer;
 use crate::binlog::{ChangeSource, Incoming, LogRange, Malformed, RawMessage, SeenSet, Topic, position_lost};
@@ -55,17 +55,6 @@ const REST: Duration = Duration::from_secs(2);
 
 /// A task that has written nothing for so long lets its connections to the target go.
 const LET_GO: Duration = Duration::from_secs(30);
-
-/// Items of one IN list (target-adb-and-dts.md 3.3).
-const IN_LIST: usize = 2000;
-
-/// How long the last batch may take once the run is over.
-const LAST_BATCH: Duration = Duration::from_secs(10);
-
-type InFlight = JoinHandle<Landed>;
-
-/// A batch back from the target, and what it refused of it.
-type Landed = (Writer, Keyless, Batch, Result<Vec<Refused>>);
 
 /// What the loop waits for.
 enum Event {
@@ -123,14 +112,16 @@ pub struct Stream<S> {
     /// Transactions up to here are in the snapshot.
     snapshot: Tso,
     writer: Option<(Writer, Keyless)>,
+    /// For a batch behind another one.
+    second: Option<Writer>,
     marker: Option<Marker>,
     /// When something was last written to the target; None since its connections were let go.
     target_used: Option<Instant>,
     /// The target has changed since the marker was set.
     unmarked: bool,
-    in_flight: Option<(InFlight, Position)>,
-    /// Of a batch that was refused: sent one by one before the position moves.
-    parts: VecDeque<Batch>,
+    in_flight: VecDeque<Flight>,
+    /// Of batches that did not go well: sent one by one before anything else, each with what is applied after it.
+    parts: VecDeque<(Batch, Position)>,
     batch: Batch,
     /// Memory for the next one.
     spare: Option<Batch>,
@@ -175,7 +166,7 @@ impl<S: ChangeSource> Stream<S> {
         source: S,
         catalog: Catalog,
         seen: SeenSet,
-        writer: Writer,
+        mut writer: Writer,
         checkpoint: &Checkpoint,
         zone: Zone,
         looks: watch::Receiver<Look>,
@@ -183,6 +174,7 @@ impl<S: ChangeSource> Stream<S> {
         let start = format!("{}:{}", checkpoint.snapshot, checkpoint.start_offset);
         let keyless = Keyless::new(&context.task, &start);
         let batch_bytes = batch_bytes(&context.spec);
+        let second = writer.halve();
         context.progress.set_next_offset(checkpoint.position.next_offset.0);
         if checkpoint.watermark.0 > 0 {
             context.progress.advance_watermark(checkpoint.watermark);
@@ -195,10 +187,11 @@ impl<S: ChangeSource> Stream<S> {
             seen,
             snapshot: checkpoint.snapshot,
             writer: Some((writer, keyless)),
+            second,
             marker: None,
             target_used: Some(Instant::now()),
             unmarked: false,
-            in_flight: None,
+            in_flight: VecDeque::new(),
             parts: VecDeque::new(),
             batch: Batch::default(),
             spare: None,
@@ -236,21 +229,7 @@ impl<S: ChangeSource> Stream<S> {
     pub async fn run(&mut self) -> Result<()> {
         let result = self.follow().await;
         self.end_resync().await;
-        // Nothing may be in flight when this run is over; its outcome counts when it is a success.
-        if let Some((mut handle, position)) = self.in_flight.take() {
-            match tokio::time::timeout(LAST_BATCH, &mut handle).await {
-                Ok(Ok((writer, keyless, mut batch, Ok(refused))))
-                    if refused.is_empty() && self.parts.is_empty() =>
-                {
-                    self.writer = Some((writer, keyless));
-                    self.acknowledge_rows(&mut batch);
-                    self.acknowledge(position);
-                }
-                Ok(_) => {}
-                // The target holds it: the next run ends its sessions there before it writes.
-                Err(_) => handle.abort(),
-            }
-        }
+        self.land_all().await;
         // What was read before a message that stops the task is in the target when it stops. Without a writer it was the writing
         // that failed.
         if let Err(error) = &result
@@ -271,9 +250,7 @@ impl<S: ChangeSource> Stream<S> {
             }
             Ok(()) => self.save().await?,
         }
-        if let Some((writer, _)) = self.writer.take() {
-            writer.close().await;
-        }
+        self.close_writers().await;
         if let Some(marker) = self.marker.take() {
             marker.close().await;
         }
@@ -295,7 +272,7 @@ impl<S: ChangeSource> Stream<S> {
             if renews || self.is_due() {
                 self.dispatch();
             }
-            if renews && self.in_flight.is_none() && self.batch.is_empty() && !self.renew().await? {
+            if renews && self.in_flight.is_empty() && self.batch.is_empty() && !self.renew().await? {
                 tracing::info!(task.id = %self.context.task, "the run begins again with newer settings");
                 return Ok(());
             }
@@ -305,13 +282,13 @@ impl<S: ChangeSource> Stream<S> {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
                 () = &mut tick => Event::Tick,
-                landed = landing(&mut self.in_flight) => Event::Landed(Box::new(landed)),
+                landed = Self::landing(&mut self.in_flight) => Event::Landed(Box::new(landed)),
                 saved = save::saved(&mut self.saving) => Event::Saved(Box::new(saved)),
                 Ok(()) = self.looks.changed() => Event::Look,
                 Ok(()) = settings.changed() => Event::Settings,
                 incoming = self.source.next(), if room => Event::Incoming(incoming),
                 // Nothing else was ready.
-                () = std::future::ready(()), if !self.drained && self.in_flight.is_none() => Event::Drained,
+                () = std::future::ready(()), if !self.drained && self.in_flight.is_empty() => Event::Drained,
             };
             let time = &self.context.progress.time;
             spent(if room { &time.reading_us } else { &time.blocked_us }, waits);
@@ -377,7 +354,7 @@ impl<S: ChangeSource> Stream<S> {
     /// Nothing is under way.
     fn is_still(&self) -> bool {
         let unsent = !self.batch.is_empty() || !self.parts.is_empty();
-        !unsent && self.in_flight.is_none() && self.saving.is_none() && self.resyncs.are_quiet()
+        !unsent && self.in_flight.is_empty() && self.saving.is_none() && self.resyncs.are_quiet()
     }
 
     /// Nothing is under way, and nothing waits to be read or saved.
@@ -388,69 +365,10 @@ impl<S: ChangeSource> Stream<S> {
     /// A batch is no larger than its bounds, and than what the throttles let through in a second.
     pub(super) fn has_room(&self) -> bool {
         let most = self.context.gate.most(Traffic::Incremental);
-        let bytes = self.batch_bytes.min(usize::try_from(most.bytes).unwrap_or(usize::MAX));
+        // Behind two that are on their way it need not be larger than what is sent behind one.
+        let bytes = if self.in_flight.len() > 1 { self.batch_bytes / 2 } else { self.batch_bytes };
+        let bytes = bytes.min(usize::try_from(most.bytes).unwrap_or(usize::MAX));
         self.batch.bytes() < bytes && (most.rows == u64::MAX || self.batch.rows() < most.rows)
-    }
-
-    /// Sends the batch when the writer is free.
-    fn dispatch(&mut self) {
-        if self.in_flight.is_some() {
-            return;
-        }
-        if self.batch.is_empty() {
-            // Only messages that change nothing here: they are as good as applied.
-            if self.batch.tables.is_empty() {
-                self.count_messages();
-            } else {
-                // Tables of which nothing is sent hold their layouts, and may get others.
-                let mut batch = std::mem::take(&mut self.batch);
-                self.acknowledge_rows(&mut batch);
-            }
-            self.gathering_since = None;
-            self.applied = self.read;
-            self.context.progress.set_next_offset(self.applied.next_offset.0);
-            return;
-        }
-        if self.writer.is_some() {
-            let batch = std::mem::replace(&mut self.batch, self.spare.take().unwrap_or_default());
-            self.gathering_since = None;
-            self.send(batch, self.read);
-        }
-    }
-
-    fn send(&mut self, batch: Batch, position: Position) {
-        let (limits, most) = (self.limits(), self.most_letters());
-        let Some((mut writer, mut keyless)) = self.writer.take() else { return };
-        self.target_used = Some(Instant::now());
-        let progress = Arc::clone(&self.context.progress);
-        progress.buffered_bytes.store(batch.bytes() as u64, Relaxed);
-        let handle = tokio::spawn(async move {
-            let begins = Instant::now();
-            let batch = Arc::new(batch);
-            let result = apply(&mut writer, &mut keyless, &batch, limits, most).await;
-            // Every statement has let go of the batch by now.
-            let batch = Arc::try_unwrap(batch).unwrap_or_default();
-            if result.is_ok() {
-                progress.batch_acknowledged(begins);
-                writer.took(batch.rows(), begins.elapsed());
-            }
-            (writer, keyless, batch, result)
-        });
-        self.in_flight = Some((handle, position));
-    }
-
-    /// Bounds of one statement.
-    pub(super) fn limits(&self) -> Limits {
-        let tuning = self.context.spec.tuning;
-        let most = self.context.gate.most(Traffic::Incremental);
-        let bounded = |bound: u64, most: u64| usize::try_from(bound.min(most)).unwrap_or(usize::MAX);
-        let rows = bounded(u64::from(tuning.batch_rows.max(1)), most.rows);
-        Limits {
-            rows,
-            bytes: bounded(u64::from(tuning.batch_bytes), most.bytes).min(LARGEST_BATCH),
-            keys: rows.min(IN_LIST),
-            connections: self.writer.as_ref().map_or(1, |(writer, _)| writer.at_once()),
-        }
     }
 
     pub(super) fn is_side(&self) -> bool {
@@ -469,57 +387,6 @@ impl<S: ChangeSource> Stream<S> {
         let progress = &self.context.progress;
         progress.transactions_applied.fetch_add(std::mem::take(&mut self.batch.transactions), Relaxed);
         progress.bytes_applied.fetch_add(std::mem::take(&mut self.batch.message_bytes), Relaxed);
-    }
-
-    async fn landed(&mut self, landed: Result<Landed>) -> Result<()> {
-        let Some((_, position)) = self.in_flight.take() else { return Ok(()) };
-        let (writer, keyless, mut batch, result) = landed?;
-        let refused = match result {
-            Ok(refused) => refused,
-            // Nothing of the batch is under way any more, and all of it but the guilty table's can be sent again.
-            Err(error) => {
-                let target = error.object.clone().unwrap_or_default();
-                if let Some(guilty) = batch.source_of(&target).cloned() {
-                    self.table_failed(&guilty, error).await?;
-                    batch.remove(&guilty);
-                } else {
-                    let parts = if self.stops_table(&error) { batch.split(&target) } else { Vec::new() };
-                    if parts.is_empty() {
-                        return Err(error);
-                    }
-                    self.parts.extend(parts);
-                }
-                self.writer = Some((writer, keyless));
-                self.send(batch, position);
-                return Ok(());
-            }
-        };
-        self.writer = Some((writer, keyless));
-        let room = if refused.is_empty() {
-            self.room_for_letters(&batch).await
-        } else {
-            self.set_aside(&mut batch, refused).await
-        };
-        if let Err(error) = room {
-            // Nothing may go out behind rows that are neither in the target nor set aside.
-            if let Some((writer, _)) = self.writer.take() {
-                writer.close().await;
-            }
-            return Err(error);
-        }
-        self.acknowledge_rows(&mut batch);
-        match self.parts.pop_front() {
-            Some(part) => {
-                self.send(part, position);
-                Ok(())
-            }
-            None => {
-                self.acknowledge(position);
-                // While there is more to come its memory is used again; an idle task keeps none.
-                self.spare = (!self.drained).then(|| batch.again());
-                if self.letters.is_saved() || self.side { Ok(()) } else { self.save().await }
-            }
-        }
     }
 
     fn acknowledge(&mut self, position: Position) {
@@ -554,14 +421,11 @@ impl<S: ChangeSource> Stream<S> {
     ) -> Result<LossyCounts> {
         self.side = true;
         let result = self.keep_near(until, reached).await;
-        if let Some((handle, _)) = self.in_flight.take() {
-            handle.abort();
-            // Only its being over counts: nothing may write to the copy of the next try.
-            let _ = handle.await;
+        // Nothing may write to the copy of the next try.
+        for flight in std::mem::take(&mut self.in_flight) {
+            flight.abort().await;
         }
-        if let Some((writer, _)) = self.writer.take() {
-            writer.close().await;
-        }
+        self.close_writers().await;
         result?;
         let mut lossy = LossyCounts::default();
         self.lossy.values().for_each(|counts| lossy.merge(counts));
@@ -582,7 +446,7 @@ impl<S: ChangeSource> Stream<S> {
                 continue;
             }
             self.dispatch();
-            let idle = self.in_flight.is_none();
+            let idle = self.in_flight.is_empty();
             if idle {
                 reached(self.applied);
             }
@@ -595,7 +459,7 @@ impl<S: ChangeSource> Stream<S> {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
-                landed = landing(&mut self.in_flight) => self.landed(landed).await?,
+                landed = Self::landing(&mut self.in_flight) => self.landed(landed).await?,
                 Ok(()) = until.changed() => {}
                 incoming = self.source.next(), if room => {
                     if let Incoming::Message(message) = incoming? {
@@ -603,23 +467,6 @@ impl<S: ChangeSource> Stream<S> {
                     }
                 }
             }
-        }
-    }
-
-    /// Waits until everything read so far is acknowledged.
-    pub(super) async fn flush(&mut self) -> Result<()> {
-        loop {
-            self.dispatch();
-            if self.in_flight.is_none() {
-                return Ok(());
-            }
-            let cancel = self.context.cancel.clone();
-            let landed = tokio::select! {
-                biased;
-                landed = landing(&mut self.in_flight) => landed,
-                () = held(&cancel) => return Err(Error::cancelled()),
-            };
-            self.landed(landed).await?;
         }
     }
 
@@ -660,7 +507,7 @@ impl<S: ChangeSource> Stream<S> {
             return;
         }
         self.target_used = None;
-        if let Some((writer, _)) = &mut self.writer {
+        for writer in self.writer.as_mut().map(|(writer, _)| writer).into_iter().chain(&mut self.second) {
             writer.rest().await;
         }
         if let Some(marker) = &mut self.marker {
@@ -677,7 +524,7 @@ impl<S: ChangeSource> Stream<S> {
             self.batch.free_spare();
             self.spare = None;
         }
-        if self.in_flight.is_none() {
+        if self.in_flight.is_empty() {
             self.context.progress.buffered_bytes.store(self.batch.bytes() as u64, Relaxed);
         }
         if let Some(reached) = self.pending.reached(self.applied.next_offset) {
@@ -707,35 +554,6 @@ fn batch_bytes(spec: &Spec) -> usize {
 async fn held(cancel: &CancellationToken) {
     cancel.cancelled().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-}
-
-/// The batch in flight, or never.
-async fn landing(in_flight: &mut Option<(InFlight, Position)>) -> Result<Landed> {
-    match in_flight {
-        Some((handle, _)) => {
-            handle.await.map_err(|error| Error::internal(format!("the writer ended: {error}")))
-        }
-        None => std::future::pending().await,
-    }
-}
-
-async fn apply(
-    writer: &mut Writer,
-    keyless: &mut Keyless,
-    batch: &Arc<Batch>,
-    limits: Limits,
-    most: usize,
-) -> Result<Vec<Refused>> {
-    let [first, second] = pieces(batch, limits);
-    crash::point("batch.before");
-    let mut refused = letters::send(writer, batch, first, most).await?;
-    crash::point("batch.deleted");
-    refused.extend(letters::send(writer, batch, second, most).await?);
-    crash::point("batch.written");
-    if batch.has_keyless() {
-        keyless.apply(writer, batch, (limits.rows, limits.bytes)).await?;
-    }
-    Ok(refused)
 }
 
 fn corrupt(fault: Malformed) -> Error {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Stream, batch_bytes};
+use crate::adb::writer::Writer;
 use crate::binlog::ChangeSource;
 use crate::crash;
 use crate::error::{Error, Result};
@@ -41,10 +42,15 @@ impl<S: ChangeSource> Stream<S> {
         if spec.objects != before.spec.objects {
             self.take_objects(&before.spec.objects).await?;
         }
+        let second = self.second.as_ref().map_or(0, Writer::connections);
         if let Some((writer, _)) = &mut self.writer
-            && writer.connections() != spec.tuning.connections.max(1) as usize
+            && writer.connections() + second != spec.tuning.connections.max(1) as usize
         {
+            if let Some(second) = self.second.take() {
+                second.close().await;
+            }
             writer.set_connections(spec.tuning.connections).await;
+            self.second = writer.halve();
         }
         self.context.applied().await?;
         tracing::info!(task.id = %self.context.task, spec_version = self.context.spec_version, "new settings taken up");

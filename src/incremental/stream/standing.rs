@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{LAST_BATCH, Stream, Until};
+use super::flight::LAST_BATCH;
+use super::{Stream, Until};
 use crate::adb::dialect::drop_table;
 use crate::binlog::{ChangeSource, TableChange};
 use crate::crash;

@@ -75,7 +75,7 @@ impl<S: ChangeSource> Stream<S> {
                         // The position is still before this message.
                         return Err(Error::cancelled());
                     }
-                    self.flush().await?;
+                    self.make_room().await?;
                     slot = self.slot(&layout).await?;
                 }
             }
