@@ -896,7 +896,7 @@ impl Attempt<'_> {
         let mut stream =
             Stream::new(context.clone(), topic, source, catalog, seen, writer, &checkpoint, zone, seen_looks)
                 .marked(marker);
-        let result = stream.run().await;
+        let result = Box::pin(stream.run()).await;
         end_watch.cancel();
         // It only reads, and may wait for a server that does not answer.
         watching.abort();

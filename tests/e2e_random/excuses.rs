@@ -1,8 +1,13 @@
 //! Stops that Tidegate documents: the history holds what causes them, and the task says what cures them.
 
+use std::collections::BTreeMap;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use serde_json::Value;
 
 use super::history::History;
+use support::sql;
 use support::stack::Dialect;
 
 /// What a person does when a task stops.
@@ -92,6 +97,43 @@ pub fn of_table(error: &Value, dialect: Dialect) -> Option<&'static str> {
     let adb = if dialect == Dialect::Adb { ADB } else { &[] };
     TABLES.iter().chain(adb).find(|(part, _)| text.contains(part)).map(|(_, reason)| *reason)
 }
+
+/// Whether rows of the source break a unique key of theirs. TiDB 7.0 takes an ENUM's index 0 and its label '' for the same when it asks
+/// whether a row changes, and for two when it looks for duplicates.
+pub async fn breaks_its_keys(source: &mut Conn, schema: &str, table: &str) -> bool {
+    let keys = "SELECT s.index_name, s.column_name, s.sub_part, c.data_type \
+                FROM information_schema.statistics s JOIN information_schema.columns c \
+                ON c.table_schema = s.table_schema AND c.table_name = s.table_name AND c.column_name = s.column_name \
+                WHERE s.table_schema = ? AND s.table_name = ? AND s.non_unique = 0 ORDER BY s.index_name, s.seq_in_index";
+    let columns: Vec<(String, String, Option<u32>, String)> =
+        source.exec(keys, (schema, table)).await.expect("its keys");
+    let mut keys: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
+    for (index, column, prefix, kind) in columns {
+        let column = sql::quote(&column);
+        let value = match (kind.as_str(), prefix) {
+            ("enum", _) => format!("{column} + 0"),
+            (_, Some(prefix)) => format!("LEFT({column}, {prefix})"),
+            _ => column.clone(),
+        };
+        let (there, values) = keys.entry(index).or_default();
+        there.push(format!("{column} IS NOT NULL"));
+        values.push(value);
+    }
+    let name = format!("{}.{}", sql::quote(schema), sql::quote(table));
+    for (there, values) in keys.into_values() {
+        let twice = format!(
+            "SELECT COUNT(*) FROM {name} USE INDEX () WHERE {} GROUP BY {} HAVING COUNT(*) > 1",
+            there.join(" AND "),
+            values.join(", ")
+        );
+        if source.query_first::<u64, _>(twice).await.expect("its rows").is_some() {
+            return true;
+        }
+    }
+    false
+}
+
+pub const BROKEN_KEY: &str = "a source that breaks its own unique key";
 
 /// Of a table that the source itself cannot read.
 pub fn of_read(error: &str) -> Option<&'static str> {

@@ -371,8 +371,14 @@ impl<'a> Follow<'a> {
                         message.ends_with("already exists") || message.ends_with("that is not the task's");
                     (stays && exists).then_some("a name that a table which is not followed keeps")
                 };
-                let Some(reason) = excuses::of_table(&table["error"], self.stack.dialect).or_else(taken)
-                else {
+                let mut reason = excuses::of_table(&table["error"], self.stack.dialect).or_else(taken);
+                let message = table["error"]["message"].as_str().unwrap_or_default();
+                if message.ends_with("keys that differ on the source are equal on the target") {
+                    let mut source = sql::tidb(self.stack).await;
+                    let broken = excuses::breaks_its_keys(&mut source, &schema, &of).await;
+                    reason = broken.then_some(excuses::BROKEN_KEY);
+                }
+                let Some(reason) = reason else {
                     return Err(format!(
                         "a table is stopped: {table:#}\n{}",
                         self.api.story(&task, &state).await
@@ -453,6 +459,10 @@ impl<'a> Follow<'a> {
                     && let Some(reason) = excuses::of_read(&error.to_string())
                 {
                     *self.ending.excused.entry(reason).or_default() += 1;
+                    continue;
+                }
+                if excuses::breaks_its_keys(&mut source, schema, &name).await {
+                    *self.ending.excused.entry(excuses::BROKEN_KEY).or_default() += 1;
                     continue;
                 }
                 self.ending.rows += sql::count(&mut source, &quoted).await;
