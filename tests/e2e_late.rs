@@ -6,11 +6,15 @@
 
 use std::time::Duration;
 
+use mysql_async::prelude::Queryable;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::server::Server;
 use support::stack::Stack;
 use support::{api, compare, sql};
+use tidegate::binlog::encode::{Binlog, Encode, Table};
 use tokio::sync::Mutex;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -249,5 +253,110 @@ async fn a_late_ddl_stops_a_task_without_a_source() {
     assert!(error["object"].as_str().unwrap().contains("fz_blind.b"), "{error:#}");
     assert!(error["hint"].as_str().unwrap().contains("source.tidb"), "{error:#}");
     assert_eq!(sql::count(&mut sql::target(&stack).await, "fz_blind.b").await, 3);
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// Writes messages as a Drainer does.
+async fn send(stack: &Stack, topic: &str, messages: &[Binlog]) {
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", &stack.kafka).create().unwrap();
+    for message in messages {
+        let payload = message.encode_to_vec();
+        let record = FutureRecord::<(), [u8]>::to(topic).partition(0).payload(&payload);
+        producer.send(record, PATIENCE).await.unwrap();
+    }
+}
+
+/// A row of `t` as a Drainer sends it that knows these columns.
+fn row(schema: &str, columns: &[&str], id: i64) -> Table {
+    let types: Vec<_> = columns.iter().map(|column| (*column, "int")).collect();
+    let values: Vec<_> = columns.iter().map(|_| tidegate::model::Value::Int(id)).collect();
+    Table::new(schema, "t", &types, &["id"]).insert(&values)
+}
+
+/// Restarted amid an ADD COLUMN a Drainer may never hear of it. Rows that lack a column for that lose a value; those that lack one which is
+/// dropped behind them lose nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_drainer_never_heard_of_stops_the_task() {
+    let Some(stack) = Stack::utc("a_column_that_drainer_never_heard_of_stops_the_task") else { return };
+    let schema = "fz_unheard";
+    sql::drop_schemas(&stack, &[schema]).await;
+    let mut target = sql::target(&stack).await;
+    sql::run(&mut target, &[&format!("CREATE DATABASE {schema}")]).await;
+    let server = Server::start().await;
+    server.api.connect(&stack).await;
+    let topic = format!("fz_unheard_{}", std::process::id());
+    stack.create_topic(&topic, 1);
+    let first: u64 = 446_700_000_000_000_000;
+    let ddl = |after: u64, text: String| Binlog::ddl(first + after, schema, "t", &text);
+    let dml = |after: u64, row| Binlog::dml(first + after, vec![row]);
+    let messages = [
+        ddl(0, format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, a INT)")),
+        dml(1, row(schema, &["id", "a"], 1)),
+        // Restarted amid the DROP it knows the columns behind it.
+        dml(2, row(schema, &["id"], 2)),
+        ddl(3, format!("ALTER TABLE {schema}.t DROP COLUMN a")),
+        ddl(4, format!("ALTER TABLE {schema}.t ADD COLUMN b INT")),
+        dml(5, row(schema, &["id"], 3)),
+    ];
+    send(&stack, &topic, &messages).await;
+    let spec = json!({
+        "name": "late", "source": {"kafka": "kafka", "topic": topic}, "target": "target",
+        "phases": {"schema": false, "full": false, "incremental": true}, "start_at": {"offset": "0"},
+        "objects": {"include": [format!("{schema}.*")]},
+    });
+    server.api.create_task(&spec).await;
+    server.api.start("late").await;
+    let task = server.api.wait_for_status("late", "failed", PATIENCE).await;
+    let error = &task["last_error"];
+    assert_eq!(error["kind"], "schema_mismatch", "{task:#}");
+    assert!(error["message"].as_str().unwrap().contains("without their column b"), "{error:#}");
+    assert!(error["object"].as_str().unwrap().contains("offset 5, fz_unheard.t"), "{error:#}");
+    assert!(error["hint"].as_str().unwrap().contains("ALTER TABLE fz_unheard.t COMMENT"), "{error:#}");
+    let ids: Vec<i64> = target.query("SELECT id FROM fz_unheard.t ORDER BY id").await.unwrap();
+    assert_eq!(ids, [1, 2]);
+    sql::drop_schemas(&stack, &[schema]).await;
+}
+
+/// With a source, and where a table may stop alone, it is copied again by itself once Drainer has heard of the column.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_drainer_never_heard_of_is_copied() {
+    let Some(stack) = Stack::utc("a_column_that_drainer_never_heard_of_is_copied") else { return };
+    let _alone = ALONE.lock().await;
+    let schema = "fz_unheard_too";
+    sql::drop_schemas(&stack, &[schema]).await;
+    let mut source = sql::tidb(&stack).await;
+    let statements = [
+        format!("CREATE DATABASE {schema}"),
+        format!("CREATE TABLE {schema}.t (id INT PRIMARY KEY, a INT)"),
+        format!("INSERT INTO {schema}.t VALUES (1, 1)"),
+    ];
+    sql::run(&mut source, &statements.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let server = Server::start().await;
+    server.api.connect(&stack).await;
+    let topic = format!("fz_unheard_too_{}", std::process::id());
+    stack.create_topic(&topic, 1);
+    // Something with which a topic begins.
+    let before = sql::current_tso(&mut source).await;
+    send(&stack, &topic, &[Binlog::ddl(before, "fz_nobody", "", "CREATE DATABASE fz_nobody")]).await;
+    let more = json!({"source": {"topic": topic}, "errors": {"table": "stop_table"}});
+    server.api.create_task(&api::spec("late", &stack, &[&format!("{schema}.*")], &more)).await;
+    server.api.start("late").await;
+    server.api.wait_for("late", "in incremental sync", PATIENCE, |task| task["phase"] == "incremental").await;
+    let add = format!("ALTER TABLE {schema}.t ADD COLUMN b INT");
+    sql::run(&mut source, &[&add]).await;
+    let added = sql::current_tso(&mut source).await;
+    sql::run(&mut source, &[&format!("INSERT INTO {schema}.t VALUES (2, 2, 2)")]).await;
+    let inserted = sql::current_tso(&mut source).await;
+    let messages =
+        [Binlog::ddl(added, schema, "t", &add), Binlog::dml(inserted, vec![row(schema, &["id", "a"], 2)])];
+    send(&stack, &topic, &messages).await;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while copied(&server).await.is_empty() {
+        assert!(tokio::time::Instant::now() < end, "it is not copied: {}", server.log_tail());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+    compare::assert_schemas_equal(&mut source, &mut target, &[(schema, schema)]).await;
     sql::drop_schemas(&stack, &[schema]).await;
 }

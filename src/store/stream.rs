@@ -472,6 +472,16 @@ impl Store {
         row.map(|row| ddl_record(&row)).transpose()
     }
 
+    /// Whether a DDL of a later commit is on record.
+    pub async fn has_ddl_since(&self, task: &TaskId, commit_ts: Tso) -> Result<bool> {
+        let row = sqlx::query("select 1 from ddl where task_id = ? and commit_ts > ? limit 1")
+            .bind(&task.0)
+            .bind(commit_ts.0 as i64)
+            .fetch_optional(&self.reader)
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// One DDL by its number.
     pub async fn ddl(&self, task: &TaskId, n: i64) -> Result<Option<DdlRecord>> {
         let row = sqlx::query("select * from ddl where task_id = ? and n = ?")

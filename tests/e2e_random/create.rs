@@ -244,7 +244,7 @@ pub fn generated(rng: &mut StdRng, name: &str, base: &str, definition: &str) -> 
     let starts = |names: &[&str]| names.iter().any(|name| definition.starts_with(name));
     let (column_type, expression) = if starts(&["varchar"]) && !definition.contains("charac") {
         match rng.random() {
-            true => ("VARCHAR(400)", format!("CONCAT({base}, '-x')")),
+            true => ("VARCHAR(400) CHARACTER SET utf8mb4", format!("CONCAT({base}, '-x')")),
             false => ("VARCHAR(400) COLLATE utf8mb4_bin", format!("LEFT({base}, 3)")),
         }
     } else if starts(&["int", "bigint", "smallint", "mediumint", "tinyint"]) {

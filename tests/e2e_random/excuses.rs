@@ -17,11 +17,14 @@ pub enum Cure {
     Patch(&'static str),
     /// Has Drainer learn the names of tables that were renamed together, and resumes.
     TellApart,
+    /// Has Drainer learn the columns of the tables, has them copied again, and resumes.
+    CopyAgain,
 }
 
 /// A part of the error, the cure's name, the cure.
 const CURES: &[(&str, &str, Cure)] = &[
     ("source.renames", "renames during the start", Cure::TellApart),
+    (UNHEARD, "a column that Drainer never heard of", Cure::CopyAgain),
     (
         "source.tidb",
         "a tidb connection for a task without one",
@@ -49,6 +52,9 @@ const CURES: &[(&str, &str, Cure)] = &[
     ),
 ];
 
+/// Drainer was restarted amid an ADD COLUMN.
+pub const UNHEARD: &str = "it never heard of it";
+
 pub fn cure(error: &Value) -> Option<(&'static str, Cure)> {
     let text = error.to_string();
     CURES.iter().find(|(part, ..)| text.contains(part)).map(|(_, name, cure)| (*name, *cure))
@@ -62,6 +68,8 @@ const STOPS: &[(&str, Option<&str>, &str)] = &[
     ("out of range in", None, OVERFLOW),
     // TiDB 7.0 lists it after a RENAME of several tables across schemas.
     (r#""kind":"contention","message":"Table '"#, None, "a table that TiDB lists and has not"),
+    // There is no source to copy it from.
+    (UNHEARD, None, "a column that Drainer never heard of"),
     ("has no schema in this statement", None, "an old name without its schema that fits several tables"),
 ];
 

@@ -355,6 +355,9 @@ impl<'a> Follow<'a> {
                     .iter()
                     .map(|table| json!({"schema": table["schema"], "table": table["table"]}))
                     .collect();
+                if stopped.iter().any(|table| table["error"].to_string().contains(excuses::UNHEARD)) {
+                    history.tell_apart(false).await;
+                }
                 self.api.post(&format!("/tasks/{task}/tables/resync"), &json!({"tables": names})).await;
                 end = self::end(self.stack).await;
                 continue;
@@ -401,6 +404,30 @@ impl<'a> Follow<'a> {
         match cure {
             Cure::Patch(change) => self.patch(&serde_json::from_str(change).unwrap()).await?,
             Cure::TellApart => history.tell_apart(true).await,
+            Cure::CopyAgain => {
+                history.tell_apart(false).await;
+                let tables = self.tables().await;
+                let object = error["object"].as_str().unwrap_or_default();
+                let is_it = |table: &&Value| {
+                    let name = |field: &str| table[field].as_str().unwrap_or_default();
+                    object.ends_with(&format!("{}.{}", name("schema"), name("table")))
+                };
+                let names: Vec<Value> = tables
+                    .iter()
+                    .filter(is_it)
+                    .map(|table| json!({"schema": table["schema"], "table": table["table"]}))
+                    .collect();
+                let path = format!("/tasks/{}/tables/resync", self.task);
+                if !self
+                    .api
+                    .send(Method::POST, &path, Some(&json!({"tables": names})))
+                    .await
+                    .status
+                    .is_success()
+                {
+                    return Ok(false);
+                }
+            }
         }
         self.api.command(&self.task, "resume").await;
         Ok(true)

@@ -159,6 +159,12 @@ impl History {
                 self.log.push(format!("-- {}: {sql};", error.code));
                 false
             }
+            // TiDB ends a connection whose statement it stumbles over; with it goes the transaction.
+            Err(error @ mysql_async::Error::Io(_)) => {
+                self.log.push(format!("-- {error}: {sql};"));
+                self.connection = sql::tidb(&self.stack).await;
+                false
+            }
             Err(error) => panic!("{sql}: {error}"),
         }
     }

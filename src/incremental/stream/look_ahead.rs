@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{Stream, corrupt, text};
-use crate::binlog::{ChangeSource, Ddl, Incoming, Kind, Message};
-use crate::error::{Error, Result};
-use crate::model::TableName;
+use crate::binlog::{ChangeSource, Ddl, Incoming, Kind, Message, PassedDdl};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{TableName, Tso};
+use crate::sql::ddl;
+use crate::sql::ddl::ast::{AlterClause, Statement};
+use crate::tidb;
 
 /// How long a DDL is waited for that Drainer is known to have committed before.
 const LOOK_AHEAD: Duration = Duration::from_secs(20);
@@ -16,13 +19,30 @@ impl<S: ChangeSource> Stream<S> {
     /// now; its own place in the stream then finds it done. False when there is none. With `renames_only` the table is
     /// known to be dropped: only a rename can bring rows under its name before its own event.
     pub(super) async fn look_ahead(&mut self, name: &TableName, renames_only: bool) -> Result<bool> {
+        let patience = if renames_only { LOOK_AHEAD / 10 } else { LOOK_AHEAD };
+        let deadline = renames_only.then(|| Instant::now() + patience);
+        let wanted = |query: &[u8]| changes_layout(query, renames_only);
+        let Some(found) = self.find_ahead(name, patience, deadline, wanted).await? else { return Ok(false) };
+        tracing::info!(task.id = %self.context.task, table = %name, offset = found.offset.0, "DDL taken ahead of its place");
+        let PassedDdl { offset, commit_ts, schema, table, query } = &found;
+        let ddl = Ddl { schema_name: schema.as_bytes(), table_name: table.as_bytes(), query };
+        self.ddl(&ddl, *offset, *commit_ts, None).await?;
+        Ok(true)
+    }
+
+    /// The next DDL of this table behind what is read that is not applied yet and whose text `wanted` takes.
+    async fn find_ahead(
+        &mut self,
+        name: &TableName,
+        patience: Duration,
+        mut deadline: Option<Instant>,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<PassedDdl>> {
         self.flush().await?;
         // A log that never rests gives no `CaughtUp`: what comes behind this is waited for, and no longer than that.
         let end = self.topic.end_offset().await?;
         let mut ahead = self.topic.open(self.read.next_offset).await?;
-        let patience = if renames_only { LOOK_AHEAD / 10 } else { LOOK_AHEAD };
-        let mut deadline = renames_only.then(|| Instant::now() + patience);
-        let wanted = name.key();
+        let key = name.key();
         let cancel = self.context.cancel.clone();
         // The DDL was committed before Drainer restarted: it is not far.
         while deadline.is_none_or(|deadline| Instant::now() <= deadline) {
@@ -39,8 +59,10 @@ impl<S: ChangeSource> Stream<S> {
             let Incoming::Message(raw) = incoming else { continue };
             let message = Message::parse(&raw.payload).map_err(corrupt)?;
             let Kind::Ddl(ddl) = message.kind else { continue };
-            let of = TableName::new(text(ddl.schema_name)?, text(ddl.table_name)?).key();
-            if of != wanted || message.commit_ts <= self.snapshot || !changes_layout(ddl.query, renames_only)
+            let (schema, table) = (text(ddl.schema_name)?, text(ddl.table_name)?);
+            if TableName::new(schema, table).key() != key
+                || message.commit_ts <= self.snapshot
+                || !wanted(ddl.query)
             {
                 continue;
             }
@@ -51,21 +73,67 @@ impl<S: ChangeSource> Stream<S> {
             {
                 continue;
             }
-            tracing::info!(task.id = %self.context.task, table = %name, offset = raw.offset.0, "DDL taken ahead of its place");
-            let query = ddl.query.to_vec();
-            let (schema, table) = (ddl.schema_name.to_vec(), ddl.table_name.to_vec());
-            let ddl = Ddl { schema_name: &schema, table_name: &table, query: &query };
-            self.ddl(&ddl, raw.offset, message.commit_ts, None).await?;
-            return Ok(true);
+            return Ok(Some(PassedDdl {
+                offset: raw.offset,
+                commit_ts: message.commit_ts,
+                schema: schema.to_owned(),
+                table: table.to_owned(),
+                query: ddl.query.to_vec(),
+            }));
         }
-        Ok(false)
+        Ok(None)
     }
+
+    /// Columns that a row of this time has at the source and that Drainer does not send. Restarted while an ADD COLUMN was under way, it never
+    /// hears of the column, until the next DDL of the table. Rows also lack a column that an ADD COLUMN behind them brings (a
+    /// checkpoint that was moved back), or that a DROP COLUMN behind them takes: these lose nothing.
+    pub(super) async fn lost_columns(
+        &mut self,
+        name: &TableName,
+        known: &TableName,
+        mut lacking: Vec<String>,
+        commit_ts: Tso,
+    ) -> Result<Vec<String>> {
+        let at = match &self.context.source {
+            None => None,
+            Some(source) => match tidb::table_at(source, commit_ts, known).await {
+                Err(error) if error.kind == ErrorKind::SnapshotLost => None,
+                at => at?,
+            },
+        };
+        match at {
+            Some(at) => lacking.retain(|column| at.column(column).is_some()),
+            // What is known of the table is how it was at the row, unless DDL behind the row is applied.
+            None if self.context.store.has_ddl_since(&self.context.task, commit_ts).await? => lacking.clear(),
+            None => {}
+        }
+        if lacking.is_empty() {
+            return Ok(lacking);
+        }
+        let drops = |query: &[u8]| drops_one(query, &lacking);
+        if self.find_ahead(name, LOOK_AHEAD, None, drops).await?.is_some() {
+            lacking.clear();
+        }
+        Ok(lacking)
+    }
+}
+
+fn drops_one(query: &[u8], columns: &[String]) -> bool {
+    let of = |clause: &AlterClause| match clause {
+        AlterClause::DropColumn { name, .. } => {
+            columns.iter().any(|column| column.eq_ignore_ascii_case(name))
+        }
+        _ => false,
+    };
+    ddl::parse(query)
+        .unwrap_or_default()
+        .iter()
+        .any(|statement| matches!(statement, Statement::AlterTable { clauses, .. } if clauses.iter().any(of)))
 }
 
 /// True for DDL that changes names or columns. What removes rows must stay in its place: rows before it would come back.
 fn changes_layout(query: &[u8], renames_only: bool) -> bool {
-    use crate::sql::ddl::ast::{AlterClause, Statement};
-    let Ok(statements) = crate::sql::ddl::parse(query) else { return false };
+    let Ok(statements) = ddl::parse(query) else { return false };
     statements.iter().any(|statement| match statement {
         Statement::RenameTable { .. } => true,
         Statement::AlterTable { clauses, .. } => {

@@ -112,6 +112,25 @@ impl<S: ChangeSource> Stream<S> {
         {
             resolved = self.resolve(&name).await?;
         }
+        let mut lacking = lacking(&resolved, table);
+        // Rows that a copy holds already are of an earlier time.
+        let is_copied = matches!(&resolved, Resolved::Table(tracked) if commit_ts <= tracked.snapshot);
+        let passing = is_copied && !lacking.is_empty();
+        if let Resolved::Table(tracked) = &resolved
+            && fits(&resolved, table)
+            && !lacking.is_empty()
+            && !is_copied
+        {
+            let known = tracked.table.name.clone();
+            lacking = self.lost_columns(&name, &known, lacking, commit_ts).await?;
+            if !lacking.is_empty() {
+                if self.misfit(&name, &resolved, table, commit_ts).await? {
+                    resolved = self.resolve(&name).await?;
+                } else {
+                    return Err(lost(&known, &lacking));
+                }
+            }
+        }
         if matches!(resolved, Resolved::Table(_) | Resolved::Unknown)
             && !fits(&resolved, table)
             && self.misfit(&name, &resolved, table, commit_ts).await?
@@ -165,7 +184,9 @@ impl<S: ChangeSource> Stream<S> {
                 ));
             }
         };
-        self.layouts.insert(key, target.clone());
+        if !passing {
+            self.layouts.insert(key, target.clone());
+        }
         Ok(target)
     }
 
@@ -236,17 +257,39 @@ fn fits(resolved: &Resolved, change: &TableChange<'_>) -> bool {
         Resolved::Unknown | Resolved::Dropped => return false,
         Resolved::Unselected | Resolved::Aside(_) => return true,
     };
-    let sent: Vec<String> =
-        change.columns.iter().map(|column| String::from_utf8_lossy(column.name).to_lowercase()).collect();
-    let lacks = tracked
-        .target
-        .columns
-        .iter()
-        .filter_map(|column| tracked.table.columns.get(column.source_index))
-        .any(|column| !sent.contains(&column.name.to_lowercase()));
     // Columns of expression indexes are hidden from every definition.
-    let unknown = sent.iter().any(|name| {
+    let unknown = sent(change).iter().any(|name| {
         !name.starts_with("_v$_") && !tracked.hidden.contains(name) && tracked.table.column(name).is_none()
     });
-    !(lacks && unknown)
+    !unknown || lacking(resolved, change).is_empty()
+}
+
+/// Names of a message's columns, in lower case.
+fn sent(change: &TableChange<'_>) -> Vec<String> {
+    change.columns.iter().map(|column| String::from_utf8_lossy(column.name).to_lowercase()).collect()
+}
+
+/// Columns that we write and the message does not have.
+fn lacking(resolved: &Resolved, change: &TableChange<'_>) -> Vec<String> {
+    let Resolved::Table(tracked) = resolved else { return Vec::new() };
+    let sent = sent(change);
+    let written = tracked.target.columns.iter();
+    written
+        .filter_map(|column| tracked.table.columns.get(column.source_index))
+        .filter(|column| !sent.contains(&column.name.to_lowercase()))
+        .map(|column| column.name.clone())
+        .collect()
+}
+
+fn lost(table: &TableName, columns: &[String]) -> Error {
+    let columns = columns.join(", ");
+    Error::new(
+        ErrorKind::SchemaMismatch,
+        format!("Drainer sends rows without their column {columns}: restarted amid a DDL, it never heard of it"),
+    )
+    .endpoint(Endpoint::Kafka)
+    .object(table)
+    .hint(format!(
+        "at the source run ALTER TABLE {table} COMMENT = '...', which tells Drainer; then copy the table again (POST /tasks/{{task}}/tables/resync) and resume"
+    ))
 }
