@@ -231,6 +231,13 @@ const SPELLINGS: &[(&str, &str, &str, &[&str])] = &[
         "PRIMARY KEY (k(4))",
         &["'abcd1'", "'ABCD2'", "'abcd'", "'áBCD 3'"],
     ),
+    // As a whole it is 'ss', its first character is not.
+    (
+        "expansion_prefix",
+        "VARCHAR(20) COLLATE utf8mb4_unicode_ci",
+        "PRIMARY KEY (k(1))",
+        &["'ß'", "'ßa'", "'d'", "'ß'"],
+    ),
     ("blob_prefix", "BLOB", "PRIMARY KEY (k(4))", &["'abcd1'", "'abcd2'", "'abcd'", "'abce'"]),
     ("pair", "VARCHAR(20) COLLATE utf8mb4_general_ci", "PRIMARY KEY (k, n)", &["'Ab'", "'aB'", "'AB '"]),
     (
@@ -250,7 +257,10 @@ async fn spellings(stack: Stack, schema: &str) {
         for way in ["steps", "folded"] {
             let table = format!("{name}_{way}");
             let create = format!("CREATE TABLE {table} (k {ty} NOT NULL, n INT NOT NULL, x INT, {key})");
-            let rows = format!("INSERT INTO {table} VALUES ({}, 1, 0), ('zz', 2, 0)", spellings[0]);
+            let rows = format!(
+                "INSERT INTO {table} VALUES ({}, 1, 0), ('ss', 2, 0), ('zz', 3, 0), ('qq', 4, 0), ('ww', 5, 0)",
+                spellings[0]
+            );
             sql::run(&mut source, &[&create, &rows]).await;
         }
     }
@@ -289,7 +299,8 @@ async fn spellings(stack: Stack, schema: &str) {
                         sql::run(&mut source, &[&statement]).await;
                     }
                 }
-                None => sql::run(&mut source, &[&format!("DELETE FROM {table} WHERE n = 1")]).await,
+                // MariaDB looks at more than the key where it is asked for several.
+                None => sql::run(&mut source, &[&format!("DELETE FROM {table} WHERE n <> 2")]).await,
             }
         }
         same(&stack, &server, "spell", schema).await;

@@ -405,3 +405,50 @@ fn a_row_that_changes_often_takes_its_room_once() {
         "REPLACE INTO `s`.`t` (`id`,`v`) VALUES (1,'the last'),(2,'another')"
     );
 }
+
+/// Batches of several sources of one table: each part knows its keys, and what comes behind it waits for them.
+#[test]
+fn what_comes_behind_a_part_of_a_batch_waits_for_its_keys() {
+    let layouts = ["t", "u"].map(|name| {
+        let constant = Constant { column: "src".to_owned(), value: name.to_owned() };
+        let options = TableOptions { mapping: Mapping::new(None, Some(constant)), ..TableOptions::default() };
+        let mut tracked = tracked_with("CREATE TABLE t (id BIGINT PRIMARY KEY, v INT)", options);
+        tracked.table.name = TableName::new("s", name);
+        let empty = Table::new("s", name, &[("id", "bigint"), ("v", "int")], &["id"]);
+        let bytes = Binlog::dml(1, vec![empty.clone()]).encode_to_vec();
+        let Kind::Dml(tables) = Message::parse(&bytes).unwrap().kind else { panic!() };
+        let change = tables.into_iter().next().unwrap().unwrap();
+        (Arc::new(Layout::new(&tracked, &change.columns, &Arc::new(Zone::Utc)).unwrap()), empty)
+    });
+    let folded = |ids: std::ops::Range<i64>| {
+        let mut batch = Batch::default();
+        for (layout, empty) in &layouts {
+            for id in ids.clone() {
+                let table = empty.clone().insert(&[integer(id), integer(0)]);
+                let bytes = Binlog::dml(1, vec![table]).encode_to_vec();
+                let Kind::Dml(tables) = Message::parse(&bytes).unwrap().kind else { panic!() };
+                let slot = batch.slot(layout).unwrap();
+                for mutation in tables.into_iter().next().unwrap().unwrap().mutations() {
+                    batch.fold(slot, &mutation.unwrap(), Place { offset: 0, nth: 0 }, 0).unwrap();
+                }
+            }
+        }
+        batch
+    };
+    let rows = |batch: &Arc<Batch>, part: Part<'_>| -> u64 {
+        let limits = Limits { rows: 100, bytes: 1 << 20, keys: 100, connections: 1 };
+        pieces(batch, limits, part).iter().flatten().map(Job::rows).sum()
+    };
+    let parts = folded(0..4).split("s.t");
+    assert_eq!(parts.len(), 2);
+    for part in &parts {
+        // One source more than the part has: its rows are somebody else's in the same table.
+        let next = Arc::new(folded(2..6));
+        let held = next.behind(part);
+        assert_eq!((rows(&next, Part::Held(&held)), rows(&next, Part::Free(&held))), (6, 2));
+    }
+    let first = folded(0..4);
+    let next = Arc::new(folded(2..6));
+    // Several sources at once are not told apart.
+    assert_eq!(rows(&next, Part::Free(&next.behind(&first))), 0);
+}

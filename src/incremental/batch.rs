@@ -195,7 +195,10 @@ impl Batch {
             .into_iter()
             .map(|table| {
                 self.changes = self.changes.saturating_sub(table.changes);
-                let mut part = Self { changes: table.changes, tables: vec![table], ..Self::default() };
+                // Their indexes were made with it.
+                let hasher = self.hasher.clone();
+                let mut part =
+                    Self { changes: table.changes, tables: vec![table], hasher, ..Self::default() };
                 part.recount();
                 part
             })
@@ -533,6 +536,20 @@ impl Piece {
         Ok([self, second])
     }
 
+    fn push_tuples(&self, table: &TableBatch, sql: &mut Vec<u8>) -> Result<()> {
+        for (nth, place) in self.entries.iter().enumerate() {
+            if nth > 0 {
+                sql.push(b',');
+            }
+            let entry = table
+                .entries
+                .get(*place as usize)
+                .ok_or_else(|| Error::internal("a statement without its row"))?;
+            sql.extend_from_slice(table.text(&entry.tuple));
+        }
+        Ok(())
+    }
+
     /// Table and entry of a statement of one row.
     pub fn only(&self) -> Option<(usize, u32)> {
         self.entries.first().map(|entry| (self.table, *entry))
@@ -607,7 +624,8 @@ pub fn pieces(batch: &Arc<Batch>, limits: Limits, part: Part<'_>) -> [Vec<Piece>
                     });
                     bytes = frame;
                 }
-                bytes += entry.tuple.len() + 1;
+                let times = if delete && table.layout.delete_exactly.is_some() { 2 } else { 1 };
+                bytes += times * (entry.tuple.len() + 1);
                 piece.push(place as u32);
             }
             if !piece.is_empty() {
@@ -630,18 +648,17 @@ impl Job for Piece {
             .get(self.table)
             .ok_or_else(|| Error::internal("a statement without its table"))?;
         let layout = &table.layout;
-        sql.extend_from_slice(if self.delete { &layout.delete_head } else { &layout.upsert_head });
-        for (nth, place) in self.entries.iter().enumerate() {
-            if nth > 0 {
-                sql.push(b',');
-            }
-            let entry = table
-                .entries
-                .get(*place as usize)
-                .ok_or_else(|| Error::internal("a statement without its row"))?;
-            sql.extend_from_slice(table.text(&entry.tuple));
+        if !self.delete {
+            sql.extend_from_slice(&layout.upsert_head);
+            self.push_tuples(table, sql)?;
+            sql.extend_from_slice(&layout.upsert_tail);
+            return Ok(());
         }
-        sql.extend_from_slice(if self.delete { b")" } else { &layout.upsert_tail });
+        for head in [Some(&layout.delete_head), layout.delete_exactly.as_ref()].into_iter().flatten() {
+            sql.extend_from_slice(head);
+            self.push_tuples(table, sql)?;
+            sql.push(b')');
+        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::adb::parameters::Template;
 use crate::binlog::message::ColumnInfo;
 use crate::binlog::row::RowBytes;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Dialect, TableName, Value, Zone};
+use crate::model::{Dialect, Key, KeyPart, TableName, Value, Zone};
 use crate::sql::filter::Filter;
 use crate::sql::literal::{push_name, push_string, table_name};
 use crate::task::spec::Operations;
@@ -119,6 +119,9 @@ pub struct Layout {
     pub template: Option<Template>,
     /// Up to and with the opening parenthesis of the key list.
     pub delete_head: Vec<u8>,
+    /// What follows the list, up to and with the opening parenthesis of the same list: where the key is a text's prefix, its collation may take
+    /// other rows' whole texts for this one's ('ss' and 'ß').
+    pub delete_exactly: Option<Vec<u8>>,
     /// `DELETE FROM t WHERE `
     pub match_delete_head: Vec<u8>,
     /// `INSERT INTO t (...) VALUES `
@@ -233,8 +236,25 @@ impl Layout {
                 Template::new(&upsert_head, parameters, &rest, &upsert_tail)
             }
         };
-        let key_list = keys.join(&b","[..]);
-        let key_list = if keys.len() > 1 { [b"(", &key_list[..], b")"].concat() } else { key_list };
+        let listed = |keys: &[Vec<u8>]| {
+            let list = keys.join(&b","[..]);
+            if keys.len() > 1 { [b"(", &list[..], b")"].concat() } else { list }
+        };
+        let key_list = listed(&keys);
+        let has_prefix =
+            |key: &Key| key.parts.iter().any(|part| matches!(part, KeyPart::Column { prefix: Some(_), .. }));
+        let is_prefix = table.dialect == Dialect::Mysql && tracked.table.identity().is_some_and(has_prefix);
+        let delete_exactly = is_prefix.then(|| {
+            let by_place =
+                |place: usize| fitted.iter().flatten().find(move |column| column.key_place == Some(place));
+            let bytes = |(place, key): (usize, &Vec<u8>)| match by_place(place).filter(|column| column.text) {
+                Some(column) if column.gbk => [b"CAST(", &key[..], b" AS BINARY)"].concat(),
+                Some(_) => [b"CAST(CONVERT(", &key[..], b" USING utf8mb4) AS BINARY)"].concat(),
+                None => key.clone(),
+            };
+            let keys: Vec<_> = keys.iter().enumerate().map(bytes).collect();
+            [b" AND ", &listed(&keys)[..], b" IN ("].concat()
+        });
         let deletes_first = table.columns.iter().enumerate().any(|(place, column)| {
             identity.contains(&place) && source_column(column).is_some_and(|source| source.ty.name.is_text())
         });
@@ -259,6 +279,7 @@ impl Layout {
             template,
             filler,
             delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE ", &key_list, b" IN ("].concat(),
+            delete_exactly,
             match_delete_head: [b"DELETE FROM ", target.as_bytes(), b" WHERE "].concat(),
             insert_head: [b"INSERT INTO ", &into[..]].concat(),
         })
