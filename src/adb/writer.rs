@@ -27,6 +27,9 @@ pub use crate::store::Use;
 /// How long a writer does without a connection that the target has refused it.
 const SHORT: Duration = Duration::from_secs(10);
 
+/// A round trip from which on a target is far: as many connections as there may be are used, and large batches.
+const FAR: Duration = Duration::from_millis(5);
+
 /// Times a statement is run again after a deadlock or lock wait before the task's own retry takes over.
 const CONTENTION_TRIES: u32 = 8;
 
@@ -132,6 +135,35 @@ impl Writer {
         self.say_goodbye(surplus).await;
     }
 
+    /// The target is far away, as far as it has been met.
+    pub fn is_far(&self) -> bool {
+        let mut sessions = self.lanes.iter().filter_map(|lane| lane.session.as_ref());
+        sessions.next().is_some_and(|session| session.round_trip() >= FAR)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.lanes.iter().any(Lane::is_open)
+    }
+
+    /// The target has just refused it a connection.
+    pub fn is_short(&self) -> bool {
+        self.short_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Opens its first connection, when it has none yet. False when the target gives it none.
+    pub async fn may_open(&mut self) -> bool {
+        if self.is_open() {
+            return true;
+        }
+        let opened = self.open(1).await;
+        if let Err(error) = &opened
+            && self.short_until.replace(Instant::now() + SHORT).is_none()
+        {
+            tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
+        }
+        opened.is_ok()
+    }
+
     /// Connections that it may have.
     pub fn connections(&self) -> usize {
         self.lanes.len()
@@ -144,7 +176,10 @@ impl Writer {
 
     /// A batch of so many rows took so long.
     pub fn took(&mut self, rows: u64, time: Duration) {
-        self.width.took(rows, time);
+        // Over a distance connections wait for the way there and back, not for each other.
+        if !self.is_far() {
+            self.width.took(rows, time);
+        }
         // Those that rest keep no buffer.
         for lane in self.lanes.iter_mut().skip(self.width.connections()) {
             lane.sql = Vec::new();

@@ -68,6 +68,8 @@ impl Letters {
     /// A batch is in the target, but for what it sets aside.
     pub fn acknowledged(&mut self, batch: &mut Batch) {
         let letters = std::mem::take(&mut batch.letters);
+        // What a batch before this one set aside, and is not saved yet.
+        self.new.retain(|letter| !is_newer(batch, letter));
         for (at, table) in batch.tables.iter().enumerate() {
             let Some(open) = self.open.get_mut(&table.layout.source.key()) else { continue };
             open.retain(|letter| {
@@ -100,15 +102,20 @@ impl Letters {
             };
             self.new.retain(|older| !unsaved(older));
             // What the same batch brought behind it is newer.
-            let later = batch.tables.iter().enumerate().any(|(at, table)| {
-                table.layout.source == letter.table
-                    && batch.place_of(at, &letter.key).is_some_and(|place| place > since)
-            });
-            if !later {
+            if !is_newer(batch, &letter) {
                 self.new.push(letter);
             }
         }
     }
+}
+
+/// Whether the batch has a later change of the letter's row.
+fn is_newer(batch: &Batch, letter: &Letter) -> bool {
+    let since = Place { offset: letter.offset, nth: letter.nth };
+    batch.tables.iter().enumerate().any(|(at, table)| {
+        table.layout.source == letter.table
+            && batch.place_of(at, &letter.key).is_some_and(|place| place > since)
+    })
 }
 
 /// Sends statements; those that hold a refused row are halved until it stands alone. More than `most` of them are an error: the

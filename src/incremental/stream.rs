@@ -111,9 +111,11 @@ pub struct Stream<S> {
     seen: SeenSet,
     /// Transactions up to here are in the snapshot.
     snapshot: Tso,
-    writer: Option<(Writer, Keyless)>,
-    /// For a batch behind another one.
-    second: Option<Writer>,
+    /// Those that have nothing to send. Nothing is sent any more where none is left and nothing is in flight.
+    writers: Vec<Writer>,
+    keyless: Option<Keyless>,
+    /// So is the target.
+    is_far: bool,
     marker: Option<Marker>,
     /// When something was last written to the target; None since its connections were let go.
     target_used: Option<Instant>,
@@ -175,6 +177,7 @@ impl<S: ChangeSource> Stream<S> {
         let keyless = Keyless::new(&context.task, &start);
         let batch_bytes = batch_bytes(&context.spec);
         let second = writer.halve();
+        let writers = second.into_iter().chain([writer]).collect();
         context.progress.set_next_offset(checkpoint.position.next_offset.0);
         if checkpoint.watermark.0 > 0 {
             context.progress.advance_watermark(checkpoint.watermark);
@@ -186,8 +189,9 @@ impl<S: ChangeSource> Stream<S> {
             zone: Arc::new(zone),
             seen,
             snapshot: checkpoint.snapshot,
-            writer: Some((writer, keyless)),
-            second,
+            writers,
+            keyless: Some(keyless),
+            is_far: false,
             marker: None,
             target_used: Some(Instant::now()),
             unmarked: false,
@@ -234,9 +238,10 @@ impl<S: ChangeSource> Stream<S> {
         // that failed.
         if let Err(error) = &result
             && error.policy() == Policy::Stop
-            && self.writer.is_some()
+            && !self.writers.is_empty()
             && let Err(also) = self.flush().await
         {
+            self.end_flights().await;
             tracing::warn!(task.id = %self.context.task, error = %also, "the changes before the stop are not in the target");
         }
         match &result {
@@ -366,7 +371,7 @@ impl<S: ChangeSource> Stream<S> {
     pub(super) fn has_room(&self) -> bool {
         let most = self.context.gate.most(Traffic::Incremental);
         // Behind two that are on their way it need not be larger than what is sent behind one.
-        let bytes = if self.in_flight.len() > 1 { self.batch_bytes / 2 } else { self.batch_bytes };
+        let bytes = if self.in_flight.len() > 1 { self.behind_bytes() } else { self.batch_bytes };
         let bytes = bytes.min(usize::try_from(most.bytes).unwrap_or(usize::MAX));
         self.batch.bytes() < bytes && (most.rows == u64::MAX || self.batch.rows() < most.rows)
     }
@@ -477,10 +482,7 @@ impl<S: ChangeSource> Stream<S> {
 
     pub(super) fn writer(&mut self) -> Result<&mut Writer> {
         self.target_used = Some(Instant::now());
-        self.writer
-            .as_mut()
-            .map(|(writer, _)| writer)
-            .ok_or_else(|| Error::internal("DDL while a batch is being written"))
+        self.writers.last_mut().ok_or_else(|| Error::internal("DDL while a batch is being written"))
     }
 
     /// # Errors
@@ -507,7 +509,7 @@ impl<S: ChangeSource> Stream<S> {
             return;
         }
         self.target_used = None;
-        for writer in self.writer.as_mut().map(|(writer, _)| writer).into_iter().chain(&mut self.second) {
+        for writer in &mut self.writers {
             writer.rest().await;
         }
         if let Some(marker) = &mut self.marker {

@@ -41,8 +41,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(10);
 pub(super) const STALLED: Duration = Duration::from_secs(20);
 pub(super) const STALLED_MOST: Duration = Duration::from_secs(REQUEST_TIMEOUT.as_secs() + 60);
 
-/// How long messages are counted, at least, to find the pace.
+/// How long messages are counted, at least, to find the pace; a busy stream that pauses stays busy for a while.
 const COUNTED: Duration = Duration::from_secs(2);
+const COUNTED_BUSY: Duration = Duration::from_secs(60);
 /// Messages a second from which on a stream is busy, and below which it is calm again.
 const BUSY: f64 = 500.0;
 const CALM: f64 = 100.0;
@@ -130,22 +131,28 @@ impl Reader {
     }
 
     /// Goes on at another pace when so many, or so few, messages come.
-    fn keep_pace(&mut self) -> Result<()> {
+    fn keep_pace(&mut self) {
         let time = self.counted_since.elapsed();
-        if time < COUNTED {
-            return Ok(());
+        let counted = if self.pace == Pace::Calm { COUNTED } else { COUNTED_BUSY };
+        if time < counted {
+            return;
         }
         let rate = f64::from(self.counted) / time.as_secs_f64();
         (self.counted_since, self.counted) = (Instant::now(), 0);
         let pace = match self.pace {
             Pace::Calm if rate >= BUSY => Pace::Busy,
             Pace::Busy if rate < CALM => Pace::Calm,
-            _ => return Ok(()),
+            _ => return,
         };
+        match client(&self.topic, self.next, pace) {
+            Ok(client) => (self.client, self.pace) = (client, pace),
+            // The one that it has works.
+            Err(error) => {
+                tracing::debug!(topic = self.topic.name(), %error, "no client for another pace");
+                return;
+            }
+        }
         tracing::debug!(topic = self.topic.name(), offset = self.next.0, ?pace, "reads at another pace");
-        self.client = client(&self.topic, self.next, pace)?;
-        self.pace = pace;
-        Ok(())
     }
 
     fn probe_now(&mut self) {
@@ -193,7 +200,8 @@ impl Reader {
             self.client = client(&self.topic, self.next, self.pace)?;
         }
         self.probe_at = Instant::now() + PROBE_EVERY;
-        self.keep_pace()
+        self.keep_pace();
+        Ok(())
     }
 
     fn failed(&mut self, error: &KafkaError, events_say: Option<Error>) -> Result<Option<Incoming>> {
@@ -235,7 +243,7 @@ impl ChangeSource for Reader {
                         self.patience = STALLED;
                         self.probe_at = Instant::now() + QUIET;
                         self.counted += 1;
-                        self.keep_pace()?;
+                        self.keep_pace();
                         return Ok(Incoming::Message(message));
                     }
                     Some(Err(error)) => error,

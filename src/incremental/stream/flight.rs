@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Stream;
 use crate::adb::LARGEST_BATCH;
@@ -18,7 +18,7 @@ use crate::adb::throttle::Traffic;
 use crate::adb::writer::Writer;
 use crate::binlog::ChangeSource;
 use crate::crash;
-use crate::error::{Error, Result};
+use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::incremental::batch::{Batch, Held, Limits, Part, pieces};
 use crate::incremental::keyless::Keyless;
 use crate::incremental::letters::{self, Refused};
@@ -33,7 +33,7 @@ pub(super) const LAST_BATCH: Duration = Duration::from_secs(10);
 /// A batch on its way.
 #[derive(Debug)]
 pub(super) struct Flight {
-    handle: JoinHandle<Landed>,
+    handle: AbortOnDropHandle<Landed>,
     batch: Arc<Batch>,
     /// Applied, once it has landed.
     position: Position,
@@ -54,15 +54,16 @@ impl Flight {
 #[derive(Debug)]
 pub(super) struct Landed {
     writer: Writer,
+    /// Of one that held such changes.
     keyless: Option<Keyless>,
-    /// What the target refused. None: the batch before it did not end well, and it is not written whole.
+    /// What the target refused. None: the batch before it did not end well, or there was no connection for it; it is not written whole.
     result: Result<Option<Vec<Refused>>>,
 }
 
 /// The batch before one.
 struct Earlier {
     held: Held,
-    done: Option<oneshot::Receiver<bool>>,
+    done: oneshot::Receiver<bool>,
 }
 
 impl<S: ChangeSource> Stream<S> {
@@ -105,12 +106,18 @@ impl<S: ChangeSource> Stream<S> {
     fn may_follow(&self) -> bool {
         self.in_flight.len() == 1
             && self.parts.is_empty()
-            && self.batch.bytes() >= self.batch_bytes / 2
+            && self.batch.bytes() >= self.behind_bytes()
             && !self.batch.has_keyless()
+            && self.writers.iter().any(|writer| !writer.is_short())
+    }
+
+    /// Bytes of a batch behind another one. The fewer the statements, the fewer the round trips.
+    pub(super) fn behind_bytes(&self) -> usize {
+        if self.is_far { self.batch_bytes } else { self.batch_bytes / 2 }
     }
 
     fn send_gathered(&mut self) {
-        if self.writer.is_some() || self.second.is_some() {
+        if !self.writers.is_empty() {
             let batch = std::mem::replace(&mut self.batch, self.spare.take().unwrap_or_default());
             self.gathering_since = None;
             self.send(batch, self.read);
@@ -118,23 +125,17 @@ impl<S: ChangeSource> Stream<S> {
     }
 
     fn send(&mut self, batch: Batch, position: Position) {
-        let (mut writer, mut keyless) = match (self.writer.take(), &mut self.second) {
-            (Some((writer, keyless)), _) => (writer, Some(keyless)),
-            (None, second) => match second.take() {
-                Some(writer) => (writer, None),
-                None => return,
-            },
-        };
+        let Some(mut writer) = self.writers.pop() else { return };
+        let mut keyless = if batch.has_keyless() { self.keyless.take() } else { None };
         let (limits, most) = (self.limits(writer.at_once()), self.most_letters());
         self.target_used = Some(Instant::now());
-        let earlier = self
-            .in_flight
-            .back_mut()
-            .map(|earlier| Earlier { held: batch.behind(&earlier.batch), done: earlier.done.take() });
+        let earlier = self.in_flight.back_mut().and_then(|earlier| {
+            Some(Earlier { held: batch.behind(&earlier.batch), done: earlier.done.take()? })
+        });
         let batch = Arc::new(batch);
         let (says, done) = oneshot::channel();
         let (progress, sent) = (Arc::clone(&self.context.progress), Arc::clone(&batch));
-        let handle = tokio::spawn(async move {
+        let handle = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut busy = Duration::ZERO;
             let sending = Sending { writer: &mut writer, batch: &sent, limits, most, busy: &mut busy };
             let result = sending.apply(keyless.as_mut(), earlier).await;
@@ -145,7 +146,7 @@ impl<S: ChangeSource> Stream<S> {
                 let _ = says.send(refused.is_empty() && sent.letters.is_empty());
             }
             Landed { writer, keyless, result }
-        });
+        }));
         self.in_flight.push_back(Flight { handle, batch, position, done: Some(done) });
         let bytes: usize = self.in_flight.iter().map(|flight| flight.batch.bytes()).sum();
         self.context.progress.buffered_bytes.store(bytes as u64, Relaxed);
@@ -172,15 +173,17 @@ impl<S: ChangeSource> Stream<S> {
     pub(super) async fn landed(&mut self, landed: Result<Landed>) -> Result<()> {
         let result = self.take_back(landed).await;
         if result.is_err() {
-            self.land_none().await;
+            self.end_flights().await;
         }
         result
     }
 
-    /// Ends what is in flight; it does not count.
-    async fn land_none(&mut self) {
+    /// Ends what is in flight; it does not count. Nothing is sent any more.
+    pub(super) async fn end_flights(&mut self) {
+        let deadline = tokio::time::Instant::now() + LAST_BATCH;
         for mut flight in std::mem::take(&mut self.in_flight) {
-            if tokio::time::timeout(LAST_BATCH, &mut flight.handle).await.is_err() {
+            if tokio::time::timeout_at(deadline, &mut flight.handle).await.is_err() {
+                // The target holds it: the next run ends its sessions there before it writes.
                 flight.abort().await;
             }
         }
@@ -201,6 +204,7 @@ impl<S: ChangeSource> Stream<S> {
                 return Ok(());
             }
             // Nothing of the batch is under way any more, and all of it but the guilty table's can be sent again.
+            Err(error) if !error.concerns_one_table() => return Err(error),
             Err(error) => {
                 self.recall().await?;
                 let target = error.object.clone().unwrap_or_default();
@@ -249,50 +253,59 @@ impl<S: ChangeSource> Stream<S> {
 
     /// Takes the second batch back, to be sent again behind the first, which did not end well.
     async fn recall(&mut self) -> Result<()> {
-        let Some(flight) = self.in_flight.front_mut() else { return Ok(()) };
+        let Some(mut flight) = self.in_flight.pop_front() else { return Ok(()) };
         let cancel = self.context.cancel.clone();
         let landed = tokio::select! {
             biased;
-            landed = &mut flight.handle => landed,
+            landed = &mut flight.handle => landed.map_err(Error::internal)?,
             () = super::held(&cancel) => return Err(Error::cancelled()),
+            // Its statement may still run, so nothing is sent again over other connections.
+            () = tokio::time::sleep(LAST_BATCH) => {
+                let error = Error::new(ErrorKind::Contention, "the target holds a batch behind one that it refused");
+                return Err(error.endpoint(Endpoint::Target));
+            }
         };
-        let Some(Flight { batch, position, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-        let Landed { writer, keyless, result } = landed.map_err(Error::internal)?;
-        match result {
+        match landed.result {
             // What it says of a table it will say again.
             Err(error) if !error.concerns_one_table() => return Err(error),
             _ => {}
         }
-        self.take_writer(writer, keyless);
-        self.parts.push_back((whole(batch)?, position));
+        self.take_writer(landed.writer, landed.keyless);
+        self.parts.push_back((whole(flight.batch)?, flight.position));
         Ok(())
     }
 
     fn take_writer(&mut self, writer: Writer, keyless: Option<Keyless>) {
-        match keyless {
-            Some(keyless) => self.writer = Some((writer, keyless)),
-            None => self.second = Some(writer),
+        self.is_far = writer.is_far();
+        self.writers.push(writer);
+        // The next is one that has connections rather than one that may get none.
+        self.writers.sort_by_key(Writer::is_open);
+        if let Some(keyless) = keyless {
+            self.keyless = Some(keyless);
         }
     }
 
     pub(super) async fn close_writers(&mut self) {
-        let first = self.writer.take().map(|(writer, _)| writer);
-        for writer in first.into_iter().chain(self.second.take()) {
+        for writer in std::mem::take(&mut self.writers) {
             writer.close().await;
         }
     }
 
     /// Nothing may be in flight when a run is over: what is in the target whole counts.
     pub(super) async fn land_all(&mut self) {
+        let deadline = tokio::time::Instant::now() + LAST_BATCH;
         let mut counts = self.parts.is_empty();
         while let Some(mut flight) = self.in_flight.pop_front() {
-            let landed = tokio::time::timeout(LAST_BATCH, &mut flight.handle).await;
-            if landed.is_err() {
-                // The target holds it: the next run ends its sessions there before it writes.
-                flight.handle.abort();
-            }
+            let landed = match tokio::time::timeout_at(deadline, &mut flight.handle).await {
+                Ok(landed) => landed,
+                Err(_) => {
+                    flight.abort().await;
+                    counts = false;
+                    continue;
+                }
+            };
             match (landed, whole(flight.batch)) {
-                (Ok(Ok(Landed { writer, keyless, result: Ok(Some(refused)) })), Ok(mut batch))
+                (Ok(Landed { writer, keyless, result: Ok(Some(refused)) }), Ok(mut batch))
                     if refused.is_empty() && counts =>
                 {
                     self.take_writer(writer, keyless);
@@ -366,8 +379,11 @@ impl Sending<'_> {
         match earlier {
             None => refused = self.part(Part::Whole).await?,
             Some(Earlier { held, done }) => {
+                // The one before it works: that there is no place for two stops nobody.
+                if !self.writer.may_open().await {
+                    return Ok(None);
+                }
                 refused = self.part(Part::Free(&held)).await?;
-                let Some(done) = done else { return Ok(None) };
                 if !done.await.unwrap_or_default() {
                     return Ok(None);
                 }

@@ -42,15 +42,14 @@ impl<S: ChangeSource> Stream<S> {
         if spec.objects != before.spec.objects {
             self.take_objects(&before.spec.objects).await?;
         }
-        let second = self.second.as_ref().map_or(0, Writer::connections);
-        if let Some((writer, _)) = &mut self.writer
-            && writer.connections() + second != spec.tuning.connections.max(1) as usize
+        let connections = self.writers.iter().map(Writer::connections).sum::<usize>();
+        if connections != spec.tuning.connections.max(1) as usize
+            && let Some(mut writer) = self.writers.pop()
         {
-            if let Some(second) = self.second.take() {
-                second.close().await;
-            }
+            self.close_writers().await;
             writer.set_connections(spec.tuning.connections).await;
-            self.second = writer.halve();
+            let second = writer.halve();
+            self.writers.extend(second.into_iter().chain([writer]));
         }
         self.context.applied().await?;
         tracing::info!(task.id = %self.context.task, spec_version = self.context.spec_version, "new settings taken up");

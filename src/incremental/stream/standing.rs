@@ -426,8 +426,9 @@ impl<S: ChangeSource> Stream<S> {
             Some(entry) => self.catalog.target(entry)?.identity.is_none(),
             None => false,
         };
-        let (writer, keyless) =
-            self.writer.as_mut().ok_or_else(|| Error::internal("a swap while a batch is being written"))?;
+        let (Some(writer), Some(keyless)) = (self.writers.last_mut(), &mut self.keyless) else {
+            return Err(Error::internal("a swap while a batch is being written"));
+        };
         let swapped = async {
             let session = writer.session().await?;
             resync::swap(session, dialect, &task.0, shadow, &place).await?;
