@@ -318,7 +318,7 @@ async fn a_column_that_drainer_never_heard_of_stops_the_task() {
     sql::drop_schemas(&stack, &[schema]).await;
 }
 
-/// With a source, and where a table may stop alone, it is copied again by itself once Drainer has heard of the column.
+/// With a source, and where a table may stop alone, it is copied again by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_drainer_never_heard_of_is_copied() {
     let Some(stack) = Stack::utc("a_column_that_drainer_never_heard_of_is_copied") else { return };

@@ -156,12 +156,17 @@ impl Writer {
             return true;
         }
         let opened = self.open(1).await;
-        if let Err(error) = &opened
-            && self.short_until.replace(Instant::now() + SHORT).is_none()
-        {
-            tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
+        if let Err(error) = &opened {
+            self.does_without(error);
         }
         opened.is_ok()
+    }
+
+    /// The target has refused a connection that can be done without for a while.
+    fn does_without(&mut self, error: &Error) {
+        if self.short_until.replace(Instant::now() + SHORT).is_none() {
+            tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
+        }
     }
 
     /// Connections that it may have.
@@ -220,19 +225,17 @@ impl Writer {
     /// or a password that is just being changed, stops nobody who works.
     async fn open(&mut self, count: usize) -> Result<()> {
         for at in 0..count.min(self.lanes.len()) {
-            let others = self.lanes.iter().any(Lane::is_open);
+            let (others, short) = (self.is_open(), self.is_short());
             let Some(lane) = self.lanes.get_mut(at) else { break };
             if !lane.is_open() {
                 let may_wait = others && at > 0;
-                if may_wait && self.short_until.is_some_and(|until| Instant::now() < until) {
+                if may_wait && short {
                     return Ok(());
                 }
                 let session = match super::connect(&self.target, self.dialect).await {
                     Ok(session) => session,
                     Err(error) if may_wait => {
-                        if self.short_until.replace(Instant::now() + SHORT).is_none() {
-                            tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
-                        }
+                        self.does_without(&error);
                         return Ok(());
                     }
                     Err(error) => return Err(error),
