@@ -121,7 +121,7 @@ impl<S: ChangeSource> Stream<S> {
 fn drops_one(query: &[u8], columns: &[String]) -> bool {
     let of = |clause: &AlterClause| match clause {
         AlterClause::DropColumn { name, .. } => {
-            columns.iter().any(|column| column.eq_ignore_ascii_case(name))
+            columns.iter().any(|column| column.to_lowercase() == name.to_lowercase())
         }
         _ => false,
     };
