@@ -302,6 +302,8 @@ async fn tables_without_a_key_and_with_filters_are_compared_as_the_task_has_them
             "INSERT INTO wide SELECT id + 5, v FROM wide",
             "INSERT INTO wide SELECT id + 10, v FROM wide",
             "INSERT INTO wide SELECT id + 20, v FROM wide WHERE id < 11",
+            "CREATE TABLE cased (name VARCHAR(20) COLLATE utf8mb4_bin PRIMARY KEY, v INT)",
+            "INSERT INTO cased SELECT CONCAT('a', id), id FROM wide",
         ],
     )
     .await;
@@ -326,6 +328,9 @@ async fn tables_without_a_key_and_with_filters_are_compared_as_the_task_has_them
             "INSERT INTO evk.piece VALUES (9, 99)",
             "INSERT INTO evk.label VALUES ('c', 3)",
             "DELETE FROM evk.wide WHERE id = 30",
+            // To the target each wrong name is the right one of another row, which is repaired before it.
+            "ALTER TABLE evk.cased MODIFY name VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL",
+            "UPDATE evk.cased SET name = UPPER(name)",
         ],
     )
     .await;
@@ -338,8 +343,13 @@ async fn tables_without_a_key_and_with_filters_are_compared_as_the_task_has_them
         (&table(&found, "wide")["rows"]["missing"], &table(&found, "wide")["source_rows"]),
         (&json!(1), &json!(30))
     );
+    assert_eq!(
+        table(&found, "cased")["rows"],
+        json!({"missing": 30, "surplus": 30, "different": 0, "unsettled": 0}),
+        "{found}"
+    );
 
-    // Two rows again, two tables from new copies: what is not named, or has no key.
+    // Rows again, and two tables from new copies: what is not named, or has no key.
     let path = format!("/tasks/evk/verifications/{}/repair?wait_ms=30000", found["n"]);
     api.post(&path, &json!({})).await;
     let mut again = json!(null);

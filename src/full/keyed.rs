@@ -289,7 +289,10 @@ impl<'a> KeyedTable<'a> {
         let mut statements = Vec::new();
         if !gone.is_empty() {
             let condition = self.own(any_of(self.target.dialect, &names, &gone));
-            statements.push((format!("DELETE FROM {target} WHERE {condition}").into_bytes(), false));
+            let exactly = self.exact_names().map(|names| any_of(self.target.dialect, &names, &gone));
+            let exactly = exactly.map_or_else(String::new, |exactly| format!(" AND ({exactly})"));
+            statements
+                .push((format!("DELETE FROM {target} WHERE ({condition}){exactly}").into_bytes(), false));
         }
         let columns: Vec<String> =
             self.target.columns.iter().map(|column| literal::name(&column.name)).collect();
@@ -329,6 +332,18 @@ impl<'a> KeyedTable<'a> {
 
     fn target_names(&self) -> Vec<String> {
         self.key.iter().map(|column| literal::name(&column.target.name)).collect()
+    }
+
+    /// What the key's columns hold byte by byte, where the target may take another row's key for the same.
+    fn exact_names(&self) -> Option<Vec<String>> {
+        let is_text = |column: &KeyColumn<'_>| column.source.ty.name.is_text();
+        (self.target.dialect == Dialect::Mysql && self.key.iter().any(is_text)).then(|| {
+            let bytes = |(column, name): (&KeyColumn<'_>, String)| match is_text(column) {
+                true => format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)"),
+                false => name,
+            };
+            self.key.iter().zip(self.target_names()).map(bytes).collect()
+        })
     }
 
     /// A condition for rows of the target, of those that come from this source.

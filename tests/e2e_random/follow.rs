@@ -305,20 +305,20 @@ impl<'a> Follow<'a> {
                 ));
             }
             if state["status"] == "failed" {
-                // The history went on between the precheck that was asked for and that of the run.
-                let outran = state["last_error"]["message"]
-                    .as_str()
-                    .is_some_and(|text| text.starts_with("precheck: "));
+                // The history went on between the precheck that was asked for and that of the run, or behind that.
+                let error = &state["last_error"];
+                let outran = error["message"].as_str().is_some_and(|text| text.starts_with("precheck: "))
+                    || (state["phase"] == "schema" && excuses::of_table(error, self.stack.dialect).is_some());
                 if outran && self.first("a precheck that the source outran") {
                     self.start(history, "resume").await?;
                     end = self::end(self.stack).await;
                     continue;
                 }
-                if self.cure(history, &state["last_error"]).await? {
+                if self.cure(history, error).await? {
                     end = self::end(self.stack).await;
                     continue;
                 }
-                let Some(reason) = excuses::of_stop(&state["last_error"], history) else {
+                let Some(reason) = excuses::of_stop(error, history) else {
                     return Err(format!("failed: {}", self.api.story(&task, &state).await));
                 };
                 self.ending.stopped = true;

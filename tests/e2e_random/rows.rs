@@ -35,6 +35,9 @@ fn pick(rng: &mut StdRng, from: &[&str]) -> String {
 }
 
 fn statement(table: &Table, rng: &mut StdRng) -> String {
+    if table.writable().next().is_none() {
+        return format!("INSERT INTO {} () VALUES ()", table.quoted());
+    }
     match rng.random_range(0..20) {
         0 => {
             let rows = rng.random_range(20..120);
