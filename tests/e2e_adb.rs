@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
 use support::server::Server;
 use support::stack::Stack;
@@ -112,6 +113,74 @@ async fn a_locked_disk_holds_a_task_up_and_lets_it_go_on_by_itself() {
     bench.stack.adb_clear(lock).await;
     let task = bench.equal().await;
     assert_eq!(task["health"], "ok", "{task:#}");
+    bench.end().await;
+}
+
+/// A session without strict mode: TiDB makes the values fit, and no message says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_source_cuts_for_a_shorter_type_is_cut() {
+    let test = "what_the_source_cuts_for_a_shorter_type_is_cut";
+    let tables = [
+        "SET sql_mode = ''",
+        "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), c TEXT, a INT, s SMALLINT, u BIGINT UNSIGNED)",
+        "INSERT INTO t VALUES (1, 'three', 'héllo wörld', 70000, -5, 5), (2, 'a    ', 'abc  ', -9000000, 7, 9), (3, NULL, NULL, NULL, NULL, NULL)",
+    ];
+    let Some(mut bench) = Bench::new(test, "adb_cut", &tables).await else { return };
+    bench.server.api.start("task").await;
+    bench.incremental().await;
+    bench
+        .run(&[
+            "INSERT INTO t VALUES (4, '字字字字', '字字字字字', 8388608, -32768, 1)",
+            "ALTER TABLE t MODIFY COLUMN v VARCHAR(3)",
+            "ALTER TABLE t MODIFY COLUMN c VARCHAR(4)",
+            "ALTER TABLE t MODIFY COLUMN a MEDIUMINT",
+            "ALTER TABLE t MODIFY COLUMN s SMALLINT UNSIGNED",
+            "INSERT INTO t VALUES (5, 'fif', 'fift', 5, 5, 5)",
+        ])
+        .await;
+    bench.equal().await;
+    bench.end().await;
+}
+
+/// Rows that are there when a column is added get what the policies make of its default.
+#[tokio::test(flavor = "multi_thread")]
+async fn existing_rows_follow_the_policies_or_stop_the_task() {
+    let test = "existing_rows_follow_the_policies_or_stop_the_task";
+    let tables = [
+        "SET sql_mode = ''",
+        "CREATE TABLE t (id INT PRIMARY KEY)",
+        "CREATE TABLE none (id INT PRIMARY KEY)",
+        "INSERT INTO t VALUES (1), (2)",
+    ];
+    let Some(mut bench) = Bench::new(test, "adb_bent", &tables).await else { return };
+    let policies = json!({"lossy": {"zero_date": "refuse", "time": "clamp", "fraction": "clamp"}});
+    bench.server.api.send(reqwest::Method::PATCH, "/tasks/task/spec", Some(&policies)).await;
+    bench.server.api.start("task").await;
+    bench.incremental().await;
+    bench
+        .run(&[
+            "ALTER TABLE t ADD COLUMN f DATETIME(6) NOT NULL DEFAULT '2020-01-02 03:04:05.123456'",
+            "ALTER TABLE t ADD COLUMN c TIME DEFAULT '25:00:00'",
+            "ALTER TABLE t ADD COLUMN n DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)",
+            "ALTER TABLE none ADD COLUMN d DATE NOT NULL",
+            "ALTER TABLE t ADD COLUMN d DATE NOT NULL",
+        ])
+        .await;
+    let task = bench.wait("stopped", |task| task["status"] == "failed").await;
+    let error = task["last_error"].to_string();
+    assert!(error.contains("zero date") && error.contains("lossy.zero_date"), "{error}");
+    let mut target = sql::target(&bench.stack).await;
+    let select = "SELECT CAST(f AS CHAR), CAST(c AS CHAR) FROM adb_bent.t WHERE id = 1";
+    let found: Option<(String, String)> = target.query_first(select).await.unwrap();
+    let (f, c) = found.unwrap();
+    assert!(f.starts_with("2020-01-02 03:04:05.123") && c.starts_with("23:59:59"), "{f} {c}");
+    let clamp = json!({"lossy": {"zero_date": "clamp"}});
+    bench.server.api.send(reqwest::Method::PATCH, "/tasks/task/spec", Some(&clamp)).await;
+    bench.server.api.command("task", "resume").await;
+    bench.server.api.wait_caught_up("task", &bench.stack, PATIENCE).await;
+    let found: Option<String> =
+        target.query_first("SELECT CAST(d AS CHAR) FROM adb_bent.t WHERE id = 1").await.unwrap();
+    assert_eq!(found.as_deref(), Some("0001-01-01"));
     bench.end().await;
 }
 

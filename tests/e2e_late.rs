@@ -44,6 +44,8 @@ const MADE: &[&str] = &[
     "CREATE TABLE a (id INT PRIMARY KEY, v VARCHAR(20))",
     "CREATE TABLE b (id INT PRIMARY KEY, v VARCHAR(20))",
     "CREATE TABLE c (id INT PRIMARY KEY, v VARCHAR(20))",
+    "CREATE TABLE l (id INT PRIMARY KEY, v ENUM('a', 'b'), s SET('x', 'y', 'z'))",
+    "INSERT INTO l VALUES (1, 'a', 'x')",
     "INSERT INTO a VALUES (1, 'one'), (2, 'two')",
     "INSERT INTO b VALUES (1, 'one'), (2, 'two')",
     "INSERT INTO c VALUES (1, 'one'), (2, 'two')",
@@ -67,6 +69,13 @@ const CASES: &[Case] = &[
     // The rows wait for their DDL, so it is not late any more.
     case("RENAME TABLE c TO d", "INSERT INTO d VALUES (7, 'seven')", &[]),
     case("CREATE TABLE e (id INT PRIMARY KEY)", "INSERT INTO e VALUES (1)", &[]),
+    // A label that the row has and the known column has not.
+    case(
+        "ALTER TABLE l MODIFY COLUMN v ENUM('a', 'b', 'c')",
+        "UPDATE l SET v = 'c', s = 'z' WHERE id = 1",
+        &[],
+    ),
+    case("ALTER TABLE l MODIFY COLUMN s SET('x', 'y', 'z', 'w')", "INSERT INTO l VALUES (2, 'a', 'w')", &[]),
     // A row under the old name.
     case("INSERT INTO d VALUES (8, 'eight')", "RENAME TABLE d TO f", &["f"]),
     // Rows of a table that is gone; a table that comes when it is gone; two DDL of one table.

@@ -128,7 +128,9 @@ impl ValueFault {
             NOT_UTF8 => {
                 "repair the text at the source: find it by `column <> CONVERT(CONVERT(column USING utf8mb4) USING binary)`, or exclude the table"
             }
-            BEYOND_LABELS => "resume the task once the DDL that added the label has come",
+            BEYOND_LABELS => {
+                "if the topic gets the DDL that adds the label, resume then; else copy the table again (POST .../tables/resync)"
+            }
             _ => "repair the value at the source, or exclude the table",
         }
     }
@@ -429,6 +431,11 @@ impl Encoder {
 
 const NOT_UTF8: Reason = "not UTF-8, which is all that the target takes as text";
 const BEYOND_LABELS: Reason = "a number beyond the column's labels: the known schema is older than the row";
+
+/// The fault of a label that the known definition of its column has not.
+pub fn is_beyond_labels(error: &Error) -> bool {
+    error.kind == ErrorKind::ValueRefused && error.message.ends_with(BEYOND_LABELS)
+}
 
 /// Character data and octets, which some readers tell apart and some do not.
 fn bytes(value: Value<'_>) -> Result<&[u8], Reason> {

@@ -253,6 +253,9 @@ pub struct Table {
     /// GLOBAL TEMPORARY: its rows are in no message.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub temporary: bool,
+    /// TTL: the rows that the source deletes by their age are in no message (source-drainer.md 0.20).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub time_to_live: bool,
 }
 
 impl Table {
@@ -267,6 +270,7 @@ impl Table {
             comment: String::new(),
             partitioning: None,
             temporary: false,
+            time_to_live: false,
         }
     }
 

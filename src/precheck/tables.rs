@@ -48,6 +48,7 @@ pub(super) async fn checks(
                 "tables.existing",
                 "tables.distribution",
                 "tables.foreign_keys",
+                "tables.time_to_live",
             ];
             return std::iter::once(("tables.selected", finding.clone()))
                 .chain(rest.map(|id| (id, Finding::skipped(reason.clone()))))
@@ -83,6 +84,7 @@ pub(super) async fn checks(
         ("tables.existing", existing_tables(inventory, &plans, spec, &input.own, &existing)),
         ("tables.distribution", plans::distribution(&plans, dialect)),
         ("tables.foreign_keys", foreign_keys(inventory)),
+        ("tables.time_to_live", time_to_live(inventory)),
     ]
 }
 
@@ -441,6 +443,22 @@ fn foreign_keys(inventory: &Inventory) -> Finding {
         )
         .objects(&inventory.foreign_keys),
     }
+}
+
+fn time_to_live(inventory: &Inventory) -> Finding {
+    let expiring = inventory.known().filter(|(_, table)| table.time_to_live).map(|(source, _)| &source.name);
+    let expiring: Vec<&TableName> = expiring.collect();
+    if expiring.is_empty() {
+        return Finding::pass("no table whose rows the source deletes by their age");
+    }
+    Finding::warn(
+        format!(
+            "{} with TTL: what the source deletes by it is in no message, and stays on the target",
+            counted(expiring.len() as u64, "table")
+        ),
+        "delete such rows on the target by a job of its own, exclude the tables, or take it on: waive this check",
+    )
+    .objects(expiring)
 }
 
 #[cfg(test)]

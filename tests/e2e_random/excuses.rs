@@ -85,6 +85,14 @@ const OVERFLOW: &str = "a generated column that overflows";
 
 const UNTOLD: &str = "a table to copy again, and no source to copy it from";
 
+pub const TAKEN: &str = "a name that a table which is not followed keeps";
+
+/// The place on the target that another table has than the one which comes there.
+pub fn taken_place(error: &Value) -> Option<&str> {
+    let (_, rest) = error["message"].as_str()?.split_once("the target has a table ")?;
+    rest.strip_suffix(" that is not the task's")
+}
+
 /// What no target can follow, by a part of the error.
 const TABLES: &[(&str, &str)] = &[
     ("give the task a tidb connection in source.tidb", UNTOLD),

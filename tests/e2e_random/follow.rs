@@ -318,7 +318,8 @@ impl<'a> Follow<'a> {
                     end = self::end(self.stack).await;
                     continue;
                 }
-                let Some(reason) = excuses::of_stop(error, history) else {
+                let taken = self.is_left(excuses::taken_place(error)).await.then_some(excuses::TAKEN);
+                let Some(reason) = excuses::of_stop(error, history).or(taken) else {
                     return Err(format!("failed: {}", self.api.story(&task, &state).await));
                 };
                 self.ending.stopped = true;
@@ -372,7 +373,7 @@ impl<'a> Follow<'a> {
                     let message = table["error"]["message"].as_str()?;
                     let exists =
                         message.ends_with("already exists") || message.ends_with("that is not the task's");
-                    (stays && exists).then_some("a name that a table which is not followed keeps")
+                    (stays && exists).then_some(excuses::TAKEN)
                 };
                 let mut reason = excuses::of_table(&table["error"], self.stack.dialect).or_else(taken);
                 let message = table["error"]["message"].as_str().unwrap_or_default();
@@ -436,6 +437,14 @@ impl<'a> Follow<'a> {
     async fn tables(&self) -> Vec<Value> {
         let list = self.api.get(&format!("/tasks/{}/tables?limit=500", self.task)).await;
         list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The task has said that it left a table in this place.
+    async fn is_left(&self, place: Option<&str>) -> bool {
+        let Some(place) = place else { return false };
+        let said = self.said().await;
+        told(&said, format!("it stays {place}, in the way of the next table of that name"))
+            || told(&said, format!("{place} left the selection as"))
     }
 
     /// What the task has said of its DDL and its tables.

@@ -4,9 +4,9 @@
 //! of the two [`TargetTable`]s, not the clause's text: a clause that leaves the target's table as it is gives no statement. One column per
 //! statement, so that each is its own step.
 
-use super::convert::rewrites;
+use super::convert::{cuts, narrows, rewrites};
 use super::create::key_clause;
-use super::default;
+use super::default::{self, Fit};
 use super::problem::Problem;
 use super::statements::{Done, TargetStatement, rename_tables, truncate_table};
 use super::table::{TableOptions, TargetColumn, TargetKey, TargetTable};
@@ -143,6 +143,12 @@ fn delete_partitions(
     Ok(vec![TargetStatement::new(sql, Done::Rerun)])
 }
 
+fn bent_rows(column: &str) -> String {
+    format!(
+        "existing rows get in `{column}` what the lossy policies make of the source's value; they are not counted"
+    )
+}
+
 struct Change<'a> {
     dialect: Dialect,
     /// Before the clause.
@@ -219,13 +225,16 @@ impl Change<'_> {
         }
     }
 
-    /// What [`Change::said`] says is not what the source has.
-    fn is_bent(&self, name: &str) -> bool {
-        let (Some(source), Some(column)) = (self.source.column(name), self.new.column(name)) else {
-            return false;
-        };
-        let said = self.dialect == Dialect::Adb && source.default.is_none() && !column.nullable;
-        said && !default::implicit_value(&source.ty, &column.encoder).1
+    /// How what [`Change::said`] says stands to what the source has.
+    fn implied(&self, name: &str) -> Fit {
+        match (self.source.column(name), self.new.column(name)) {
+            (Some(source), Some(column))
+                if self.dialect == Dialect::Adb && source.default.is_none() && !column.nullable =>
+            {
+                default::implicit_value(&source.ty, &column.encoder).1
+            }
+            _ => Fit::Exact,
+        }
     }
 
     fn add_column(
@@ -281,10 +290,20 @@ impl Change<'_> {
                 statement.warning =
                     Some(format!("existing rows get no value in `{name}`: the source computed one"));
             }
-            if self.is_bent(name) {
-                statement.warning = Some(format!(
-                    "existing rows have the zero date in `{name}` on the source, which the target does not have: they get another"
+            let implied = self.implied(name);
+            if implied == Fit::Refused && context.existing_rows.is_some() {
+                return Err(Problem::refuse(
+                    format!("{}.{name}", self.source.name),
+                    "existing rows have the zero date in the new column, which the target does not have and lossy.zero_date refuses",
+                    "set lossy.zero_date to clamp and resume",
                 ));
+            }
+            let literal = match source.map(|column| &column.default) {
+                Some(Some(ColumnDefault::Literal(text))) => Some(text.as_str()),
+                _ => None,
+            };
+            if implied == Fit::Bent || literal.is_some_and(|text| self.bends(name, text)) {
+                statement.warning = Some(bent_rows(name));
             }
             return Ok(vec![statement]);
         };
@@ -296,8 +315,10 @@ impl Change<'_> {
             ));
             return Ok(vec![statement]);
         };
+        let bends = self.bends(name, existing);
         let existing = ColumnDefault::Literal(existing.to_owned());
-        let value = default::value(self.dialect, source, &existing, &column.type_text).ok().flatten();
+        let value = default::value(self.dialect, source, &existing, &column.type_text, &column.encoder);
+        let value = value.ok().flatten();
         let value = value.ok_or_else(|| {
             self.impossible(
                 name,
@@ -309,11 +330,23 @@ impl Change<'_> {
             // Text takes no CURRENT_TIMESTAMP.
             None => definition.replacen(" NULL", &format!(" NULL DEFAULT {value}"), 1),
         };
-        let mut statements = vec![self.statement(format!("ADD COLUMN {quoted} {first}{place}"), done)];
+        let mut statement = self.statement(format!("ADD COLUMN {quoted} {first}{place}"), done);
+        statement.warning = bends.then(|| bent_rows(name));
+        let mut statements = vec![statement];
         if self.dialect == Dialect::Mysql {
             statements.push(self.statement(format!("MODIFY COLUMN {quoted} {definition}"), Done::Rerun));
         }
         Ok(statements)
+    }
+
+    /// A lossy policy makes another value of this default.
+    fn bends(&self, name: &str, text: &str) -> bool {
+        match (self.source.column(name), self.new.column(name)) {
+            (Some(source), Some(column)) if self.dialect == Dialect::Adb => {
+                default::bent(source, text, &column.encoder).is_ok_and(|bent| bent.is_some())
+            }
+            _ => false,
+        }
     }
 
     /// ` FIRST` or ` AFTER x`: behind the column that stands before it on the target.
@@ -379,23 +412,29 @@ impl Change<'_> {
         Ok(vec![self.statement(format!("MODIFY COLUMN {quoted} {after}{place}"), Done::Rerun)])
     }
 
-    /// ADB widens columns outside the key; lengths, defaults and comments mean nothing to rows.
+    /// ADB widens columns outside the key; defaults and comments mean nothing to rows, a shorter length cuts them where the source has.
     fn adb_modify(&self, old: &str, new: &str) -> Result<Vec<TargetStatement>, Problem> {
         let (Some(before), Some(after)) = (self.old.column(old), self.new.column(new)) else {
             return Ok(Vec::new());
         };
         let source = (self.earlier.column(old), self.source.column(new));
-        let rewritten = matches!(source, (Some(from), Some(to))
-            if rewrites(&from.ty, &to.ty, after.type_text.starts_with("varchar")));
+        let as_text = after.type_text.starts_with("varchar");
+        let rewritten = matches!(source, (Some(from), Some(to)) if rewrites(&from.ty, &to.ty, as_text));
+        let narrowed = match source {
+            (Some(from), Some(to)) if from.ty != to.ty && narrows(&from.ty, &to.ty, as_text) => {
+                Some(cuts(&literal::name(new), &from.ty, &to.ty))
+            }
+            _ => None,
+        };
         let same_form = before.encoder.writes_like(&after.encoder) && !rewritten;
         let retyped = base(&before.type_text) != base(&after.type_text)
             || decimals(&before.type_text) != decimals(&after.type_text);
         let opened = after.nullable && !before.nullable;
         let exact = self.new.identity_columns().any(|column| column.name == after.name);
-        if !retyped && !opened && same_form {
+        if !retyped && !opened && same_form && narrowed.is_none() {
             return Ok(Vec::new());
         }
-        if exact && (retyped || !same_form) {
+        if exact && (retyped || !same_form || narrowed.is_some()) {
             return Err(
                 self.impossible(new, "the target cannot change the type of a column of its primary key")
             );
@@ -413,12 +452,27 @@ impl Change<'_> {
                 "existing rows change their values at the source, which the target cannot repeat",
             ));
         }
+        let mut statements = Vec::new();
+        if let Some(cuts) = narrowed {
+            let cuts = cuts.ok_or_else(|| {
+                self.impossible(
+                    new,
+                    "values that the new type has no room for are cut by the source's own rules, where it does not refuse them",
+                )
+            })?;
+            let (table, column) = (literal::table_name(self.target), literal::name(new));
+            statements.extend(cuts.into_iter().map(|(value, condition)| {
+                let sql = format!("UPDATE {table} SET {column} = {value} WHERE {condition}");
+                TargetStatement::new(sql, Done::Rerun)
+            }));
+        }
         if !retyped && !opened {
-            return Ok(Vec::new());
+            return Ok(statements);
         }
         let null = if before.nullable || after.nullable { "NULL" } else { "NOT NULL" };
         let action = format!("MODIFY COLUMN {} {} {null}", literal::name(new), after.type_text);
-        Ok(vec![self.statement(action, Done::Rerun)])
+        statements.push(self.statement(action, Done::Rerun));
+        Ok(statements)
     }
 
     fn set_default(&self, name: &str) -> Result<Vec<TargetStatement>, Problem> {

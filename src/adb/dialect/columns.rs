@@ -126,8 +126,8 @@ impl Plan<'_> {
         }
     }
 
-    pub(super) fn default(&mut self, column: &Column, target_type: &str) -> Option<String> {
-        default::clause(self.dialect, column, target_type).unwrap_or_else(|reason| {
+    fn default(&mut self, column: &Column, target_type: &str, encoder: &Encoder) -> Option<String> {
+        default::clause(self.dialect, column, target_type, encoder).unwrap_or_else(|reason| {
             self.warn(
                 &column.name,
                 format!("its default is left out: {reason}"),
@@ -145,14 +145,14 @@ impl Plan<'_> {
         form: Form,
     ) -> TargetColumn {
         let nullable = column.nullable && !self.in_primary_key(&column.name);
-        let default = self.default(column, &type_text);
+        let encoder = Encoder::new(&column.name, form);
+        let default = self.default(column, &type_text, &encoder);
         let mut definition = format!("{type_text} {}", if nullable { "NULL" } else { "NOT NULL" });
         if let Some(default) = &default {
             definition.push(' ');
             definition.push_str(default);
         }
         self.push_comment(&mut definition, column);
-        let encoder = Encoder::new(&column.name, form);
         let (implicit, _) = default::implicit_value(&column.ty, &encoder);
         TargetColumn {
             source_index,

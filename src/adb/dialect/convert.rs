@@ -97,6 +97,70 @@ pub(super) fn rewrites(from: &ColumnType, to: &ColumnType, as_text: bool) -> boo
     }
 }
 
+/// Whether a value may be one that the new type has not, where ADB has one type for both. The source then refuses the change, or
+/// cuts the value in a session without strict mode.
+pub(super) fn narrows(from: &ColumnType, to: &ColumnType, as_text: bool) -> bool {
+    use TypeName as T;
+    let bits = |ty: &ColumnType| ty.length.unwrap_or(1);
+    if let (Some((low, high)), Some((least, most))) = (integers(from), integers(to)) {
+        return least > low || most < high;
+    }
+    match (from.name, to.name) {
+        (T::Bit, T::Bit) => bits(to) < bits(from),
+        (T::Decimal, T::Decimal) => {
+            let whole = |ty: &ColumnType| ty.length.unwrap_or(10).saturating_sub(ty.scale.unwrap_or(0));
+            as_text && (whole(to) < whole(from) || (to.unsigned && !from.unsigned))
+        }
+        (old, new) if (old.is_text() && new.is_text()) || (old.is_binary() && new.is_binary()) => {
+            room(to).0 < room(from).1
+        }
+        _ => false,
+    }
+}
+
+/// Statements' parts, value and condition, that cut a column's values as the source does; None where its rules are not that plain.
+pub(super) fn cuts(name: &str, from: &ColumnType, to: &ColumnType) -> Option<Vec<(String, String)>> {
+    if let (Some((low, high)), Some((least, most))) = (integers(from), integers(to)) {
+        // The nearest one, also of a negative number that loses its sign (seen with TiDB 7.0).
+        let above = (most < high).then(|| (most.to_string(), format!("{name} > {most}")));
+        let below = (least > low).then(|| (least.to_string(), format!("{name} < {least}")));
+        return Some(above.into_iter().chain(below).collect());
+    }
+    let length = to.length.filter(|_| from.name.is_text() && to.name == TypeName::VarChar)?;
+    Some(vec![(format!("LEFT({name}, {length})"), format!("CHAR_LENGTH({name}) > {length}"))])
+}
+
+/// The least and the most number of an integer type.
+fn integers(ty: &ColumnType) -> Option<(i128, i128)> {
+    let bits = match ty.name {
+        TypeName::TinyInt => 8,
+        TypeName::SmallInt => 16,
+        TypeName::MediumInt => 24,
+        TypeName::Int => 32,
+        TypeName::BigInt => 64,
+        _ => return None,
+    };
+    let half = 1_i128 << (bits - 1);
+    Some(if ty.unsigned { (0, 2 * half - 1) } else { (-half, half - 1) })
+}
+
+/// How long a value there is room for at least, and how long one may be at most: characters, or bytes of binary types.
+fn room(ty: &ColumnType) -> (u64, u64) {
+    use TypeName as T;
+    let bytes: u64 = match ty.name {
+        T::TinyText | T::TinyBlob => 255,
+        T::Text | T::Blob => 65_535,
+        T::MediumText | T::MediumBlob => 16_777_215,
+        T::LongText | T::LongBlob => u64::from(u32::MAX),
+        _ => {
+            let length = u64::from(ty.length.unwrap_or(1));
+            return (length, length);
+        }
+    };
+    // A character has up to four.
+    (if ty.name.is_text() { bytes / 4 } else { bytes }, bytes)
+}
+
 fn alike(from: &ColumnType, to: &ColumnType) -> bool {
     use TypeName as T;
     let digits = |ty: &ColumnType| ty.length.unwrap_or(0);

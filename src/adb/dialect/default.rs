@@ -14,11 +14,16 @@ pub(super) const ADB_LONGEST: usize = 127;
 ///
 /// # Errors
 /// Why the source's default was left out.
-pub(super) fn clause(dialect: Dialect, column: &Column, target_type: &str) -> Result<Option<String>, String> {
+pub(super) fn clause(
+    dialect: Dialect,
+    column: &Column,
+    target_type: &str,
+    encoder: &Encoder,
+) -> Result<Option<String>, String> {
     let Some(default) = &column.default else {
         return Ok(implicit(dialect, column));
     };
-    let text = match value(dialect, column, default, target_type)? {
+    let text = match value(dialect, column, default, target_type, encoder)? {
         Some(text) => text,
         None => return Ok(None),
     };
@@ -35,9 +40,19 @@ fn implicit(dialect: Dialect, column: &Column) -> Option<String> {
         .then(|| "DEFAULT '0000-00-00 00:00:00'".to_owned())
 }
 
-/// The literal of what the source puts into a NOT NULL column that has no default and is given none, and whether it is just that: of a zero
-/// date that the target cannot hold, and that no policy bends, it is the first day.
-pub(super) fn implicit_value(ty: &ColumnType, encoder: &Encoder) -> (String, bool) {
+/// What stands for the source's value on the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    Exact,
+    /// Another one, by a lossy policy.
+    Bent,
+    /// The policy refuses the value in rows.
+    Refused,
+}
+
+/// The literal of what the source puts into a NOT NULL column that has no default and is given none: of a zero date that the target cannot
+/// hold, and that no policy bends, it is the first day.
+pub(super) fn implicit_value(ty: &ColumnType, encoder: &Encoder) -> (String, Fit) {
     let zeros = |digits: Option<u32>| match digits.unwrap_or(0) as usize {
         0 => String::new(),
         digits => format!(".{}", "0".repeat(digits)),
@@ -56,15 +71,18 @@ pub(super) fn implicit_value(ty: &ColumnType, encoder: &Encoder) -> (String, boo
         TypeName::Bit | TypeName::Set | TypeName::Year => Value::UInt(0),
         // Its first label.
         TypeName::Enum => Value::UInt(1),
-        TypeName::Float | TypeName::Double => return ("0".to_owned(), true),
+        TypeName::Float | TypeName::Double => return ("0".to_owned(), Fit::Exact),
         name if name.is_integer() => Value::Int(0),
         _ => Value::Text(text.as_bytes()),
     };
     let mut literal = Vec::new();
     match encoder.push(value, &Zone::Utc, &mut literal) {
-        Ok(pushed) => (String::from_utf8_lossy(&literal).into_owned(), pushed.is_exact()),
-        Err(_) if ty.name == TypeName::Date => ("'0001-01-01'".to_owned(), false),
-        Err(_) => ("'1970-01-01 00:00:01'".to_owned(), false),
+        Ok(pushed) => {
+            let fit = if pushed.is_exact() { Fit::Exact } else { Fit::Bent };
+            (String::from_utf8_lossy(&literal).into_owned(), fit)
+        }
+        Err(_) if ty.name == TypeName::Date => ("'0001-01-01'".to_owned(), Fit::Refused),
+        Err(_) => ("'1970-01-01 00:00:01'".to_owned(), Fit::Refused),
     }
 }
 
@@ -74,6 +92,7 @@ pub(super) fn value(
     column: &Column,
     default: &ColumnDefault,
     target_type: &str,
+    encoder: &Encoder,
 ) -> Result<Option<String>, String> {
     let ty = column.ty.name;
     let large =
@@ -114,7 +133,7 @@ pub(super) fn value(
             // TiDB takes the default 0 of a YEAR for the text '0'.
             _ if ty == TypeName::Year && matches!(text.as_str(), "0" | "00") => Ok(Some("2000".to_owned())),
             Dialect::Mysql => mysql_literal(ty, truth(ty, text)).map(Some),
-            Dialect::Adb => adb_literal(column, truth(ty, text), target_type).map(Some),
+            Dialect::Adb => adb_literal(column, truth(ty, text), target_type, encoder).map(Some),
         },
     }
 }
@@ -127,23 +146,45 @@ fn mysql_literal(ty: TypeName, text: &str) -> Result<String, String> {
     }
 }
 
-fn adb_literal(column: &Column, text: &str, target_type: &str) -> Result<String, String> {
+fn adb_literal(column: &Column, text: &str, target_type: &str, encoder: &Encoder) -> Result<String, String> {
     match column.ty.name {
         ty if ty.is_integer() || ty == TypeName::Year => number(text),
         TypeName::Bit => number(text).map(|text| literal::string(&text)),
         TypeName::Float | TypeName::Double | TypeName::Decimal if !target_type.starts_with("varchar") => {
-            number(text)
+            match bent(column, text, encoder) {
+                Ok(Some(bent)) => Ok(bent),
+                Ok(None) | Err(_) => number(text),
+            }
         }
-        TypeName::Date | TypeName::DateTime | TypeName::Timestamp
-            if !target_type.starts_with("varchar")
-                && (text.starts_with("0000") || text.get(4..).is_some_and(|rest| rest.contains("-00"))) =>
+        TypeName::Date | TypeName::DateTime | TypeName::Timestamp | TypeName::Time
+            if !target_type.starts_with("varchar") =>
         {
-            Err("a zero date, which the target does not have".to_owned())
+            Ok(bent(column, text, encoder)?.unwrap_or_else(|| literal::string(text)))
         }
         _ if target_type.starts_with("varchar") => spelled(column, text)
             .map(|text| literal::string(&text))
             .ok_or_else(|| "text on the target, which would keep the default as it is spelled".to_owned()),
         _ => Ok(literal::string(text)),
+    }
+}
+
+/// A default of which the task's lossy policies make another value, as they do of rows: that value. None where they leave it as it is, or
+/// where its spelling is not that of rows.
+///
+/// # Errors
+/// They refuse it.
+pub(super) fn bent(column: &Column, text: &str, encoder: &Encoder) -> Result<Option<String>, String> {
+    let temporal =
+        matches!(column.ty.name, TypeName::Date | TypeName::DateTime | TypeName::Timestamp | TypeName::Time);
+    let Some(spelled) = spelled(column, text).filter(|_| temporal || column.ty.name == TypeName::Decimal)
+    else {
+        return Ok(None);
+    };
+    let mut literal = Vec::new();
+    match encoder.push(Value::Text(spelled.as_bytes()), &Zone::Utc, &mut literal) {
+        Ok(pushed) if pushed.is_exact() => Ok(None),
+        Ok(_) => Ok(Some(String::from_utf8_lossy(&literal).into_owned())),
+        Err(fault) => Err(fault.reason.to_owned()),
     }
 }
 

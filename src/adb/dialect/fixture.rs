@@ -82,6 +82,7 @@ pub(crate) fn table(name: &str, columns: Vec<Column>, keys: Vec<Key>) -> Table {
         comment: String::new(),
         partitioning: None,
         temporary: false,
+        time_to_live: false,
     }
 }
 

@@ -159,6 +159,7 @@ mod tests {
             comment: String::new(),
             partitioning: None,
             temporary: false,
+            time_to_live: false,
         };
         check(expression, &table).is_ok()
     }

@@ -1,5 +1,6 @@
 use super::fixture::{column, every_type, generated, key, table, with_default};
 use super::*;
+use crate::adb::encode::{Encoder, Form};
 use crate::model::{Column, ColumnDefault, Dialect, KeyKind, Table, TableName};
 use crate::sql::ddl::ast::{AlterClause, ColumnPosition};
 use crate::task::spec::{LossyPolicies, LossyPolicy, TableKind};
@@ -658,7 +659,8 @@ fn defaults_of_times_and_numbers_that_are_text_are_spelled_as_rows_are() {
     ] {
         let column = with_default("c", ty, said);
         let default = ColumnDefault::Literal(said.to_owned());
-        let found = default::value(Dialect::Adb, &column, &default, "varchar(26)").ok().flatten();
+        let encoder = Encoder::new("c", Form::Text { latin1: false });
+        let found = default::value(Dialect::Adb, &column, &default, "varchar(26)", &encoder).ok().flatten();
         assert_eq!(found, spelled.map(crate::sql::literal::string), "{ty} DEFAULT '{said}'");
     }
 }

@@ -138,7 +138,9 @@ impl Planner<'_> {
             Some(name) if name.schema.is_some() => name.or_schema(self.event.schema),
             _ => TableName::new(names.last().map_or(self.event.schema, |name| &name.name), ""),
         };
-        if !self.touches_selection(&name) || !self.allowed(DdlKind::Other, &name)? {
+        // Neither a name nor an event of a table: FLASHBACK CLUSTER, which concerns every task.
+        let cluster = names.is_empty() && self.event.table.is_empty();
+        if !(cluster || self.touches_selection(&name)) || !self.allowed(DdlKind::Other, &name)? {
             return Ok(());
         }
         if name.table.is_empty() {

@@ -2,14 +2,18 @@
 
 use super::defaults::Existing;
 use super::policy::passed_over;
-use super::{Planner, refuse};
+use super::{EXPIRED, Planner, refuse};
 use crate::adb::dialect::{self, AlterContext, TargetStatement};
 use crate::error::{Error, Result};
 use crate::incremental::catalog::{Entry, TableEntry};
-use crate::model::{Dialect, Partitioning, Table, TableName};
+use crate::model::{ColumnDefault, Dialect, Partitioning, Table, TableName, TypeName};
 use crate::sql::ddl::apply::{self, ApplyError};
 use crate::sql::ddl::ast::{AlterClause, ObjectName};
-use crate::sql::ddl::{condition_in_front_of, partition_condition};
+use crate::sql::ddl::{condition_in_front_of, names_column, partition_condition};
+
+/// Items of a condition that AnalyticDB takes, and values of a list (target-adb-and-dts.md 3.3).
+const ADB_TERMS: usize = 256;
+const ADB_VALUES: usize = 2_000;
 
 impl Planner<'_> {
     pub(super) fn alter_table(&mut self, name: &ObjectName, clauses: &[AlterClause]) -> Result<()> {
@@ -143,11 +147,10 @@ impl Planner<'_> {
                     continue;
                 }
             };
-            if condition.is_some() && self.borders_differ(&before.table) {
-                self.copy_again(
-                    &name,
-                    "the partitions' borders follow a collation that the target compares differently",
-                )?;
+            if let Some(untold) =
+                condition.as_deref().and_then(|condition| self.untold(&before.table, condition))
+            {
+                self.copy_again(&name, untold)?;
                 continue;
             }
             if !self.settle_bytes(&mut entry.table, clause, &name_after) {
@@ -192,6 +195,7 @@ impl Planner<'_> {
                 }
             };
             self.note_dropped(clause, &statements);
+            self.note_filled(clause);
             self.steps.statements.extend(statements);
         }
         self.change_entry(name, Entry::Table(Box::new(entry)));
@@ -224,6 +228,10 @@ impl Planner<'_> {
             }
             AlterClause::DropKey { name, .. } if statements.is_empty() => format!("index {name}"),
             AlterClause::RenameKey { old, .. } if statements.is_empty() => format!("index {old}"),
+            AlterClause::Harmless { what } if what == "ttl" => {
+                self.steps.notes.push(EXPIRED.to_owned());
+                return;
+            }
             AlterClause::Harmless { what } => what.clone(),
             AlterClause::Comment { .. } if statements.is_empty() => "comment".to_owned(),
             AlterClause::DefaultCharset { .. } | AlterClause::ConvertCharset { .. }
@@ -250,27 +258,57 @@ impl Planner<'_> {
         self.steps.notes.push(format!("{what}: nothing to do on the target"));
     }
 
-    /// Bounds of RANGE and LIST COLUMNS over text compare as the source's collation does; AnalyticDB compares by case.
-    fn borders_differ(&self, table: &Table) -> bool {
-        let (Partitioning::Range { expression, columns: true, .. }
-        | Partitioning::List { expression, columns: true, .. }) = (match &table.partitioning {
-            Some(partitioning) => partitioning,
-            None => return false,
-        })
-        else {
-            return false;
+    /// Drainer completes rows of transactions that did not know the column yet, and gets these types wrong (source-drainer.md 0.19).
+    fn note_filled(&mut self, clause: &AlterClause) {
+        let AlterClause::AddColumn { column, .. } = clause else { return };
+        let wrong = match column.ty.name {
+            TypeName::Float | TypeName::Double => {
+                !matches!(&column.default, None | Some(ColumnDefault::Null))
+            }
+            TypeName::Enum => !column.nullable && column.default.is_none(),
+            _ => false,
         };
-        self.catalog.dialect() == Dialect::Adb
-            && expression.iter().filter_map(|name| table.column(name)).any(|column| {
-                let schema = self.catalog.schema(&table.name.schema);
-                let collation = column
-                    .ty
-                    .collation
-                    .as_deref()
-                    .or(table.collation.as_deref())
-                    .or(schema.and_then(|schema| schema.collation.as_deref()));
-                column.ty.name.is_text()
-                    && collation.is_some_and(|name| !name.ends_with("_bin") && name != "binary")
-            })
+        if wrong {
+            self.steps.notes.push(format!(
+                "Drainer writes 0 into `{}` of rows whose transactions did not know the column yet, whatever the source has: verify the table if some were under way",
+                column.name
+            ));
+        }
+    }
+
+    /// Why the rows of a partition cannot be told on the target by a condition that tells them at the source.
+    fn untold(&self, table: &Table, condition: &str) -> Option<&'static str> {
+        if self.catalog.dialect() == Dialect::Mysql {
+            return None;
+        }
+        match &table.partitioning {
+            // TiDB compares by the collation, and without the spaces at the end; AnalyticDB compares bytes.
+            Some(
+                Partitioning::Range { expression, columns: true, .. }
+                | Partitioning::List { expression, columns: true, .. },
+            ) if expression
+                .iter()
+                .filter_map(|name| table.column(name))
+                .any(|column| column.ty.name.is_text()) =>
+            {
+                return Some(
+                    "the partitions' borders follow a collation that the target compares differently",
+                );
+            }
+            // On the target it is a DECIMAL, whose large numbers do not wrap around.
+            Some(Partitioning::Hash { expression, .. })
+                if table.columns.iter().any(|column| {
+                    column.ty.name == TypeName::BigInt
+                        && column.ty.unsigned
+                        && names_column(expression, &column.name)
+                }) =>
+            {
+                return Some("the partitions are of a hash that the target computes differently");
+            }
+            _ => {}
+        }
+        let counted = |what: &str| condition.matches(what).count();
+        (counted(" AND ") + counted(" OR ") >= ADB_TERMS || counted(",") >= ADB_VALUES)
+            .then_some("the condition for the rows of the partitions is longer than the target takes")
     }
 }

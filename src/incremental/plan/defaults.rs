@@ -6,7 +6,7 @@
 //! as UTC and CURRENT_TIMESTAMP as the time of the commit, and a note of the DDL says so.
 
 use super::{Ask, Planner};
-use crate::model::{Column, ColumnDefault, Table, TableName, TypeName};
+use crate::model::{Column, ColumnDefault, Dialect, Table, TableName, TypeName};
 use crate::sql::ddl::ast::AlterClause;
 
 /// What the rows that were there hold in a new column.
@@ -111,10 +111,16 @@ impl Planner<'_> {
             column.default,
             Some(ColumnDefault::CurrentTimestamp { .. } | ColumnDefault::Expression(_))
         );
-        if !computed || column.generated.is_some() {
+        // Whether there are rows decides whether their zero date may be.
+        let zero_date = self.catalog.dialect() == Dialect::Adb
+            && column.default.is_none()
+            && !column.nullable
+            && matches!(column.ty.name, TypeName::Date | TypeName::DateTime | TypeName::Timestamp);
+        if !(computed || zero_date) || column.generated.is_some() {
             return Some(Existing::Nothing);
         }
         match self.facts.existing.get(&(asked.key(), column.name.to_lowercase())) {
+            Some(Existing::Assumed(time)) if zero_date => Some(Existing::Assumed(time.clone())),
             Some(Existing::Assumed(time)) => {
                 if matches!(column.default, Some(ColumnDefault::Expression(_))) {
                     return Some(Existing::Nothing);

@@ -130,6 +130,8 @@ struct Planner<'a> {
     place_is_wanted: bool,
 }
 
+const EXPIRED: &str = "ttl: the rows that TiDB deletes by their age are in no message and stay on the target";
+
 fn refuse(message: impl Into<String>, hint: impl Into<String>) -> Error {
     Error::new(ErrorKind::StatementRefused, message).hint(hint)
 }

@@ -1,6 +1,6 @@
 //! Databases and whole tables: CREATE and DROP.
 
-use super::{Planner, refuse};
+use super::{EXPIRED, Planner, refuse};
 use crate::adb::dialect;
 use crate::error::Result;
 use crate::incremental::catalog::{Entry, SchemaChange, SchemaDefaults, TableEntry};
@@ -110,6 +110,7 @@ impl Planner<'_> {
                 self.need_database(&name, &self.catalog.selection().target(&name).schema);
                 let target = self.catalog.target(&entry)?;
                 self.steps.notes.extend(target.warnings.iter().map(ToString::to_string));
+                self.steps.notes.extend(entry.table.time_to_live.then(|| EXPIRED.to_owned()));
                 if !self.joins(&name, &target)? {
                     entry.made = true;
                     self.steps.statements.push(dialect::create_table_statement(&target));

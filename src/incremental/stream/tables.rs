@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Stream, corrupt, text};
+use crate::adb::encode::is_beyond_labels;
 use crate::binlog::{ChangeSource, ColumnInfo, TableChange};
 use crate::error::{Endpoint, Error, ErrorKind, Result};
 use crate::incremental::batch::Place;
@@ -37,7 +38,7 @@ impl<S: ChangeSource> Stream<S> {
         nth: &mut u64,
         commit_ts: Tso,
     ) -> Result<()> {
-        let layout = match self.target(table, commit_ts).await? {
+        let mut layout = match self.target(table, commit_ts).await? {
             Target::Layout { layout, snapshot } if commit_ts > snapshot => layout,
             target => {
                 let passed = table.mutations().count() as u64;
@@ -50,12 +51,25 @@ impl<S: ChangeSource> Stream<S> {
         };
         let first = *nth;
         let mut slot = self.slot(&layout).await?;
-        let mut until_look = LOOK_EVERY;
+        let (mut until_look, mut looked) = (LOOK_EVERY, false);
         for mutation in table.mutations() {
             let mutation = mutation.map_err(corrupt)?;
             let place = Place { offset: offset.0, nth: *nth };
             *nth += 1;
-            if let Err(error) = self.batch.fold(slot, &mutation, place, commit_ts.physical_ms()) {
+            let mut folded = self.batch.fold(slot, &mutation, place, commit_ts.physical_ms());
+            if folded.as_ref().is_err_and(is_beyond_labels) && !looked && !self.side {
+                // The DDL that added the label may lie behind the row.
+                looked = true;
+                let name = TableName::new(text(table.schema)?, text(table.table)?);
+                if self.look_ahead(&name, false).await?
+                    && let Target::Layout { layout: newer, .. } = self.target(table, commit_ts).await?
+                {
+                    layout = newer;
+                }
+                slot = self.slot(&layout).await?;
+                folded = self.batch.fold(slot, &mutation, place, commit_ts.physical_ms());
+            }
+            if let Err(error) = folded {
                 if self.sets_aside(&layout, &error) {
                     let letter = letters::letter(&layout, table, &mutation, (place, commit_ts), error)?;
                     self.batch.letters.push(letter);

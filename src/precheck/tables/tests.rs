@@ -47,6 +47,7 @@ fn table(name: &str, columns: Vec<Column>, keys: Vec<Key>) -> SourceTable {
             comment: String::new(),
             partitioning: None,
             temporary: false,
+            time_to_live: false,
         })),
     }
 }

@@ -130,7 +130,15 @@ pub fn alter(table: &mut Table, clause: &AlterClause) -> Result<(), ApplyError> 
         | AlterClause::TruncatePartitions { .. }
         | AlterClause::ReorganizePartitions { .. }
         | AlterClause::ChangePartitionCount { .. } => partitions::alter(&mut table.partitioning, clause),
-        AlterClause::ExchangePartition { .. } | AlterClause::Harmless { .. } => Ok(()),
+        AlterClause::Harmless { what } => {
+            match what.as_str() {
+                "ttl" => table.time_to_live = true,
+                "remove ttl" => table.time_to_live = false,
+                _ => {}
+            }
+            Ok(())
+        }
+        AlterClause::ExchangePartition { .. } => Ok(()),
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn table(cursor: &mut Cursor<'_>, temporary: bool) -> Result<Statemen
         comment: String::new(),
         partitioning: None,
         temporary,
+        time_to_live: false,
     };
     options(cursor, &mut table)?;
     if cursor.take(&["PARTITION", "BY"]) {
@@ -73,6 +74,7 @@ fn options(cursor: &mut Cursor<'_>, table: &mut Table) -> Result<(), DdlError> {
             TableOption::Charset(charset) => table.charset = charset,
             TableOption::Collation(collation) => table.collation = collation,
             TableOption::Comment(comment) => table.comment = comment,
+            TableOption::TimeToLive => table.time_to_live = true,
             TableOption::Harmless(_) => {}
         }
         cursor.take_symbol(",");
@@ -197,7 +199,7 @@ pub(super) fn database_options(
             match table_option::table_option(cursor)? {
                 Some(TableOption::Charset(name)) => charset = name,
                 Some(TableOption::Collation(name)) => collation = name,
-                Some(TableOption::Comment(_) | TableOption::Harmless(_)) => {}
+                Some(TableOption::Comment(_) | TableOption::Harmless(_) | TableOption::TimeToLive) => {}
                 None => {
                     cursor.back(mark);
                     break;

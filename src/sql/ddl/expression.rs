@@ -56,7 +56,7 @@ pub(super) fn rename_column(text: &str, old: &str, new: &str) -> String {
 }
 
 /// True when the expression names the column.
-pub(super) fn names_column(text: &str, column: &str) -> bool {
+pub fn names_column(text: &str, column: &str) -> bool {
     let found = std::cell::Cell::new(false);
     let _ = replace_columns(text, |name| {
         found.set(found.get() || same_name(name, column));

@@ -37,7 +37,7 @@ mod writer;
 pub use charset::default_collation;
 pub use condition::{condition_in_front_of, partition_condition};
 pub use error::DdlError;
-pub use expression::replace_columns;
+pub use expression::{names_column, replace_columns};
 
 use ast::Statement;
 use cursor::Cursor;

@@ -13,9 +13,11 @@ pub(super) enum TableOption {
     Comment(String),
     /// Known, without effect on rows or layout.
     Harmless(String),
+    /// The source deletes rows by their age, and no message says so.
+    TimeToLive,
 }
 
-/// `NAME [=] value` with one token of value.
+/// `NAME [=] value` with one token of value; among them the direct placement of TiDB v5.3 and v5.4 (PRIMARY_REGION and what follows it).
 const SIMPLE: &[&str] = &[
     "AFFINITY",
     "ATTRIBUTES",
@@ -27,12 +29,18 @@ const SIMPLE: &[&str] = &[
     "CHECKSUM",
     "COMPRESSION",
     "CONNECTION",
+    "CONSTRAINTS",
     "DELAY_KEY_WRITE",
     "ENCRYPTION",
     "ENGINE",
     "ENGINE_ATTRIBUTE",
+    "FOLLOWERS",
+    "FOLLOWER_CONSTRAINTS",
     "INSERT_METHOD",
     "KEY_BLOCK_SIZE",
+    "LEADER_CONSTRAINTS",
+    "LEARNERS",
+    "LEARNER_CONSTRAINTS",
     "MAX_ROWS",
     "MIN_ROWS",
     "NODEGROUP",
@@ -42,7 +50,10 @@ const SIMPLE: &[&str] = &[
     "PAGE_COMPRESSION_LEVEL",
     "PASSWORD",
     "PRE_SPLIT_REGIONS",
+    "PRIMARY_REGION",
+    "REGIONS",
     "ROW_FORMAT",
+    "SCHEDULE",
     "SECONDARY_ENGINE",
     "SECONDARY_ENGINE_ATTRIBUTE",
     "SHARD_ROW_ID_BITS",
@@ -60,6 +71,8 @@ const SIMPLE: &[&str] = &[
     "TRANSACTIONAL",
     "TTL_ENABLE",
     "TTL_JOB_INTERVAL",
+    "VOTERS",
+    "VOTER_CONSTRAINTS",
 ];
 
 /// One option where it stands.
@@ -93,6 +106,7 @@ pub(super) fn table_option(cursor: &mut Cursor<'_>) -> Result<Option<TableOption
         value(cursor)?;
     } else if cursor.take(&["TTL"]) {
         time_to_live(cursor)?;
+        return Ok(Some(TableOption::TimeToLive));
     } else if cursor.take(&["UNION"]) {
         cursor.take_symbol("=");
         cursor.group()?;

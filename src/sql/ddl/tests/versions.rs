@@ -166,6 +166,14 @@ const UNDERSTOOD: &[&str] = &[
     "alter table t last partition less than (200)",
     "alter table t merge first partition less than (100)",
     "alter table t split maxvalue partition less than (100)",
+    // Direct placement: v5.3 and v5.4.
+    "create table t (a int) primary_region=\"us-east-1\" regions=\"us-east-1,us-west-1\" followers=2",
+    "create table t (a int) constraints='[+disk=ssd]' leader_constraints=\"[+region=e]\" schedule='majority_in_primary'",
+    "create table t (a int) partition by range (a) (partition p0 values less than (5) voters=3 primary_region='e')",
+    "alter table t primary_region='e' learners=1",
+    "alter table t partition p0 follower_constraints='[+zone=a]'",
+    "create database d primary_region='e' regions='e,w'",
+    "alter database d voter_constraints='[]' learner_constraints=default",
 ];
 
 /// What no TiDB runs, or no target holds.
