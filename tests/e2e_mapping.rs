@@ -106,6 +106,44 @@ async fn rules_of_single_tables_hold_on_analyticdb() {
     rules_hold(&stack.on_adb()).await;
 }
 
+/// `names` decides how schemas and tables are spelled on the target, for those that come by DDL too.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_on_the_target_follow_the_case_policy() {
+    let Some(stack) = Stack::utc("names_on_the_target_follow_the_case_policy") else { return };
+    let (mut source, mut target) = (sql::tidb(&stack).await, sql::target(&stack).await);
+    for (policy, schema, first, second) in
+        [("lower", "mn_low", "one", "other"), ("upper", "MN_LOW", "ONE", "OTHER")]
+    {
+        sql::drop_schemas(&stack, &["Mn_Low"]).await;
+        sql::run(&mut target, &[&format!("DROP DATABASE IF EXISTS {schema}")]).await;
+        let made = [
+            "CREATE DATABASE Mn_Low",
+            "CREATE TABLE Mn_Low.One (Id INT PRIMARY KEY)",
+            "INSERT INTO Mn_Low.One VALUES (1)",
+        ];
+        sql::run(&mut source, &made).await;
+        let server = Server::start().await;
+        server.api.connect(&stack).await;
+        let more = json!({"names": policy});
+        server.api.create_task(&api::spec("names", &stack, &["Mn_Low.*"], &more)).await;
+        follow(&server, "names").await;
+        let changed = [
+            "INSERT INTO Mn_Low.One VALUES (2)",
+            "CREATE TABLE Mn_Low.Two (Id INT PRIMARY KEY)",
+            "INSERT INTO Mn_Low.Two VALUES (3)",
+            "RENAME TABLE Mn_Low.Two TO Mn_Low.Other",
+            "INSERT INTO Mn_Low.Other VALUES (4)",
+        ];
+        sql::run(&mut source, &changed).await;
+        server.api.wait_caught_up("names", &stack, PATIENCE).await;
+        assert_eq!(sql::tables(&mut target, schema).await, [first, second], "{policy}");
+        assert_eq!(rows(&mut target, &format!("SELECT Id FROM {schema}.{first} ORDER BY 1")).await, ["1", "2"]);
+        assert_eq!(rows(&mut target, &format!("SELECT Id FROM {schema}.{second} ORDER BY 1")).await, ["3", "4"]);
+        sql::run(&mut target, &[&format!("DROP DATABASE {schema}")]).await;
+    }
+    sql::drop_schemas(&stack, &["Mn_Low"]).await;
+}
+
 async fn rules_hold(stack: &Stack) {
     let adb = stack.dialect == Dialect::Adb;
     sql::drop_schemas(stack, &["mp", "mq"]).await;

@@ -225,7 +225,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::adb::encode::{Encoder, Form, Temporal, TemporalKind};
     use crate::adb::session_for_tests;
+    use crate::model::{self, Zone};
     use crate::sql::literal::{push_hex, push_string};
 
     fn values(parameters: Vec<Parameter>, rest: &str, statement: &str) -> Option<Vec<Vec<Value>>> {
@@ -331,7 +333,96 @@ mod tests {
         }
     }
 
+    /// A form of every kind, with a value for it.
+    fn form_and_value() -> impl Strategy<Value = (Form, Vec<u8>, Kind)> {
+        let labels = || ["a", "c,d", "it's", ""].map(Box::from).into();
+        let temporal = |kind| Form::Temporal(Temporal::exact(kind));
+        let number = any::<i64>().prop_map(|n| n.to_string().into_bytes());
+        let small = (0..4_u64).prop_map(|n| n.to_string().into_bytes());
+        let double = any::<f64>()
+            .prop_filter("finite", |n| n.is_finite())
+            .prop_map(|n| n.to_le_bytes().to_vec());
+        let single = any::<f32>()
+            .prop_filter("finite", |n| n.is_finite())
+            .prop_map(|n| f64::from(n).to_le_bytes().to_vec());
+        let text = any::<String>().prop_map(String::into_bytes);
+        let octets = prop::collection::vec(any::<u8>(), 0..600);
+        prop_oneof![
+            number.clone().prop_map(|v| (Form::Integer, v, Kind::Number)),
+            number.prop_map(|v| (Form::Bits { quoted: false }, v, Kind::Number)),
+            small.clone().prop_map(|v| (Form::Bits { quoted: true }, v, Kind::Number)),
+            (1901..=2155_u64).prop_map(|n| (Form::Year, n.to_string().into_bytes(), Kind::Number)),
+            small.clone().prop_map(|v| (Form::EnumNumber { labels: 4 }, v, Kind::Number)),
+            small.clone().prop_map(|v| (Form::SetNumber { mask: 15 }, v, Kind::Number)),
+            small.clone().prop_map(move |v| (Form::EnumLabel(labels()), v, Kind::Number)),
+            small.prop_map(move |v| (Form::SetLabels(labels()), v, Kind::Number)),
+            double.prop_map(|v| (Form::Double, v, Kind::Double)),
+            single.prop_map(|v| (Form::Float, v, Kind::Double)),
+            "-?[0-9]{1,40}(\\.[0-9]{1,30})?".prop_map(|v| {
+                (Form::Decimal { limit: None, quoted: false }, v.into_bytes(), Kind::Text)
+            }),
+            "[0-9]{1,40}".prop_map(|v| (Form::Decimal { limit: None, quoted: true }, v.into_bytes(), Kind::Text)),
+            "[0-9]{4}-[0-1][0-9]-[0-3][0-9]"
+                .prop_map(move |v| (temporal(TemporalKind::Date), v.into_bytes(), Kind::Text)),
+            "[0-9]{4}-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?"
+                .prop_map(move |v| (temporal(TemporalKind::DateTime), v.into_bytes(), Kind::Text)),
+            "-?[0-9]{2,3}:[0-5][0-9]:[0-5][0-9]"
+                .prop_map(move |v| (temporal(TemporalKind::Time), v.into_bytes(), Kind::Text)),
+            text.clone().prop_map(|v| (Form::Text { latin1: false }, v, Kind::Text)),
+            octets.clone().prop_map(|v| (Form::Text { latin1: true }, v, Kind::Text)),
+            octets.clone().prop_map(|v| (Form::Binary { long_as_string: true }, v, Kind::Octets)),
+            octets.prop_map(|v| (Form::Binary { long_as_string: false }, v, Kind::Octets)),
+            text.prop_map(|v| (Form::Json, v, Kind::Text)),
+        ]
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Kind {
+        Number,
+        Double,
+        Text,
+        Octets,
+    }
+
     proptest! {
+        /// What a column's encoder writes becomes a parameter of the kind that it promises, and nothing of what follows.
+        #[test]
+        fn every_form_becomes_its_parameter((form, bytes, kind) in form_and_value()) {
+            let number = || std::str::from_utf8(&bytes).unwrap().parse::<i64>().unwrap();
+            let value = match kind {
+                Kind::Number => model::Value::Int(number()),
+                Kind::Double => model::Value::Double(f64::from_le_bytes(bytes.clone().try_into().unwrap())),
+                Kind::Text => model::Value::Text(&bytes),
+                Kind::Octets => model::Value::Bytes(&bytes),
+            };
+            let encoder = Encoder::new("c", form.clone());
+            let mut literal = Vec::new();
+            encoder.push(value, &Zone::Utc, &mut literal).unwrap();
+            literal.extend_from_slice(b",7)");
+            let (taken, rest) = encoder.parameter().take(&literal).unwrap();
+            prop_assert_eq!(rest, b",7)");
+            match (&form, taken) {
+                (Form::Bits { quoted: false }, taken) => {
+                    let bits = number() as u64;
+                    prop_assert!(taken == Value::UInt(bits) || taken == Value::Int(bits as i64));
+                }
+                (Form::Integer | Form::Year | Form::EnumNumber { .. } | Form::SetNumber { .. }, taken) => {
+                    prop_assert_eq!(taken, Value::Int(number()));
+                }
+                (Form::Double | Form::Float, Value::Double(taken)) => {
+                    prop_assert_eq!(model::Value::Double(taken), value);
+                }
+                (Form::EnumLabel(_) | Form::SetLabels(_), taken) => {
+                    prop_assert!(matches!(taken, Value::Bytes(_)));
+                }
+                // Without what the form itself makes of them.
+                (Form::Temporal(_) | Form::Text { latin1: true }, Value::Bytes(taken)) => {
+                    prop_assert!(std::str::from_utf8(&taken).is_ok());
+                }
+                (_, taken) => prop_assert_eq!(taken, Value::Bytes(bytes.clone())),
+            }
+        }
+
         #[test]
         fn every_text_and_every_octets_come_back(
             texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..20),

@@ -53,10 +53,19 @@ fn more_columns(target: &TargetTable) -> Vec<usize> {
     more
 }
 
+/// Bits of a whole number that a double holds.
+const EXACT_BITS: usize = 53;
+
 pub(super) fn expression(column: &Column) -> String {
     let name = literal::name(&column.name);
     match column.ty.name {
-        // `+ 0` would go through a double and lose bits of a SET
+        // As a number it goes through a double, also by `| 0`: bits would be lost, or the server says that it overflows (TiDB 7.0).
+        TypeName::Set if column.ty.labels.len() > EXACT_BITS => {
+            let bit = |(bit, label): (usize, &String)| {
+                format!("(FIND_IN_SET({}, {name}) > 0) << {bit}", literal::string(label))
+            };
+            column.ty.labels.iter().enumerate().map(bit).collect::<Vec<_>>().join(" | ")
+        }
         TypeName::Enum | TypeName::Set => format!("{name} | 0"),
         _ => name,
     }

@@ -120,6 +120,8 @@ pub const CASES: &[Case] = &[
         "ADD COLUMN with a key",
         &["ALTER TABLE {t} ADD COLUMN c INT", "ALTER TABLE {t} ADD UNIQUE KEY uc (c), ADD KEY kc (a, v(5))"],
     ),
+    case("ADD COLUMN, generated and virtual", &["ALTER TABLE {t} ADD COLUMN g INT AS (a + 1) VIRTUAL"]),
+    case("ADD COLUMN of a FLOAT with a default", &["ALTER TABLE {t} ADD COLUMN c FLOAT NOT NULL DEFAULT 1.5"]),
     case("DROP COLUMN", &["ALTER TABLE {t} DROP COLUMN v"]),
     case("DROP COLUMN of an indexed column", &["ALTER TABLE {t} DROP INDEX ka, DROP COLUMN a"]),
     case(
@@ -195,8 +197,13 @@ pub const CASES: &[Case] = &[
         "CONVERT TO CHARACTER SET",
         &["ALTER TABLE {t} CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"],
     ),
+    on(
+        "TTL, REMOVE TTL",
+        "(id INT PRIMARY KEY, at DATETIME DEFAULT '2040-01-01', v VARCHAR(20))",
+        &["ALTER TABLE {t} TTL = at + INTERVAL 50 YEAR", "ALTER TABLE {t} REMOVE TTL"],
+    ),
     case("AUTO_INCREMENT", &["ALTER TABLE {t} AUTO_INCREMENT = 100"]),
-    case("SHARD_ROW_ID_BITS, TiFlash, TTL and their like", &["ALTER TABLE {t} AUTO_ID_CACHE = 100"]),
+    case("SHARD_ROW_ID_BITS, TiFlash and their like", &["ALTER TABLE {t} AUTO_ID_CACHE = 100"]),
     on("ADD PARTITION", RANGE, &["ALTER TABLE {t} ADD PARTITION (PARTITION p2 VALUES LESS THAN (200))"]),
     on("DROP PARTITION of RANGE", RANGE, &["ALTER TABLE {t} DROP PARTITION p0"]),
     on("TRUNCATE PARTITION of RANGE", RANGE, &["ALTER TABLE {t} TRUNCATE PARTITION p0"]),
@@ -208,6 +215,15 @@ pub const CASES: &[Case] = &[
         &["INSERT INTO {t} (id, c) VALUES (50, 'y')", "ALTER TABLE {t} DROP PARTITION p1"],
     ),
     on("TRUNCATE PARTITION of HASH", HASH, &["ALTER TABLE {t} TRUNCATE PARTITION p1"]),
+    on("TRUNCATE PARTITION ALL", RANGE, &["ALTER TABLE {t} TRUNCATE PARTITION ALL"]),
+    // Later than TiDB 7.0.
+    planned(on("ADD PARTITION PARTITIONS", HASH, &["ALTER TABLE {t} ADD PARTITION PARTITIONS 2"])),
+    planned(on("COALESCE PARTITION", HASH, &["ALTER TABLE {t} COALESCE PARTITION 1"])),
+    planned(on(
+        "PARTITION BY, REMOVE PARTITIONING",
+        RANGE,
+        &["ALTER TABLE {t} REMOVE PARTITIONING", "ALTER TABLE {t} PARTITION BY HASH (id) PARTITIONS 2"],
+    )),
     planned(on("TRUNCATE PARTITION of KEY", KEY, &["ALTER TABLE {t} TRUNCATE PARTITION p1"])),
     on(
         "REORGANIZE PARTITION",

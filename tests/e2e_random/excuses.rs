@@ -144,8 +144,11 @@ pub async fn breaks_its_keys(source: &mut Conn, schema: &str, table: &str) -> bo
             there.join(" AND "),
             values.join(", ")
         );
-        if source.query_first::<u64, _>(twice).await.expect("its rows").is_some() {
-            return true;
+        match source.query_first::<u64, _>(&twice).await {
+            Ok(found) if found.is_some() => return true,
+            Ok(_) => {}
+            // TiDB 7.0 does not find every column that it lists: then nothing excuses the table.
+            Err(error) => eprintln!("{name}: {error}: {twice}"),
         }
     }
     false

@@ -218,7 +218,9 @@ impl<'a> Follow<'a> {
                     && item["objects"].as_array().is_some_and(|objects| objects.iter().any(ours))
             };
             if warned.iter().any(renamed) {
-                if !self.first("renames before the start") {
+                // Before the run's own precheck the history may have gone on.
+                if !self.first("renames before the start") && !self.first("renames before the start, again")
+                {
                     return Err(format!("the cure does not help: {warned:?}"));
                 }
                 history.tell_apart(true).await;

@@ -73,6 +73,8 @@ const ZERO_DATES: &[&str] = &[
 const ZERO_MOMENTS: &[&str] =
     &["'0000-00-00 00:00:00'", "'2020-00-15 01:02:03'", "'2020-02-00 01:02:03'", "'2021-02-31 23:59:59'"];
 
+const SET_OF_64: &str = "SET('l0','l1','l2','l3','l4','l5','l6','l7','l8','l9','l10','l11','l12','l13','l14','l15','l16','l17','l18','l19','l20','l21','l22','l23','l24','l25','l26','l27','l28','l29','l30','l31','l32','l33','l34','l35','l36','l37','l38','l39','l40','l41','l42','l43','l44','l45','l46','l47','l48','l49','l50','l51','l52','l53','l54','l55','l56','l57','l58','l59','l60','l61','l62','l63')";
+
 pub const CASES: &[Case] = &[
     exact("BOOL", "", &["0", "1", "-128", "127"]),
     exact("TINYINT", "", &["-128", "0", "127"]),
@@ -94,6 +96,10 @@ pub const CASES: &[Case] = &[
     ),
     exact("FLOAT(7,3)", "", &["1234.567", "-0.001"]),
     exact("FLOAT(53)", "", &["0.1", "1e300"]),
+    exact("FLOAT UNSIGNED", "", &["0", "3.4028234e38", "0.1"]),
+    exact("DOUBLE UNSIGNED", "", &["0", "1.7976931348623157e308"]),
+    exact("DOUBLE(9,3)", "", &["-999999.999", "0.001", "1.5"]),
+    exact("DECIMAL(20,4) UNSIGNED", "", &["0", "9999999999999999.9999", "0.0001"]),
     exact(
         "DOUBLE",
         "",
@@ -145,6 +151,7 @@ pub const CASES: &[Case] = &[
     exact("ENUM('a','b')", "index 0, the error value", &["'no such label'", "'b'"]),
     key(exact("ENUM('a','b')", "primary key", &["'b'", "'a'"])),
     exact("SET('a','b','c d')", "", &["''", "'a'", "'a,c d'", "7"]),
+    exact(SET_OF_64, "64 labels", &["1", "9223372036854775808", "18446744073709551615", "0"]),
     exact("CHAR(40)", "", TEXTS),
     exact("VARCHAR(255)", "", TEXTS),
     exact("VARCHAR(255)", "spaces at the end", &["'a '", "'  '", "'b'"]),
@@ -167,6 +174,7 @@ pub const CASES: &[Case] = &[
     key(exact("BINARY(4)", "primary key", &["x'00'", "x'61'", "x'61ff'"])),
     exact("TINYBLOB", "", OCTETS),
     exact("BLOB", "", OCTETS),
+    exact("MEDIUMBLOB", "", OCTETS),
     exact("LONGBLOB", "5 MB", &["REPEAT(x'00ff275c', 1250000)"]),
     exact(
         "JSON",
