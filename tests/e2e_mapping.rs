@@ -137,8 +137,14 @@ async fn names_on_the_target_follow_the_case_policy() {
         sql::run(&mut source, &changed).await;
         server.api.wait_caught_up("names", &stack, PATIENCE).await;
         assert_eq!(sql::tables(&mut target, schema).await, [first, second], "{policy}");
-        assert_eq!(rows(&mut target, &format!("SELECT Id FROM {schema}.{first} ORDER BY 1")).await, ["1", "2"]);
-        assert_eq!(rows(&mut target, &format!("SELECT Id FROM {schema}.{second} ORDER BY 1")).await, ["3", "4"]);
+        assert_eq!(
+            rows(&mut target, &format!("SELECT Id FROM {schema}.{first} ORDER BY 1")).await,
+            ["1", "2"]
+        );
+        assert_eq!(
+            rows(&mut target, &format!("SELECT Id FROM {schema}.{second} ORDER BY 1")).await,
+            ["3", "4"]
+        );
         sql::run(&mut target, &[&format!("DROP DATABASE {schema}")]).await;
     }
     sql::drop_schemas(&stack, &["Mn_Low"]).await;

@@ -339,9 +339,8 @@ mod tests {
         let temporal = |kind| Form::Temporal(Temporal::exact(kind));
         let number = any::<i64>().prop_map(|n| n.to_string().into_bytes());
         let small = (0..4_u64).prop_map(|n| n.to_string().into_bytes());
-        let double = any::<f64>()
-            .prop_filter("finite", |n| n.is_finite())
-            .prop_map(|n| n.to_le_bytes().to_vec());
+        let double =
+            any::<f64>().prop_filter("finite", |n| n.is_finite()).prop_map(|n| n.to_le_bytes().to_vec());
         let single = any::<f32>()
             .prop_filter("finite", |n| n.is_finite())
             .prop_map(|n| f64::from(n).to_le_bytes().to_vec());
@@ -358,16 +357,25 @@ mod tests {
             small.prop_map(move |v| (Form::SetLabels(labels()), v, Kind::Number)),
             double.prop_map(|v| (Form::Double, v, Kind::Double)),
             single.prop_map(|v| (Form::Float, v, Kind::Double)),
-            "-?[0-9]{1,40}(\\.[0-9]{1,30})?".prop_map(|v| {
-                (Form::Decimal { limit: None, quoted: false }, v.into_bytes(), Kind::Text)
-            }),
-            "[0-9]{1,40}".prop_map(|v| (Form::Decimal { limit: None, quoted: true }, v.into_bytes(), Kind::Text)),
-            "[0-9]{4}-[0-1][0-9]-[0-3][0-9]"
-                .prop_map(move |v| (temporal(TemporalKind::Date), v.into_bytes(), Kind::Text)),
+            "-?[0-9]{1,40}(\\.[0-9]{1,30})?"
+                .prop_map(|v| { (Form::Decimal { limit: None, quoted: false }, v.into_bytes(), Kind::Text) }),
+            "[0-9]{1,40}".prop_map(|v| (
+                Form::Decimal { limit: None, quoted: true },
+                v.into_bytes(),
+                Kind::Text
+            )),
+            "[0-9]{4}-[0-1][0-9]-[0-3][0-9]".prop_map(move |v| (
+                temporal(TemporalKind::Date),
+                v.into_bytes(),
+                Kind::Text
+            )),
             "[0-9]{4}-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?"
                 .prop_map(move |v| (temporal(TemporalKind::DateTime), v.into_bytes(), Kind::Text)),
-            "-?[0-9]{2,3}:[0-5][0-9]:[0-5][0-9]"
-                .prop_map(move |v| (temporal(TemporalKind::Time), v.into_bytes(), Kind::Text)),
+            "-?[0-9]{2,3}:[0-5][0-9]:[0-5][0-9]".prop_map(move |v| (
+                temporal(TemporalKind::Time),
+                v.into_bytes(),
+                Kind::Text
+            )),
             text.clone().prop_map(|v| (Form::Text { latin1: false }, v, Kind::Text)),
             octets.clone().prop_map(|v| (Form::Text { latin1: true }, v, Kind::Text)),
             octets.clone().prop_map(|v| (Form::Binary { long_as_string: true }, v, Kind::Octets)),

@@ -101,6 +101,15 @@ impl TableEntry {
         }
     }
 
+    /// A table that is none of the task's, and is known for the name under which its rows come.
+    pub fn stranger(name: TableName) -> Self {
+        Self { ignored: true, ..Self::new(Table::empty(name)) }
+    }
+
+    pub fn is_stranger(&self) -> bool {
+        self.ignored && self.table.columns.is_empty()
+    }
+
     /// The name under which its rows come.
     pub fn sent_name(&self) -> &TableName {
         self.sent_as.as_ref().unwrap_or(&self.table.name)

@@ -19,7 +19,7 @@ use crate::task::selection::Selection;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenamedTogether {
     pub table: TableName,
-    /// Folded names under which its rows may come: every one of the statement that renamed it.
+    /// Folded names under which its rows may come: every one of the statement that renamed it, in every schema of it.
     pub names: BTreeSet<TableName>,
 }
 
@@ -79,9 +79,13 @@ impl Rename {
     }
 
     fn names(&self, table: &TableName) -> impl Iterator<Item = TableName> {
-        let schemas = [self.session().unwrap_or(&table.schema).to_owned(), self.schema.clone()];
-        let names = self.pairs.iter().flat_map(|(old, new)| [old, new]);
-        names.flat_map(move |name| schemas.clone().map(|schema| name.or_schema(&schema).key()))
+        let names = || self.pairs.iter().flat_map(|(old, new)| [old, new]);
+        let mut schemas: BTreeSet<&str> = names().filter_map(|name| name.schema.as_deref()).collect();
+        schemas.extend([self.session().unwrap_or(&table.schema), &self.schema]);
+        let all: BTreeSet<TableName> = names()
+            .flat_map(|name| schemas.iter().map(|schema| TableName::new(*schema, &name.name).key()))
+            .collect();
+        all.into_iter()
     }
 }
 
@@ -266,6 +270,8 @@ mod tests {
     #[test]
     fn an_alter_does_not_tell_the_schema() {
         let across = [rename(10, "a", "RENAME TABLE a.t TO a.u, b.v TO a.t")];
+        let names: Vec<_> = across[0].names(&TableName::new("a", "t")).map(|name| name.to_string()).collect();
+        assert_eq!(names, ["a.t", "a.u", "a.v", "b.t", "b.u", "b.v"], "the new name in the old schema too");
         let within = [rename(10, "a", "RENAME TABLE a.t TO a.u, a.v TO a.t")];
         let tables = BTreeMap::from([(TableName::new("a", "t"), 1)]);
         let found = |renames: &[Rename], name, schema| {

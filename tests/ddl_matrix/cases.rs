@@ -121,7 +121,10 @@ pub const CASES: &[Case] = &[
         &["ALTER TABLE {t} ADD COLUMN c INT", "ALTER TABLE {t} ADD UNIQUE KEY uc (c), ADD KEY kc (a, v(5))"],
     ),
     case("ADD COLUMN, generated and virtual", &["ALTER TABLE {t} ADD COLUMN g INT AS (a + 1) VIRTUAL"]),
-    case("ADD COLUMN of a FLOAT with a default", &["ALTER TABLE {t} ADD COLUMN c FLOAT NOT NULL DEFAULT 1.5"]),
+    case(
+        "ADD COLUMN of a FLOAT with a default",
+        &["ALTER TABLE {t} ADD COLUMN c FLOAT NOT NULL DEFAULT 1.5"],
+    ),
     case("DROP COLUMN", &["ALTER TABLE {t} DROP COLUMN v"]),
     case("DROP COLUMN of an indexed column", &["ALTER TABLE {t} DROP INDEX ka, DROP COLUMN a"]),
     case(

@@ -219,8 +219,7 @@ impl<'a> Follow<'a> {
             };
             if warned.iter().any(renamed) {
                 // Before the run's own precheck the history may have gone on.
-                if !self.first("renames before the start") && !self.first("renames before the start, again")
-                {
+                if !self.first("renames before the start") && !self.first("renames before the start, again") {
                     return Err(format!("the cure does not help: {warned:?}"));
                 }
                 history.tell_apart(true).await;

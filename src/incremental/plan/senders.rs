@@ -48,14 +48,22 @@ impl Planner<'_> {
     ) {
         let (tables, last) = moved(keys);
         for (at, table) in tables.iter().enumerate() {
-            let Some(entry) = self.catalog.table(&table.after) else { continue };
+            let known = self.catalog.table(&table.after).cloned();
             let before = sent.get(&table.before).unwrap_or(&table.before);
+            let named = known.as_ref().map_or(&table.after, |entry| &entry.table.name);
             let now = match at == last {
-                true => TableName::new(&before.schema, &entry.table.name.table),
+                true => TableName::new(&before.schema, &named.table),
                 false => before.clone(),
             };
             let sent_as = (now.key() != table.after).then_some(now);
-            let entry = TableEntry { sent_as, ..entry.clone() };
+            let taken_for_ours = || sent_as.as_ref().is_some_and(|now| self.catalog.selection().selects(now));
+            let entry = match known {
+                Some(entry) => entry,
+                // Not one of the task's, and its rows come under a name as if it were.
+                None if taken_for_ours() => TableEntry::stranger(table.after.clone()),
+                None => continue,
+            };
+            let entry = TableEntry { sent_as, ..entry };
             self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));
         }
     }
