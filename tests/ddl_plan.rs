@@ -640,7 +640,7 @@ fn partitions_that_no_condition_tells_are_a_reason_to_copy() {
 #[test]
 fn a_shorter_type_cuts_on_adb_what_the_source_has_cut() {
     let mut stream = with_tidb(Dialect::Adb, &["s.*"], serde_json::json!({}));
-    let create = "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), a INT, s SMALLINT, b BIT(8), x VARBINARY(9), c TEXT, y TEXT)";
+    let create = "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), a INT, s SMALLINT, b BIT(8), x VARBINARY(9), c TEXT, y TEXT, f FLOAT, d DECIMAL(9,2), g DOUBLE(9,2))";
     stream.ok("s", "t", create);
     for (text, expected) in [
         ("v VARCHAR(3)", &["UPDATE `s`.`t` SET `v` = LEFT(`v`, 3) WHERE CHAR_LENGTH(`v`) > 3"][..]),
@@ -654,6 +654,8 @@ fn a_shorter_type_cuts_on_adb_what_the_source_has_cut() {
             ],
         ),
         ("a INT", &[]),
+        ("y TEXT COLLATE utf8mb4_general_ci COMMENT 'x'", &[]),
+        ("v VARCHAR(30) COLLATE utf8mb4_general_ci", &[]),
         ("s SMALLINT UNSIGNED", &["UPDATE `s`.`t` SET `s` = 0 WHERE `s` < 0"]),
     ] {
         let (statements, again, _) = stream.steps("s", "t", &format!("ALTER TABLE t MODIFY COLUMN {text}"));
@@ -661,7 +663,14 @@ fn a_shorter_type_cuts_on_adb_what_the_source_has_cut() {
             statements.iter().map(String::as_str).filter(|sql| sql.starts_with("UPDATE")).collect();
         assert_eq!((cuts, again.len()), (expected.to_vec(), 0), "{text}: {statements:?}");
     }
-    for text in ["b BIT(3)", "x VARBINARY(4)", "y TINYTEXT"] {
+    for text in [
+        "b BIT(3)",
+        "x VARBINARY(4)",
+        "y TINYTEXT",
+        "f FLOAT UNSIGNED",
+        "d DECIMAL(9,2) UNSIGNED",
+        "g DOUBLE(5,2)",
+    ] {
         let told = stream.refused("s", "t", &format!("ALTER TABLE t MODIFY COLUMN {text}"));
         assert!(told.contains("set ddl.modify_column to rebuild"), "{text}: {told}");
     }
@@ -881,6 +890,7 @@ fn rows_of_strangers_under_stale_names_are_passed_over() {
     let spec = serde_json::json!({
         "objects": {"include": ["*.*"], "exclude": ["a.t", "b.u", "b.tmp"]},
         "source": {"tidb": "d", "kafka": "k", "topic": "x"},
+        "phases": {"schema": true, "full": true, "incremental": true},
     });
     let mut stream = Follower::new(&["*.*"], spec);
     stream.ok("a", "t", "RENAME TABLE b.u TO b.tmp, t TO b.u, b.tmp TO t");
@@ -890,6 +900,8 @@ fn rows_of_strangers_under_stale_names_are_passed_over() {
     stream.ok("b", "u", "ALTER TABLE b.u COMMENT 'told'");
     stream.ok("a", "t", "ALTER TABLE a.t ADD COLUMN n INT");
     assert_eq!(stream.rows_go_to("b", "t"), "Unselected", "an ALTER does not tell the schema");
+    // As the source of another it is unknown, as it was.
+    assert_eq!(stream.follow("s", "l", "CREATE TABLE s.l LIKE a.t"), Err("asks the source".to_owned()));
     // One that is let in.
     stream.source_has("a", "mine", "CREATE TABLE mine (id INT PRIMARY KEY)");
     let (_, again, _) = stream.steps("a", "mine", "RENAME TABLE a.t TO a.mine");

@@ -101,15 +101,6 @@ impl TableEntry {
         }
     }
 
-    /// A table that is none of the task's, and is known for the name under which its rows come.
-    pub fn stranger(name: TableName) -> Self {
-        Self { ignored: true, ..Self::new(Table::empty(name)) }
-    }
-
-    pub fn is_stranger(&self) -> bool {
-        self.ignored && self.table.columns.is_empty()
-    }
-
     /// The name under which its rows come.
     pub fn sent_name(&self) -> &TableName {
         self.sent_as.as_ref().unwrap_or(&self.table.name)
@@ -423,6 +414,15 @@ impl Catalog {
         self.table(name)?.sent_as.clone()
     }
 
+    /// The name that leads to this one, which is no table of ours: its rows come under it.
+    pub fn alias_of(&self, name: &TableName) -> Option<&TableName> {
+        let key = name.key();
+        self.entries.iter().find_map(|(alias, entry)| match entry {
+            Entry::Alias { of } if of.key() == key => Some(alias),
+            _ => None,
+        })
+    }
+
     /// Tables of the task that do not simply follow, by name.
     pub fn aside(&self) -> Vec<&TableEntry> {
         // Asked several times a second: the patterns of the selection are for the few that stand aside.
@@ -566,7 +566,7 @@ impl Catalog {
             }
             Some(Entry::Dropped) => Ok(Resolved::Dropped),
             Some(Entry::Alias { .. }) => Ok(Resolved::Unknown),
-            None if !self.selection.selects(name) => Ok(Resolved::Unselected),
+            None if !self.selection.selects(&key) => Ok(Resolved::Unselected),
             None => Ok(Resolved::Unknown),
         }
     }

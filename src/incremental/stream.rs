@@ -14,7 +14,7 @@ mod save;
 mod standing;
 mod tables;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -135,6 +135,8 @@ pub struct Stream<S> {
     batch_bytes: usize,
     /// By names and columns as the stream has them: asked for each table of each message.
     layouts: hashbrown::HashMap<Vec<u8>, Target>,
+    /// Tables of rows with labels that no DDL in sight adds.
+    unlabelled: HashSet<TableName>,
     scratch: Vec<u8>,
     /// After the last message read.
     read: Position,
@@ -203,6 +205,7 @@ impl<S: ChangeSource> Stream<S> {
             drained: true,
             batch_bytes,
             layouts: hashbrown::HashMap::new(),
+            unlabelled: HashSet::new(),
             scratch: Vec::new(),
             read: checkpoint.position,
             applied: checkpoint.position,
@@ -478,6 +481,7 @@ impl<S: ChangeSource> Stream<S> {
     /// Layouts are made anew after the catalog has changed.
     pub(super) fn catalog_changed(&mut self) {
         self.layouts.clear();
+        self.unlabelled.clear();
     }
 
     pub(super) fn writer(&mut self) -> Result<&mut Writer> {

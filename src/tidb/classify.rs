@@ -69,7 +69,14 @@ fn classify_text(text: &str) -> ErrorKind {
         "server is closed",
     ]) {
         ErrorKind::Unreachable
-    } else if has(&["out of memory quota", "memory limit", "server is busy", "write conflict"]) {
+    } else if has(&[
+        "out of memory quota",
+        "memory limit",
+        "server is busy",
+        "write conflict",
+        // A panic of TiDB's own, seen while several sessions changed tables.
+        "runtime error: invalid memory address",
+    ]) {
         ErrorKind::Contention
     } else {
         ErrorKind::StatementRefused
@@ -116,6 +123,8 @@ mod tests {
         );
         assert_eq!(classify(1105, "[tikv:9001]PD server timeout"), ErrorKind::Unreachable);
         assert_eq!(classify(1105, "Out Of Memory Quota![conn_id=1]"), ErrorKind::Contention);
+        let panic = "runtime error: invalid memory address or nil pointer dereference";
+        assert_eq!(classify(1105, panic), ErrorKind::Contention);
         assert_eq!(classify(1105, "something new"), ErrorKind::StatementRefused);
     }
 }

@@ -71,11 +71,10 @@ impl Rename {
     }
 
     fn may_concern(&self, selection: &Selection) -> bool {
-        self.pairs.iter().flat_map(|(old, new)| [old, new]).any(|name| match &name.schema {
-            // Nobody recorded in which schema it was meant.
-            None if self.session().is_none() => true,
-            _ => selection.selects(&name.or_schema(&self.schema)),
-        })
+        // Nobody recorded in which schema an unqualified name was meant.
+        let untold = |name: &ObjectName| name.schema.is_none() && self.session().is_none();
+        self.pairs.iter().flat_map(|(old, new)| [old, new]).any(untold)
+            || self.names(&TableName::new(&self.schema, "")).any(|name| selection.selects(&name))
     }
 
     fn names(&self, table: &TableName) -> impl Iterator<Item = TableName> {

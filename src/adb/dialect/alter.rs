@@ -294,7 +294,7 @@ impl Change<'_> {
             if implied == Fit::Refused && context.existing_rows.is_some() {
                 return Err(Problem::refuse(
                     format!("{}.{name}", self.source.name),
-                    "existing rows have the zero date in the new column, which the target does not have and lossy.zero_date refuses",
+                    "existing rows get the zero date in the new column, which the target does not have and lossy.zero_date refuses",
                     "set lossy.zero_date to clamp and resume",
                 ));
             }

@@ -105,14 +105,22 @@ pub(super) fn narrows(from: &ColumnType, to: &ColumnType, as_text: bool) -> bool
     if let (Some((low, high)), Some((least, most))) = (integers(from), integers(to)) {
         return least > low || most < high;
     }
+    let loses_sign = to.unsigned && !from.unsigned;
     match (from.name, to.name) {
         (T::Bit, T::Bit) => bits(to) < bits(from),
         (T::Decimal, T::Decimal) => {
             let whole = |ty: &ColumnType| ty.length.unwrap_or(10).saturating_sub(ty.scale.unwrap_or(0));
-            as_text && (whole(to) < whole(from) || (to.unsigned && !from.unsigned))
+            loses_sign || (as_text && whole(to) < whole(from))
+        }
+        (T::Float | T::Double, T::Float | T::Double) => {
+            let digits = |ty: &ColumnType| ty.length.filter(|_| ty.scale.is_some()).unwrap_or(u32::MAX);
+            loses_sign || digits(to) < digits(from)
         }
         (old, new) if (old.is_text() && new.is_text()) || (old.is_binary() && new.is_binary()) => {
-            room(to).0 < room(from).1
+            match (large(old), large(new)) {
+                (Some(from), Some(to)) => to < from,
+                _ => room(to).0 < room(from).1,
+            }
         }
         _ => false,
     }
@@ -146,19 +154,27 @@ fn integers(ty: &ColumnType) -> Option<(i128, i128)> {
 
 /// How long a value there is room for at least, and how long one may be at most: characters, or bytes of binary types.
 fn room(ty: &ColumnType) -> (u64, u64) {
+    match large(ty.name) {
+        // A character has up to four bytes.
+        Some(bytes) if ty.name.is_text() => (bytes / 4, bytes),
+        Some(bytes) => (bytes, bytes),
+        None => {
+            let length = u64::from(ty.length.unwrap_or(1));
+            (length, length)
+        }
+    }
+}
+
+/// Bytes that the TEXT and BLOB families have room for.
+fn large(name: TypeName) -> Option<u64> {
     use TypeName as T;
-    let bytes: u64 = match ty.name {
+    Some(match name {
         T::TinyText | T::TinyBlob => 255,
         T::Text | T::Blob => 65_535,
         T::MediumText | T::MediumBlob => 16_777_215,
         T::LongText | T::LongBlob => u64::from(u32::MAX),
-        _ => {
-            let length = u64::from(ty.length.unwrap_or(1));
-            return (length, length);
-        }
-    };
-    // A character has up to four.
-    (if ty.name.is_text() { bytes / 4 } else { bytes }, bytes)
+        _ => return None,
+    })
 }
 
 fn alike(from: &ColumnType, to: &ColumnType) -> bool {

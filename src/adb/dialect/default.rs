@@ -159,7 +159,16 @@ fn adb_literal(column: &Column, text: &str, target_type: &str, encoder: &Encoder
         TypeName::Date | TypeName::DateTime | TypeName::Timestamp | TypeName::Time
             if !target_type.starts_with("varchar") =>
         {
-            Ok(bent(column, text, encoder)?.unwrap_or_else(|| literal::string(text)))
+            match bent(column, text, encoder)? {
+                Some(bent) => Ok(bent),
+                None if column.ty.name != TypeName::Time
+                    && (text.starts_with("0000")
+                        || text.get(4..).is_some_and(|rest| rest.contains("-00"))) =>
+                {
+                    Err("a zero date, which the target does not have".to_owned())
+                }
+                None => Ok(literal::string(text)),
+            }
         }
         _ if target_type.starts_with("varchar") => spelled(column, text)
             .map(|text| literal::string(&text))

@@ -57,6 +57,10 @@ impl Planner<'_> {
         problem: Error,
     ) -> Result<()> {
         let name = &after.table.name;
+        // Another copy would hold the same values.
+        if problem.hint.as_deref().is_some_and(|hint| hint.starts_with("set lossy.")) {
+            return Err(problem.object(name));
+        }
         let kind = clause.kinds().last().copied().unwrap_or(DdlKind::ModifyColumn);
         let policy = self.policy(kind, name);
         if policy == DdlPolicy::Ignore {

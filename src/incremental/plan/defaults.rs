@@ -8,6 +8,7 @@
 use super::{Ask, Planner};
 use crate::model::{Column, ColumnDefault, Dialect, Table, TableName, TypeName};
 use crate::sql::ddl::ast::AlterClause;
+use crate::task::spec::LossyPolicy;
 
 /// What the rows that were there hold in a new column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +114,7 @@ impl Planner<'_> {
         );
         // Whether there are rows decides whether their zero date may be.
         let zero_date = self.catalog.dialect() == Dialect::Adb
+            && self.catalog.spec().lossy.zero_date == LossyPolicy::Refuse
             && column.default.is_none()
             && !column.nullable
             && matches!(column.ty.name, TypeName::Date | TypeName::DateTime | TypeName::Timestamp);

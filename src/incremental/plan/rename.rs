@@ -53,14 +53,6 @@ impl Planner<'_> {
         let Some(mut entry) = self.catalog.table(old_name).cloned() else {
             return self.rename_unknown(old_name, &new_name);
         };
-        if entry.is_stranger() {
-            self.change_entry(old_name.clone(), Entry::Alias { of: new_name.clone() });
-            self.change_entry(
-                new_name.clone(),
-                Entry::Table(Box::new(TableEntry::stranger(new_name.clone()))),
-            );
-            return self.rename_unknown(old_name, &new_name);
-        }
         if self.catalog.selection().selects(&new_name)
             && !self.transient.contains(&new_name.key())
             && !entry.ignored

@@ -48,29 +48,48 @@ impl Planner<'_> {
     ) {
         let (tables, last) = moved(keys);
         for (at, table) in tables.iter().enumerate() {
-            let known = self.catalog.table(&table.after).cloned();
             let before = sent.get(&table.before).unwrap_or(&table.before);
-            let named = known.as_ref().map_or(&table.after, |entry| &entry.table.name);
+            let Some(entry) = self.catalog.table(&table.after) else {
+                let before = self.catalog.alias_of(&table.before).unwrap_or(before);
+                let schema = if at == last { Some(before.schema.clone()) } else { None };
+                let now = schema
+                    .map_or_else(|| before.clone(), |schema| TableName::new(schema, &table.after.table));
+                self.leads_to_stranger(now, &table.after);
+                continue;
+            };
             let now = match at == last {
-                true => TableName::new(&before.schema, &named.table),
+                true => TableName::new(&before.schema, &entry.table.name.table),
                 false => before.clone(),
             };
             let sent_as = (now.key() != table.after).then_some(now);
-            let taken_for_ours = || sent_as.as_ref().is_some_and(|now| self.catalog.selection().selects(now));
-            let entry = match known {
-                Some(entry) => entry,
-                // Not one of the task's, and its rows come under a name as if it were.
-                None if taken_for_ours() => TableEntry::stranger(table.after.clone()),
-                None => continue,
-            };
-            let entry = TableEntry { sent_as, ..entry };
+            let entry = TableEntry { sent_as, ..entry.clone() };
             self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));
+        }
+    }
+
+    /// Rows of a table that is none of the task's come under a name as if they were.
+    fn leads_to_stranger(&mut self, name: TableName, stranger: &TableName) {
+        let phases = self.catalog.spec().phases;
+        // A task that copies nothing asks the source for tables that it meets: there may be one of this name.
+        let asks = !phases.schema && !phases.full;
+        let selection = self.catalog.selection();
+        if !asks
+            && self.catalog.entry(&name).is_none()
+            && selection.selects(&name)
+            && !selection.selects(stranger)
+        {
+            self.change_entry(name, Entry::Alias { of: stranger.clone() });
         }
     }
 
     /// After a DDL of `table` alone: Drainer has learned its name, and with `placed` its schema.
     pub(super) fn learned(&mut self, table: &TableName, placed: bool) {
-        let Some(entry) = self.catalog.table(table) else { return };
+        let Some(entry) = self.catalog.table(table) else {
+            if !placed && let Some(sent) = self.catalog.alias_of(table) {
+                self.leads_to_stranger(TableName::new(&sent.schema, &table.table), table);
+            }
+            return;
+        };
         let Some(sent) = &entry.sent_as else { return };
         let now = TableName::new(&sent.schema, &entry.table.name.table);
         let sent_as = (!placed && now.key() != entry.table.name.key()).then_some(now);

@@ -22,6 +22,26 @@ impl<S: ChangeSource> Stream<S> {
         let patience = if renames_only { LOOK_AHEAD / 10 } else { LOOK_AHEAD };
         let deadline = renames_only.then(|| Instant::now() + patience);
         let wanted = |query: &[u8]| changes_layout(query, renames_only);
+        self.apply_ahead(name, patience, deadline, wanted).await
+    }
+
+    /// The same for the next ALTER of this table, for a row with a label that its column has not: the producer's retries may have sent it ahead.
+    pub(super) async fn look_ahead_for_labels(&mut self, name: &TableName) -> Result<bool> {
+        let alters = |query: &[u8]| {
+            let statements = ddl::parse(query).unwrap_or_default();
+            changes_layout(query, false)
+                && statements.iter().all(|statement| matches!(statement, Statement::AlterTable { .. }))
+        };
+        self.apply_ahead(name, LOOK_AHEAD, None, alters).await
+    }
+
+    async fn apply_ahead(
+        &mut self,
+        name: &TableName,
+        patience: Duration,
+        deadline: Option<Instant>,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<bool> {
         let Some(found) = self.find_ahead(name, patience, deadline, wanted).await? else { return Ok(false) };
         tracing::info!(task.id = %self.context.task, table = %name, offset = found.offset.0, "DDL taken ahead of its place");
         let PassedDdl { offset, commit_ts, schema, table, query } = &found;

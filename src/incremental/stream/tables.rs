@@ -51,21 +51,25 @@ impl<S: ChangeSource> Stream<S> {
         };
         let first = *nth;
         let mut slot = self.slot(&layout).await?;
-        let (mut until_look, mut looked) = (LOOK_EVERY, false);
+        let mut until_look = LOOK_EVERY;
         for mutation in table.mutations() {
             let mutation = mutation.map_err(corrupt)?;
             let place = Place { offset: offset.0, nth: *nth };
             *nth += 1;
             let mut folded = self.batch.fold(slot, &mutation, place, commit_ts.physical_ms());
-            if folded.as_ref().is_err_and(is_beyond_labels) && !looked && !self.side {
-                // The DDL that added the label may lie behind the row.
-                looked = true;
+            while folded.as_ref().is_err_and(is_beyond_labels) && self.looks_for_labels(&layout.source) {
                 let name = TableName::new(text(table.schema)?, text(table.table)?);
-                if self.look_ahead(&name, false).await?
-                    && let Target::Layout { layout: newer, .. } = self.target(table, commit_ts).await?
-                {
-                    layout = newer;
+                if !self.look_ahead_for_labels(&name).await? {
+                    self.unlabelled.insert(layout.source.clone());
+                    slot = self.slot(&layout).await?;
+                    break;
                 }
+                let Target::Layout { layout: newer, .. } = self.target(table, commit_ts).await? else {
+                    // The DDL had the table set aside.
+                    *nth = first + table.mutations().count() as u64;
+                    return Ok(());
+                };
+                layout = newer;
                 slot = self.slot(&layout).await?;
                 folded = self.batch.fold(slot, &mutation, place, commit_ts.physical_ms());
             }
@@ -95,6 +99,11 @@ impl<S: ChangeSource> Stream<S> {
             }
         }
         Ok(())
+    }
+
+    /// The DDL that added a label may lie behind the row; where it was not found it is not looked for again.
+    fn looks_for_labels(&self, source: &TableName) -> bool {
+        !self.side && !self.unlabelled.contains(source)
     }
 
     async fn slot(&mut self, layout: &Arc<Layout>) -> Result<usize> {

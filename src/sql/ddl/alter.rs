@@ -152,7 +152,7 @@ fn merge_option(out: &mut Clauses, option: TableOption) {
         }
         (TableOption::Comment(text), _) => out.push(AlterClause::Comment { text }),
         (TableOption::Harmless(what), _) => out.push(harmless(what)),
-        (TableOption::TimeToLive, _) => out.push(harmless("ttl")),
+        (TableOption::TimeToLive(on), _) => out.push(harmless(if on { "ttl" } else { "remove ttl" })),
     }
 }
 

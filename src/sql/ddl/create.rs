@@ -74,7 +74,7 @@ fn options(cursor: &mut Cursor<'_>, table: &mut Table) -> Result<(), DdlError> {
             TableOption::Charset(charset) => table.charset = charset,
             TableOption::Collation(collation) => table.collation = collation,
             TableOption::Comment(comment) => table.comment = comment,
-            TableOption::TimeToLive => table.time_to_live = true,
+            TableOption::TimeToLive(on) => table.time_to_live = on,
             TableOption::Harmless(_) => {}
         }
         cursor.take_symbol(",");
@@ -199,7 +199,7 @@ pub(super) fn database_options(
             match table_option::table_option(cursor)? {
                 Some(TableOption::Charset(name)) => charset = name,
                 Some(TableOption::Collation(name)) => collation = name,
-                Some(TableOption::Comment(_) | TableOption::Harmless(_) | TableOption::TimeToLive) => {}
+                Some(TableOption::Comment(_) | TableOption::Harmless(_) | TableOption::TimeToLive(_)) => {}
                 None => {
                     cursor.back(mark);
                     break;

@@ -13,8 +13,8 @@ pub(super) enum TableOption {
     Comment(String),
     /// Known, without effect on rows or layout.
     Harmless(String),
-    /// The source deletes rows by their age, and no message says so.
-    TimeToLive,
+    /// Whether the source deletes rows by their age, which no message says.
+    TimeToLive(bool),
 }
 
 /// `NAME [=] value` with one token of value; among them the direct placement of TiDB v5.3 and v5.4 (PRIMARY_REGION and what follows it).
@@ -69,7 +69,6 @@ const SIMPLE: &[&str] = &[
     "TABLESPACE",
     "TABLE_CHECKSUM",
     "TRANSACTIONAL",
-    "TTL_ENABLE",
     "TTL_JOB_INTERVAL",
     "VOTERS",
     "VOTER_CONSTRAINTS",
@@ -106,7 +105,11 @@ pub(super) fn table_option(cursor: &mut Cursor<'_>) -> Result<Option<TableOption
         value(cursor)?;
     } else if cursor.take(&["TTL"]) {
         time_to_live(cursor)?;
-        return Ok(Some(TableOption::TimeToLive));
+        return Ok(Some(TableOption::TimeToLive(true)));
+    } else if cursor.take(&["TTL_ENABLE"]) {
+        cursor.take_symbol("=");
+        let enabled = cursor.bare_text("'ON' or 'OFF'")?;
+        return Ok(Some(TableOption::TimeToLive(!enabled.eq_ignore_ascii_case("OFF"))));
     } else if cursor.take(&["UNION"]) {
         cursor.take_symbol("=");
         cursor.group()?;
