@@ -125,7 +125,7 @@ async fn what_the_source_cuts_for_a_shorter_type_is_cut() {
         "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20), c TEXT, a INT, s SMALLINT, u BIGINT UNSIGNED)",
         "INSERT INTO t VALUES (1, 'three', 'héllo wörld', 70000, -5, 5), (2, 'a    ', 'abc  ', -9000000, 7, 9), (3, NULL, NULL, NULL, NULL, NULL)",
     ];
-    let Some(mut bench) = Bench::new(test, "adb_cut", &tables).await else { return };
+    let Some(mut bench) = Bench::new(test, "adb_shorter", &tables).await else { return };
     bench.server.api.start("task").await;
     bench.incremental().await;
     bench

@@ -368,8 +368,9 @@ impl<'a> Follow<'a> {
             for table in stopped {
                 let name = |field: &str| table[field].as_str().unwrap_or_default().to_owned();
                 let (schema, of) = (name("schema"), name("table"));
-                let stays =
-                    told(&said, format!("it stays {schema}.{of}, in the way of the next table of that name"));
+                // It may be called otherwise by now than where it was made.
+                let object = table["error"]["object"].as_str().unwrap_or_default().replace('`', "");
+                let stays = [format!("{schema}.{of}"), object].iter().any(|place| is_left(&said, place));
                 let taken = || {
                     let message = table["error"]["message"].as_str()?;
                     let exists =
@@ -560,6 +561,13 @@ pub async fn clean(stacks: &[Stack], api: &Api, history: &History, keep: bool) {
 }
 
 /// Whether the events hold this text.
+/// The task has said that a table stays in a place that the text names.
+fn is_left(said: &str, text: &str) -> bool {
+    let text = Value::from(text).to_string();
+    let places = said.split("it stays ").skip(1).filter_map(|rest| rest.split(", in the way of").next());
+    places.into_iter().any(|place| text.contains(place))
+}
+
 fn told(said: &str, text: String) -> bool {
     said.contains(Value::from(text).to_string().trim_matches('"'))
 }
