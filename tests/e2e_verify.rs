@@ -302,8 +302,8 @@ async fn tables_without_a_key_and_with_filters_are_compared_as_the_task_has_them
             "INSERT INTO wide SELECT id + 5, v FROM wide",
             "INSERT INTO wide SELECT id + 10, v FROM wide",
             "INSERT INTO wide SELECT id + 20, v FROM wide WHERE id < 11",
-            "CREATE TABLE cased (name VARCHAR(20) COLLATE utf8mb4_bin PRIMARY KEY, v INT)",
-            "INSERT INTO cased SELECT CONCAT('a', id), id FROM wide",
+            "CREATE TABLE cased (name VARCHAR(20) COLLATE utf8mb4_unicode_ci, v INT, PRIMARY KEY (name(1)))",
+            "INSERT INTO cased VALUES ('ss', 1), ('d', 2), ('zz', 3)",
         ],
     )
     .await;
@@ -328,9 +328,8 @@ async fn tables_without_a_key_and_with_filters_are_compared_as_the_task_has_them
             "INSERT INTO evk.piece VALUES (9, 99)",
             "INSERT INTO evk.label VALUES ('c', 3)",
             "DELETE FROM evk.wide WHERE id = 30",
-            // To the target each wrong name is the right one of another row, which is repaired before it.
-            "ALTER TABLE evk.cased MODIFY name VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL",
-            "UPDATE evk.cased SET name = UPPER(name)",
+            // As a whole the first is another row's name, its first character is not.
+            "INSERT INTO evk.cased VALUES ('ß', 8), ('qq', 9)",
         ],
     )
     .await;
@@ -345,7 +344,7 @@ async fn tables_without_a_key_and_with_filters_are_compared_as_the_task_has_them
     );
     assert_eq!(
         table(&found, "cased")["rows"],
-        json!({"missing": 30, "surplus": 30, "different": 0, "unsettled": 0}),
+        json!({"missing": 0, "surplus": 2, "different": 0, "unsettled": 0}),
         "{found}"
     );
 
