@@ -240,6 +240,17 @@ fn names_follow_the_rules_of_the_target() {
 }
 
 #[test]
+fn a_table_whose_rows_the_source_deletes_by_their_age_is_warned_of() {
+    let mut expiring = ordinary("a.b");
+    if let Some(Ok(table)) = &mut expiring.definition {
+        table.time_to_live = true;
+    }
+    assert_eq!(time_to_live(&inventory(vec![ordinary("a.c")])).outcome, Pass);
+    let found = time_to_live(&inventory(vec![ordinary("a.c"), expiring]));
+    assert_eq!(found.outcome, Warn);
+}
+
+#[test]
 fn too_many_columns_are_seen() {
     let wide = |count: usize| {
         let columns = (0..count).map(|n| column(&format!("c{n}"), false)).collect();

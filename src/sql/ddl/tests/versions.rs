@@ -166,6 +166,8 @@ const UNDERSTOOD: &[&str] = &[
     "alter table t last partition less than (200)",
     "alter table t merge first partition less than (100)",
     "alter table t split maxvalue partition less than (100)",
+    "create table t (a datetime) ttl = `a` + interval 3 month ttl_enable = 'OFF'",
+    "alter table t ttl_enable = 'OFF' ttl_job_interval = '1h'",
     // Direct placement: v5.3 and v5.4.
     "create table t (a int) primary_region=\"us-east-1\" regions=\"us-east-1,us-west-1\" followers=2",
     "create table t (a int) constraints='[+disk=ssd]' leader_constraints=\"[+region=e]\" schedule='majority_in_primary'",
