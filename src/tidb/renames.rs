@@ -74,17 +74,16 @@ impl Rename {
         // Nobody recorded in which schema an unqualified name was meant.
         let untold = |name: &ObjectName| name.schema.is_none() && self.session().is_none();
         self.pairs.iter().flat_map(|(old, new)| [old, new]).any(untold)
-            || self.names(&TableName::new(&self.schema, "")).any(|name| selection.selects(&name))
+            || self.names(&TableName::new(&self.schema, "")).iter().any(|name| selection.selects(name))
     }
 
-    fn names(&self, table: &TableName) -> impl Iterator<Item = TableName> {
+    fn names(&self, table: &TableName) -> BTreeSet<TableName> {
         let names = || self.pairs.iter().flat_map(|(old, new)| [old, new]);
         let mut schemas: BTreeSet<&str> = names().filter_map(|name| name.schema.as_deref()).collect();
         schemas.extend([self.session().unwrap_or(&table.schema), &self.schema]);
-        let all: BTreeSet<TableName> = names()
+        names()
             .flat_map(|name| schemas.iter().map(|schema| TableName::new(*schema, &name.name).key()))
-            .collect();
-        all.into_iter()
+            .collect()
     }
 }
 
@@ -269,7 +268,8 @@ mod tests {
     #[test]
     fn an_alter_does_not_tell_the_schema() {
         let across = [rename(10, "a", "RENAME TABLE a.t TO a.u, b.v TO a.t")];
-        let names: Vec<_> = across[0].names(&TableName::new("a", "t")).map(|name| name.to_string()).collect();
+        let names: Vec<_> =
+            across[0].names(&TableName::new("a", "t")).iter().map(|name| name.to_string()).collect();
         assert_eq!(names, ["a.t", "a.u", "a.v", "b.t", "b.u", "b.v"], "the new name in the old schema too");
         let within = [rename(10, "a", "RENAME TABLE a.t TO a.u, a.v TO a.t")];
         let tables = BTreeMap::from([(TableName::new("a", "t"), 1)]);

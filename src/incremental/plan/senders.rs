@@ -49,18 +49,16 @@ impl Planner<'_> {
         let (tables, last) = moved(keys);
         for (at, table) in tables.iter().enumerate() {
             let before = sent.get(&table.before).unwrap_or(&table.before);
-            let Some(entry) = self.catalog.table(&table.after) else {
-                let before = self.catalog.alias_of(&table.before).unwrap_or(before);
-                let schema = if at == last { Some(before.schema.clone()) } else { None };
-                let now = schema
-                    .map_or_else(|| before.clone(), |schema| TableName::new(schema, &table.after.table));
-                self.leads_to_stranger(now, &table.after);
-                continue;
-            };
-            let now = match at == last {
-                true => TableName::new(&before.schema, &entry.table.name.table),
+            let now = |before: &TableName, own: &str| match at == last {
+                true => TableName::new(&before.schema, own),
                 false => before.clone(),
             };
+            let Some(entry) = self.catalog.table(&table.after) else {
+                let before = self.catalog.alias_of(&table.before).unwrap_or(before);
+                self.leads_to_stranger(now(before, &table.after.table), &table.after);
+                continue;
+            };
+            let now = now(before, &entry.table.name.table);
             let sent_as = (now.key() != table.after).then_some(now);
             let entry = TableEntry { sent_as, ..entry.clone() };
             self.change_entry(entry.table.name.clone(), Entry::Table(Box::new(entry)));
