@@ -205,6 +205,20 @@ impl Api {
         .await
     }
 
+    /// Waits until every table follows the stream: none is being copied again.
+    pub async fn wait_tables_follow(&self, task: &str, timeout: Duration) {
+        let end = Instant::now() + timeout;
+        loop {
+            let tables = self.get(&format!("/tasks/{task}/tables?limit=500")).await["items"].clone();
+            let tables = tables.as_array().expect("a list of tables");
+            if tables.iter().all(|table| table["state"] == "following") {
+                return;
+            }
+            assert!(Instant::now() < end, "{task} after {timeout:?}: some tables do not follow: {tables:#?}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// What there is to know about a task when a test fails: its state, what the precheck held against it, and the last
     /// DDL and events.
     pub async fn story(&self, task: &str, last: &Value) -> String {
