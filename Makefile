@@ -49,7 +49,7 @@ demo: deps stack
 
 bench: deps stack
 	cargo build --release
-	KAFKA_HEAP=3g STACKS=utc BENCH_RESULTS=target/bench/results.json deploy/with-stack.sh bench/run.sh $(PARTS)
+	KAFKA_HEAP=3g MARIADB_OPTIONS="--innodb-buffer-pool-size=512M --innodb-log-file-size=96M" STACKS=utc BENCH_RESULTS=target/bench/results.json deploy/with-stack.sh bench/run.sh $(PARTS)
 
 chaos: deps stack
 	cargo test --no-run

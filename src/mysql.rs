@@ -255,12 +255,22 @@ impl Session {
         self.round_trip
     }
 
+    /// It is known to be nearer than it seemed.
+    pub fn set_round_trip(&mut self, time: Duration) {
+        self.round_trip = time;
+    }
+
+    /// Ends the connection: it is in a state that no other statement may meet.
+    pub fn give_up(&mut self) {
+        self.connection = None;
+    }
+
     /// major.minor.patch of the handshake.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// True when a statement was cancelled or the connection failed: open another session.
+    /// True when a statement was cancelled, the connection failed or was given up: open another session.
     pub fn is_broken(&self) -> bool {
         self.connection.is_none()
     }

@@ -1,17 +1,21 @@
 //! Writes to the target over several connections.
 //!
 //! One call of [`Writer::run`] takes a list of jobs, spreads them over the connections and returns when every one of them is
-//! acknowledged or one has failed for good. Statements are built job by job into one buffer per connection, so memory is bounded
-//! by connections x statement size. Every statement must be idempotent: a deadlock or lock wait is answered by running it again.
+//! acknowledged or one has failed for good. Two batches that are on their way take turns on the same connections, statement by statement.
+//! Statements are built job by job into one buffer per connection, so memory is bounded by connections x statement size. Every statement
+//! must be idempotent: a deadlock or lock wait is answered by running it again.
 //!
 //! A statement whose connection was cut may still run on the server. Nothing is retried here after that: the run of the task
 //! starts again from its checkpoint, after [`end_sessions`] has ended every session that an earlier run has opened.
 
-use std::sync::Mutex;
+use std::ops::DerefMut;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rand::Rng;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 
 use crate::adb::dialect::{RELAXED_MODE, STRICT_MODE};
 use crate::adb::parameters::{Sending, Template};
@@ -24,7 +28,7 @@ use crate::mysql::{Done, Session};
 use crate::store::Store;
 pub use crate::store::Use;
 
-/// How long a writer does without a connection that the target has refused it.
+/// How long a connection that the target has refused is done without.
 const SHORT: Duration = Duration::from_secs(10);
 
 /// A round trip from which on a target is far: as many connections as there may be are used, and large batches.
@@ -47,7 +51,7 @@ pub trait Job: Send + Sync {
     fn rows(&self) -> u64;
 }
 
-/// Connections to the target of one run of a task.
+/// Writes for one run of a task. What it writes goes over [`Lanes`], which several writers of a run share.
 #[derive(Debug)]
 pub struct Writer {
     target: MysqlEndpoint,
@@ -57,20 +61,102 @@ pub struct Writer {
     epoch: Epoch,
     sessions: Use,
     gate: Gate,
-    lanes: Vec<Lane>,
+    lanes: Arc<Lanes>,
     width: Width,
-    /// The target has refused a further connection, and is not asked again until then.
-    short_until: Option<Instant>,
+    /// It leaves one connection to the writer before it.
+    behind: bool,
+}
+
+/// Connections to the target: each is opened when it is first needed, and works on one statement after the other, whoever's it is.
+#[derive(Debug)]
+struct Lanes {
+    /// Those that there may be.
+    connections: usize,
+    /// Places for a statement, given in the order in which they are asked for. One is kept back for each connection that the target has
+    /// refused.
+    places: Semaphore,
+    /// Held while the first is opened.
+    opening: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Lane {
-    session: Option<Session>,
+struct State {
+    /// Open and at rest; the last one was used last.
+    idle: Vec<Lane>,
+    /// Open, at rest or in use.
+    open: usize,
+    /// The shortest that one of them has met: what is opened beside much work seems further away.
+    round_trip: Option<Duration>,
+    /// Places kept back, and until when: the target is not asked again before.
+    short: Option<(usize, Instant)>,
+    /// It has been said that the target gives no more.
+    said: bool,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Lane {
+    pub session: Session,
     sql: Vec<u8>,
 }
 
+impl Lanes {
+    fn new(connections: u32) -> Arc<Self> {
+        let connections = connections.max(1) as usize;
+        Arc::new(Self {
+            connections,
+            places: Semaphore::new(connections),
+            opening: tokio::sync::Mutex::new(()),
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The target has just refused a connection, and others are open.
+    fn is_short(&self) -> bool {
+        let state = self.state();
+        state.short.is_some() && state.open > 0
+    }
+
+    /// Keeps a place back for a while.
+    fn do_without(&self, place: SemaphorePermit<'_>) {
+        place.forget();
+        self.state().short.get_or_insert_with(|| (0, Instant::now() + SHORT)).0 += 1;
+    }
+
+    /// The target may have room again.
+    fn try_all_again(&self) {
+        let mut state = self.state();
+        if let Some((kept, _)) = state.short.take_if(|(_, until)| *until <= Instant::now()) {
+            self.places.add_permits(kept);
+        }
+    }
+
+    fn give_back(&self, lane: Lane) {
+        let mut state = self.state();
+        if lane.session.is_broken() {
+            state.lost(1);
+        } else {
+            state.idle.push(lane);
+        }
+    }
+}
+
+impl State {
+    fn lost(&mut self, lanes: usize) {
+        self.open -= lanes;
+        if self.open == 0 {
+            self.round_trip = None;
+        }
+    }
+}
+
 impl Writer {
-    /// A writer with this many connections; each is opened when it is first needed.
+    /// A writer with this many connections.
     pub fn new(
         target: MysqlEndpoint,
         dialect: Dialect,
@@ -80,8 +166,8 @@ impl Writer {
         sessions: Use,
         connections: u32,
     ) -> Self {
-        let lanes: Vec<_> = (0..connections.max(1)).map(|_| Lane::default()).collect();
-        let width = Width::new(lanes.len());
+        let lanes = Lanes::new(connections);
+        let width = Self::width(&lanes);
         Self {
             target,
             dialect,
@@ -92,8 +178,13 @@ impl Writer {
             gate: Gate::default(),
             lanes,
             width,
-            short_until: None,
+            behind: false,
         }
+    }
+
+    /// Half of the connections: two batches are on their way where there is much to write.
+    fn width(lanes: &Lanes) -> Width {
+        Width::new(lanes.connections.div_ceil(2))
     }
 
     /// The same, and every statement of [`Writer::run`] passes this gate first.
@@ -105,14 +196,9 @@ impl Writer {
         self.gate.clone()
     }
 
-    /// Gives half of the connections to a second one; None when there is only one.
-    pub fn halve(&mut self) -> Option<Self> {
-        let lanes = self.lanes.split_off(self.lanes.len().div_ceil(2));
-        if lanes.is_empty() {
-            return None;
-        }
-        self.width = Width::new(self.lanes.len());
-        Some(Self {
+    /// Another one over the same connections, for what is written side by side.
+    pub fn another(&self) -> Self {
+        Self {
             target: self.target.clone(),
             dialect: self.dialect,
             store: self.store.clone(),
@@ -120,61 +206,45 @@ impl Writer {
             epoch: self.epoch,
             sessions: self.sessions,
             gate: self.gate.clone(),
-            width: Width::new(lanes.len()),
-            lanes,
-            short_until: None,
-        })
+            lanes: Arc::clone(&self.lanes),
+            width: Self::width(&self.lanes),
+            behind: false,
+        }
     }
 
-    /// Works with this many connections from now on.
-    pub async fn set_connections(&mut self, connections: u32) {
-        let wanted = connections.max(1) as usize;
-        let surplus = self.lanes.split_off(wanted.min(self.lanes.len()));
-        self.lanes.resize_with(wanted, Lane::default);
-        self.width = Width::new(wanted);
-        self.say_goodbye(surplus).await;
+    /// Whether one connection is left to the writer that began before: what stops this one, a lock say, must not stop that one.
+    pub fn set_behind(&mut self, behind: bool) {
+        self.behind = behind;
+    }
+
+    /// The same with this many connections from now on; nothing is on its way.
+    pub async fn with_connections(mut self, connections: u32) -> Self {
+        let lanes = Lanes::new(connections);
+        {
+            let (mut before, mut now) = (self.lanes.state(), lanes.state());
+            let kept = before.idle.len().saturating_sub(lanes.connections);
+            now.idle = before.idle.split_off(kept);
+            now.open = now.idle.len();
+            now.round_trip = before.round_trip;
+            before.lost(now.open);
+        }
+        self.rest().await;
+        self.width = Self::width(&lanes);
+        self.lanes = lanes;
+        self
     }
 
     /// The target is far away, as far as it has been met.
     pub fn is_far(&self) -> bool {
-        let mut sessions = self.lanes.iter().filter_map(|lane| lane.session.as_ref());
-        sessions.next().is_some_and(|session| session.round_trip() >= FAR)
-    }
-
-    pub fn is_open(&self) -> bool {
-        self.lanes.iter().any(Lane::is_open)
-    }
-
-    /// The target has just refused it a connection.
-    pub fn is_short(&self) -> bool {
-        self.short_until.is_some_and(|until| Instant::now() < until)
-    }
-
-    /// Opens its first connection, when it has none yet. False when the target gives it none.
-    pub async fn may_open(&mut self) -> bool {
-        if self.is_open() {
-            return true;
-        }
-        let opened = self.open(1).await;
-        if let Err(error) = &opened {
-            self.does_without(error);
-        }
-        opened.is_ok()
-    }
-
-    /// The target has refused a connection that can be done without for a while.
-    fn does_without(&mut self, error: &Error) {
-        if self.short_until.replace(Instant::now() + SHORT).is_none() {
-            tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
-        }
+        self.lanes.state().round_trip.is_some_and(|time| time >= FAR)
     }
 
     /// Connections that it may have.
     pub fn connections(&self) -> usize {
-        self.lanes.len()
+        self.lanes.connections
     }
 
-    /// Connections that work on the next batch.
+    /// Connections that the statements of the next batch are made for.
     pub fn at_once(&self) -> usize {
         self.width.connections()
     }
@@ -186,91 +256,140 @@ impl Writer {
             self.width.took(rows, time);
         }
         // Those that rest keep no buffer.
-        for lane in self.lanes.iter_mut().skip(self.width.connections()) {
+        let most = self.most();
+        for lane in self.lanes.state().idle.iter_mut().rev().skip(most) {
             lane.sql = Vec::new();
         }
     }
 
+    /// Connections for a batch. Over a distance all of them: what another batch does not use.
+    fn most(&self) -> usize {
+        let most = if self.is_far() { self.lanes.connections } else { self.width.connections() };
+        if self.behind { most.min(self.lanes.connections - 1).max(1) } else { most }
+    }
+
     /// Runs all jobs in any order; returns after the last acknowledgement or with the first error, when no statement is
     /// in flight any more. Jobs that hold a value which the target refuses are given back with its word, and the others go on.
-    pub async fn run<J: Job>(&mut self, jobs: Vec<J>) -> Result<Vec<(J, Error)>> {
-        let needed = self.width.connections().min(jobs.len());
-        self.open(needed).await?;
+    pub async fn run<J: Job>(&self, jobs: Vec<J>) -> Result<Vec<(J, Error)>> {
+        self.lanes.try_all_again();
+        let at_once = self.most().min(jobs.len());
         let queue = Mutex::new(Queue { jobs: jobs.into_iter(), refused: Vec::new(), failed: None });
-        let gate = &self.gate;
-        let lanes = self.lanes.iter_mut().take(needed).filter(|lane| lane.is_open());
-        join_all(lanes.map(|lane| lane.work(&queue, gate))).await;
-        let queue = queue.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let over = CancellationToken::new();
+        join_all((0..at_once).map(|_| self.work(&queue, &over))).await;
+        let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
         match queue.failed {
             None => Ok(queue.refused),
             Some(error) => Err(error),
         }
     }
 
-    /// Runs one statement on the first connection, for DDL.
-    pub async fn execute(&mut self, sql: &str) -> Result<Done> {
-        self.session().await?.execute(sql).await
-    }
-
-    /// The first connection, for statements that belong together.
-    pub async fn session(&mut self) -> Result<&mut Session> {
-        self.open(1).await?;
-        self.lanes
-            .first_mut()
-            .and_then(|lane| lane.session.as_mut())
-            .ok_or_else(|| Error::internal("a writer without connections"))
-    }
-
-    /// Opens the first connections, or fewer when the target has no more for this user and one is open: a limit that is reached,
-    /// or a password that is just being changed, stops nobody who works.
-    async fn open(&mut self, count: usize) -> Result<()> {
-        for at in 0..count.min(self.lanes.len()) {
-            let (others, short) = (self.is_open(), self.is_short());
-            let Some(lane) = self.lanes.get_mut(at) else { break };
-            if !lane.is_open() {
-                let may_wait = others && at > 0;
-                if may_wait && short {
-                    return Ok(());
+    /// `over` is when one has failed.
+    async fn work<J: Job>(&self, queue: &Mutex<Queue<J>>, over: &CancellationToken) {
+        let queue = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let Some(job) = queue().jobs.next() else { return };
+            let lane = tokio::select! {
+                biased;
+                () = over.cancelled() => return,
+                lane = self.lane() => lane,
+            };
+            let mut lane = match lane {
+                Ok(lane) => lane,
+                Err(error) => {
+                    queue().failed.get_or_insert(error);
+                    over.cancel();
+                    return;
                 }
-                let session = match super::connect(&self.target, self.dialect).await {
-                    Ok(session) => session,
-                    Err(error) if may_wait => {
-                        self.does_without(&error);
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error),
-                };
-                crash::point("session.opened");
-                // Known to the store before its first write: after a crash the next run can end it.
-                self.store.session_opened(&self.task, self.epoch, session.id(), self.sessions).await?;
-                crash::point("session.known");
-                lane.session = Some(session);
-                self.short_until = None;
+            };
+            if let Err(error) = lane.statement(&job, &self.gate).await {
+                let error = error.object(job.object());
+                let broken = lane.session.is_broken();
+                let mut queue = queue();
+                if error.kind == ErrorKind::ValueRefused && !broken {
+                    queue.refused.push((job, error));
+                    continue;
+                }
+                // A statement whose connection is gone may still be under way: the others' errors hide none such.
+                if broken {
+                    queue.failed = Some(error);
+                } else {
+                    queue.failed.get_or_insert(error);
+                }
+                over.cancel();
+                return;
             }
         }
-        Ok(())
     }
 
-    /// Lets its connections and their buffers go until they are needed again.
-    pub async fn rest(&mut self) {
-        let idle: Vec<_> = self.lanes.iter_mut().map(std::mem::take).collect();
-        self.say_goodbye(idle).await;
+    /// Runs one statement, for DDL.
+    pub async fn execute(&self, sql: &str) -> Result<Done> {
+        self.lane().await?.session.execute(sql).await
     }
 
-    /// Says goodbye on every connection.
-    pub async fn close(mut self) {
-        let lanes = std::mem::take(&mut self.lanes);
-        self.say_goodbye(lanes).await;
+    /// A connection, for statements that belong together; it is given back when it is dropped. Fewer do when the target has no more for this
+    /// user and one is open: a limit that is reached, or a password that is just being changed, stops nobody who works.
+    pub async fn lane(&self) -> Result<impl DerefMut<Target = Lane>> {
+        let lanes = &*self.lanes;
+        let idle = || lanes.state().idle.pop();
+        loop {
+            let place = lanes.places.acquire().await.map_err(Error::internal)?;
+            let mut lane = idle();
+            if lane.is_none() {
+                let first = lanes.opening.lock().await;
+                lane = idle();
+                // Once one is open, the others open side by side: over a distance a login takes a while.
+                let _first = (lanes.state().open == 0).then_some(first);
+                if lane.is_none() && lanes.is_short() {
+                    lanes.do_without(place);
+                    continue;
+                }
+                if lane.is_none() {
+                    match super::connect(&self.target, self.dialect).await {
+                        Ok(session) => lane = Some(self.opened(session).await?),
+                        Err(error) if lanes.state().open > 0 => {
+                            if !std::mem::replace(&mut lanes.state().said, true) {
+                                tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
+                            }
+                            lanes.do_without(place);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            if let Some(lane) = lane {
+                return Ok(scopeguard::guard(lane, move |lane| {
+                    lanes.give_back(lane);
+                    drop(place);
+                }));
+            }
+        }
     }
 
-    async fn say_goodbye(&self, lanes: Vec<Lane>) {
-        let open: Vec<_> = lanes
-            .into_iter()
-            .filter_map(|lane| lane.session)
-            .filter(|session| !session.is_broken())
-            .collect();
-        let gone: Vec<u64> = open.iter().map(Session::id).collect();
-        join_all(open.into_iter().map(Session::close)).await;
+    async fn opened(&self, mut session: Session) -> Result<Lane> {
+        crash::point("session.opened");
+        // Known to the store before its first write: after a crash the next run can end it.
+        self.store.session_opened(&self.task, self.epoch, session.id(), self.sessions).await?;
+        crash::point("session.known");
+        let mut state = self.lanes.state();
+        state.open += 1;
+        state.said = false;
+        let round_trip = state.round_trip.map_or(session.round_trip(), |time| time.min(session.round_trip()));
+        state.round_trip = Some(round_trip);
+        session.set_round_trip(round_trip);
+        Ok(Lane { session, sql: Vec::new() })
+    }
+
+    /// Closes its connections, as far as none uses them, until they are needed again.
+    pub async fn rest(&self) {
+        let idle = {
+            let mut state = self.lanes.state();
+            let idle = std::mem::take(&mut state.idle);
+            state.lost(idle.len());
+            idle
+        };
+        let gone: Vec<u64> = idle.iter().map(|lane| lane.session.id()).collect();
+        join_all(idle.into_iter().map(|lane| lane.session.close())).await;
         if !gone.is_empty()
             && let Err(error) = self.store.sessions_gone(&self.task, self.epoch, &gone).await
         {
@@ -286,53 +405,14 @@ struct Queue<J> {
 }
 
 impl Lane {
-    fn is_open(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| !session.is_broken())
-    }
-
-    async fn work<J: Job>(&mut self, queue: &Mutex<Queue<J>>, gate: &Gate) {
-        loop {
-            let job = {
-                let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if queue.failed.is_some() {
-                    return;
-                }
-                match queue.jobs.next() {
-                    Some(job) => job,
-                    None => return,
-                }
-            };
-            if let Err(error) = self.statement(&job, gate).await {
-                let error = error.object(job.object());
-                let broken = self.session.as_ref().is_none_or(Session::is_broken);
-                let mut queue = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                if error.kind == ErrorKind::ValueRefused && !broken {
-                    queue.refused.push((job, error));
-                    continue;
-                }
-                // A statement whose connection is gone may still be under way: the others' errors hide none such.
-                if broken {
-                    queue.failed = Some(error);
-                } else {
-                    queue.failed.get_or_insert(error);
-                }
-                return;
-            }
-        }
-    }
-
     async fn statement<J: Job>(&mut self, job: &J, gate: &Gate) -> Result<()> {
         self.sql.clear();
         job.build(&mut self.sql)?;
         let _permit = gate.pass(Traffic::Incremental, job.rows(), self.sql.len() as u64).await?;
-        let session = self
-            .session
-            .as_mut()
-            .ok_or_else(|| Error::internal("a connection of the writer was not opened"))?;
         for attempt in 1.. {
             let result = match job.relaxed() {
-                true => relaxed(session, &self.sql).await,
-                false => send(session, Sending::new(&self.sql, job.template(), job.rows())).await,
+                true => relaxed(&mut self.session, &self.sql).await,
+                false => send(&mut self.session, Sending::new(&self.sql, job.template(), job.rows())).await,
             };
             match result {
                 Err(error) if error.kind == ErrorKind::Contention && attempt < CONTENTION_TRIES => {
@@ -367,10 +447,13 @@ const DATA_TRUNCATED: u16 = 1265;
 async fn relaxed(session: &mut Session, sql: &[u8]) -> Result<()> {
     session.execute(RELAXED_MODE).await?;
     let result = session.execute(sql).await;
-    let warnings: Vec<(String, u16, String)> =
-        if result.is_ok() { session.query("show warnings").await? } else { Vec::new() };
-    session.execute(STRICT_MODE).await?;
-    let done = result?;
+    let warnings = if result.is_ok() { session.query("show warnings").await } else { Ok(Vec::new()) };
+    let strict = session.execute(STRICT_MODE).await;
+    if strict.is_err() {
+        session.give_up();
+    }
+    let (done, warnings): (_, Vec<(String, u16, String)>) = (result?, warnings?);
+    strict?;
     // Warnings beyond those that the server keeps (64) are none of ours to pass.
     let unseen = usize::from(done.warnings) > warnings.len();
     match warnings.iter().find(|(_, code, _)| unseen || *code != DATA_TRUNCATED) {

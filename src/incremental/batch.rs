@@ -278,6 +278,7 @@ impl Batch {
             return Ok(());
         }
         let before = table.bytes();
+        table.grow();
         let folded = if layout.keyless {
             table.fold_keyless(&layout, mutation, place)
         } else {
@@ -292,7 +293,17 @@ fn missing_old() -> Error {
     Error::new(ErrorKind::CorruptMessage, "an update without its old row")
 }
 
+/// What the arena has free before a row comes: most fit.
+const ROW: usize = 16 << 10;
+
 impl TableBatch {
+    /// Grows the arena by a quarter and not, as it would by itself, to its double: it is kept for the batches that come.
+    fn grow(&mut self) {
+        if self.arena.capacity() - self.arena.len() < ROW {
+            self.arena.reserve_exact(ROW.max(self.arena.len() / 4));
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.arena.len()
             + self.entries.len() * (size_of::<Entry>() + 6)

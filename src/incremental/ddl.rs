@@ -230,8 +230,8 @@ impl<S: ChangeSource> Stream<S> {
         for (at, step) in steps.statements.iter().enumerate().skip(done) {
             // Only the first step after a restart is in doubt.
             let in_doubt = resumed && at == done && !matches!(step.done, Done::Rerun);
-            let writer = self.writer()?;
-            let session = writer.session().await?;
+            let mut lane = self.writer()?.lane().await?;
+            let session = &mut lane.session;
             // A database that is there needs no privilege to make it, and what may be missing need not be moved.
             let look = in_doubt || matches!(step.done, Done::DatabaseExists { .. } | Done::TableMoved { .. });
             let passed = keeps_database(session, &step.done).await?
@@ -243,11 +243,10 @@ impl<S: ChangeSource> Stream<S> {
                 stays.push(plan::stays(from, from, &format!(": {to} is another table there")));
             }
             if !passed {
-                writer
-                    .execute(&step.sql)
-                    .await
-                    .map_err(|error| error.object(format!("DDL {n} step {}: {}", at + 1, step.sql)))?;
+                let done = session.execute(&step.sql).await;
+                done.map_err(|error| error.object(format!("DDL {n} step {}: {}", at + 1, step.sql)))?;
             }
+            drop(lane);
             crash::point("ddl.statement");
             // A target from before this step is told from one after it; the last one is marked with the whole.
             if at + 1 < steps.statements.len() {
@@ -273,8 +272,8 @@ impl<S: ChangeSource> Stream<S> {
             if self.catalog.holds(&place) {
                 continue;
             }
-            let session = self.writer()?.session().await?;
-            if schema_sync::has_table(session, &place).await? {
+            let there = schema_sync::has_table(&mut self.writer()?.lane().await?.session, &place).await?;
+            if there {
                 return Err(Error::new(
                     ErrorKind::StatementRefused,
                     format!(

@@ -252,7 +252,7 @@ impl<S: ChangeSource> Stream<S> {
                 continue;
             }
             let wanted = catalog.target(entry)?;
-            let session = self.writer()?.session().await?;
+            let session = &mut self.writer()?.lane().await?.session;
             let state = schema_sync::introspect(session, dialect, std::slice::from_ref(&wanted.name)).await?;
             let problem = match state.table(&wanted.name) {
                 None => format!("{} is not on the target", wanted.name),

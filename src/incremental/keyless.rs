@@ -31,18 +31,33 @@ impl Keyless {
     }
 
     /// Applies the batch's keyless changes in stream order.
-    pub async fn apply(&mut self, writer: &mut Writer, batch: &Batch, limits: (usize, usize)) -> Result<()> {
+    pub async fn apply(&mut self, writer: &Writer, batch: &Batch, limits: (usize, usize)) -> Result<()> {
         let Some(last) =
             batch.tables.iter().flat_map(|table| &table.keyless).map(|change| change.place).max()
         else {
             return Ok(());
         };
         let gate = writer.gate();
-        let session = writer.session().await?;
-        let after = Place { nth: last.nth + 1, ..last };
+        let mut lane = writer.lane().await?;
         // One transaction: it passes as a whole.
         let (rows, bytes) = batch.keyless();
         let _permit = gate.pass(Traffic::Incremental, rows, bytes).await?;
+        let done = self.transaction(&mut lane.session, batch, last, limits).await;
+        if done.is_err() && lane.session.execute("rollback").await.is_err() {
+            lane.session.give_up();
+        }
+        done
+    }
+
+    /// `last`: the batch's last change.
+    async fn transaction(
+        &mut self,
+        session: &mut Session,
+        batch: &Batch,
+        last: Place,
+        limits: (usize, usize),
+    ) -> Result<()> {
+        let after = Place { nth: last.nth + 1, ..last };
         let applied = loop {
             let applied = match self.applied {
                 Some(applied) => applied,
@@ -52,7 +67,6 @@ impl Keyless {
             if last < applied {
                 return Ok(());
             }
-            // What fails from here on leaves the transaction open on a session that is dropped with the writer.
             session.execute("begin").await?;
             // First the place, which nobody else can move from then on.
             if self.moved(session, applied, after).await? {
@@ -63,28 +77,20 @@ impl Keyless {
             self.applied = None;
         };
         crash::point("keyless.begun");
-        match self.changes(session, batch, applied, limits).await {
-            Ok(()) => {
-                crash::point("keyless.before");
-                session.execute("commit").await?;
-                crash::point("keyless.committed");
-            }
-            Err(error) => {
-                if !session.is_broken() {
-                    session.execute("rollback").await?;
-                }
-                return Err(error);
-            }
-        }
+        self.changes(session, batch, applied, limits).await?;
+        crash::point("keyless.before");
+        session.execute("commit").await?;
+        crash::point("keyless.committed");
         self.applied = Some(after);
         Ok(())
     }
 
     /// Changes before this offset are in the target by another way: the copy of a table brought them. Late transactions
     /// read the topic again from before it.
-    pub async fn skip_to(&mut self, writer: &mut Writer, offset: Offset) -> Result<()> {
+    pub async fn skip_to(&mut self, writer: &Writer, offset: Offset) -> Result<()> {
         let after = Place { offset: offset.0, nth: 0 };
-        let session = writer.session().await?;
+        let mut lane = writer.lane().await?;
+        let session = &mut lane.session;
         if self.prepare(session).await? < after {
             let id = literal::string(&self.id);
             session

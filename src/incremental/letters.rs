@@ -121,7 +121,7 @@ fn is_newer(batch: &Batch, letter: &Letter) -> bool {
 /// Sends statements; those that hold a refused row are halved until it stands alone. More than `most` of them are an error: the
 /// first one's, for which the whole batch is sent again by the next run.
 pub async fn send(
-    writer: &mut Writer,
+    writer: &Writer,
     batch: &Arc<Batch>,
     pieces: Vec<Piece>,
     most: usize,

@@ -111,7 +111,7 @@ pub struct Stream<S> {
     seen: SeenSet,
     /// Transactions up to here are in the snapshot.
     snapshot: Tso,
-    /// Those that have nothing to send. Nothing is sent any more where none is left and nothing is in flight.
+    /// Those that have nothing to send, over the same connections. Nothing is sent any more where none is left and nothing is in flight.
     writers: Vec<Writer>,
     keyless: Option<Keyless>,
     /// So is the target.
@@ -170,7 +170,7 @@ impl<S: ChangeSource> Stream<S> {
         source: S,
         catalog: Catalog,
         seen: SeenSet,
-        mut writer: Writer,
+        writer: Writer,
         checkpoint: &Checkpoint,
         zone: Zone,
         looks: watch::Receiver<Look>,
@@ -178,8 +178,7 @@ impl<S: ChangeSource> Stream<S> {
         let start = format!("{}:{}", checkpoint.snapshot, checkpoint.start_offset);
         let keyless = Keyless::new(&context.task, &start);
         let batch_bytes = batch_bytes(&context.spec);
-        let second = writer.halve();
-        let writers = second.into_iter().chain([writer]).collect();
+        let writers = vec![writer.another(), writer];
         context.progress.set_next_offset(checkpoint.position.next_offset.0);
         if checkpoint.watermark.0 > 0 {
             context.progress.advance_watermark(checkpoint.watermark);
@@ -354,7 +353,7 @@ impl<S: ChangeSource> Stream<S> {
     fn is_due(&self) -> bool {
         self.drained
             || self.batch.is_empty()
-            || self.batch.bytes() >= self.batch_bytes / 2
+            || self.batch.bytes() >= self.full_bytes() / 2
             || !self.has_room()
             || self.gathering_since.is_none_or(|since| since.elapsed() >= GATHER)
     }
@@ -374,7 +373,7 @@ impl<S: ChangeSource> Stream<S> {
     pub(super) fn has_room(&self) -> bool {
         let most = self.context.gate.most(Traffic::Incremental);
         // Behind two that are on their way it need not be larger than what is sent behind one.
-        let bytes = if self.in_flight.len() > 1 { self.behind_bytes() } else { self.batch_bytes };
+        let bytes = if self.in_flight.len() > 1 { self.behind_bytes() } else { self.full_bytes() };
         let bytes = bytes.min(usize::try_from(most.bytes).unwrap_or(usize::MAX));
         self.batch.bytes() < bytes && (most.rows == u64::MAX || self.batch.rows() < most.rows)
     }
@@ -484,9 +483,9 @@ impl<S: ChangeSource> Stream<S> {
         self.unlabelled.clear();
     }
 
-    pub(super) fn writer(&mut self) -> Result<&mut Writer> {
+    pub(super) fn writer(&mut self) -> Result<&Writer> {
         self.target_used = Some(Instant::now());
-        self.writers.last_mut().ok_or_else(|| Error::internal("DDL while a batch is being written"))
+        self.writers.last().ok_or_else(|| Error::internal("DDL while a batch is being written"))
     }
 
     /// # Errors
@@ -513,7 +512,7 @@ impl<S: ChangeSource> Stream<S> {
             return;
         }
         self.target_used = None;
-        for writer in &mut self.writers {
+        if let Some(writer) = self.writers.last() {
             writer.rest().await;
         }
         if let Some(marker) = &mut self.marker {
@@ -551,9 +550,9 @@ impl<S: ChangeSource> Stream<S> {
     }
 }
 
-/// Bytes of one batch.
+/// Bytes of one batch for a target that is near.
 fn batch_bytes(spec: &Spec) -> usize {
-    (spec.tuning.memory_bytes / 32).clamp(1 << 20, 64 << 20) as usize
+    (spec.tuning.memory_bytes / 64).clamp(1 << 20, 64 << 20) as usize
 }
 
 /// A while after the run was asked to end.

@@ -87,7 +87,9 @@ async fn a_task_works_with_fewer_connections_where_the_target_gives_no_more() {
     api.connect(&stack).await;
     let login = json!({"kind": "mysql", "host": "127.0.0.1", "port": stack.mariadb_port, "user": user, "password": "first-1"});
     api.put("/connections/target", &login).await;
-    api.create_task(&api::spec("task", &stack, &[&format!("{schema}.*")], &json!({}))).await;
+    // Small batches: the last rows here are several.
+    let small = json!({"tuning": {"memory_bytes": 16 << 20}});
+    api.create_task(&api::spec("task", &stack, &[&format!("{schema}.*")], &small)).await;
     api.start("task").await;
     wait_for_incremental(api).await;
     sql::run(&mut source, &[&format!("INSERT INTO {} VALUES (1)", tables[0])]).await;
@@ -100,6 +102,18 @@ async fn a_task_works_with_fewer_connections_where_the_target_gives_no_more() {
     }
     sql::run(&mut source, &["COMMIT"]).await;
     api.wait_caught_up("task", &stack, PATIENCE).await;
+    // Batches behind each other take turns on the one that there is.
+    let wide = format!("CREATE TABLE {schema}.wide (id INT PRIMARY KEY, v VARCHAR(400))");
+    sql::run(&mut source, &[&wide]).await;
+    for from in (0..10_000).step_by(1000) {
+        let rows: Vec<_> = (from..from + 1000).map(|id| format!("({id}, REPEAT('{id}', 60))")).collect();
+        let again = format!("UPDATE {schema}.wide SET v = CONCAT(id, v) WHERE id % 3 = 0");
+        let insert = format!("INSERT INTO {schema}.wide VALUES {}", rows.join(", "));
+        sql::run(&mut source, &[&insert, &again]).await;
+    }
+    api.wait_caught_up("task", &stack, PATIENCE).await;
+    let wide = format!("{schema}.wide");
+    assert_same(&stack, api, &[(wide.as_str(), wide.as_str())]).await;
     let task = api.task("task").await;
     assert_eq!((&task["run"], &task["progress"]["retries"]), (&json!(1), &json!(0)), "{task:#}");
     assert!(server.log().contains("works with fewer connections"), "{}", server.log_tail());

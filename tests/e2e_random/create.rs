@@ -215,9 +215,9 @@ pub fn table(rng: &mut StdRng) -> String {
                 "DEFAULT CHARSET=binary",
             ],
         );
-        // The first octets of some as text: TiDB and MariaDB differ in what is not UTF-8.
-        let octets_as_text =
-            charset.ends_with("binary") && parts.iter().any(|part| part.contains(" AS (LEFT("));
+        // Octets as text: TiDB and MariaDB differ in what is not UTF-8.
+        let of_text = |part: &String| part.contains(" AS (LEFT(") || part.contains(" AS (CONCAT(");
+        let octets_as_text = charset.ends_with("binary") && parts.iter().any(of_text);
         options.extend((!octets_as_text).then_some(charset));
     }
     if rng.random_ratio(1, 6) {

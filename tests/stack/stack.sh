@@ -292,7 +292,9 @@ mariadb_server() {
 }
 
 start_mariadb() {
-  running mariadb || mariadb_server mariadb "$mariadb_port" 256M --local-infile=1
+  local options
+  read -ra options <<<"${MARIADB_OPTIONS:-}"
+  running mariadb || mariadb_server mariadb "$mariadb_port" 256M --local-infile=1 "${options[@]}"
 }
 
 # The stand-in, and a MariaDB of its own behind it: strict, without zero dates, comparing bytes.

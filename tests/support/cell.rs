@@ -8,8 +8,8 @@
 //! * Binary values in hexadecimal, BIT as a number: a target without the type holds its digits as text.
 //! * ENUM and SET by their labels.
 //! * JSON parsed, members in order of their names.
-//! * Text as it is. TiDB hands out the raw bytes of a latin1 column: what is no UTF-8 is read as latin1, which is what a
-//!   server with real latin1 columns converts to UTF-8.
+//! * Text as it is. TiDB hands out the raw bytes of a latin1 column: what is no UTF-8 is read as what MySQL calls latin1, cp1252,
+//!   which a server with real latin1 columns converts to UTF-8.
 
 use mysql_async::Value;
 
@@ -99,8 +99,8 @@ pub fn from_tsv(kind: Kind, cell: &[u8]) -> Option<String> {
 }
 
 fn from_text(kind: Kind, bytes: &[u8]) -> String {
-    let text = String::from_utf8(bytes.to_vec())
-        .unwrap_or_else(|_| bytes.iter().map(|byte| char::from(*byte)).collect());
+    let cp1252 = || encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned();
+    let text = String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| cp1252());
     match kind {
         Kind::Integer => match text.trim_start_matches('0') {
             "" => "0".to_owned(),

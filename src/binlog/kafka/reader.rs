@@ -1,6 +1,6 @@
 //! The messages from an offset on, over a client of their own.
 //!
-//! Built on rdkafka's `StreamConsumer`: librdkafka's own threads fetch ahead into a queue bounded in bytes (8 MiB, and always one
+//! Built on rdkafka's `StreamConsumer`: librdkafka's own threads fetch ahead into a queue bounded in bytes (4 MiB, and always one
 //! message), and `next` takes from it without a thread of ours in between, so back-pressure is simply not calling it.
 //! A payload is copied once out of librdkafka's fetch buffer: a small message would otherwise pin megabytes. A large one fills its buffer
 //! alone and stays there, for two copies of 1 GiB are one too many.

@@ -32,7 +32,7 @@ pub(super) enum Pace {
 
 /// Settings of the stream.
 pub(super) fn streaming(endpoint: &KafkaEndpoint, pace: Pace) -> ClientConfig {
-    let mut config = reading(endpoint, 2 << 20, 8 << 20);
+    let mut config = reading(endpoint, 2 << 20, 4 << 20);
     let (wait_ms, least) = match pace {
         Pace::Calm => ("2000", "1"),
         Pace::Busy => ("10", "1000000"),

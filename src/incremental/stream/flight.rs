@@ -56,7 +56,7 @@ pub(super) struct Landed {
     writer: Writer,
     /// Of one that held such changes.
     keyless: Option<Keyless>,
-    /// What the target refused. None: the batch before it did not end well, or there was no connection for it; it is not written whole.
+    /// What the target refused. None: the batch before it did not end well; it is not written whole.
     result: Result<Option<Vec<Refused>>>,
 }
 
@@ -108,12 +108,17 @@ impl<S: ChangeSource> Stream<S> {
             && self.parts.is_empty()
             && self.batch.bytes() >= self.behind_bytes()
             && !self.batch.has_keyless()
-            && self.writers.iter().any(|writer| !writer.is_short())
+            && self.writers.iter().any(|writer| writer.connections() > 1)
     }
 
-    /// Bytes of a batch behind another one. The fewer the statements, the fewer the round trips.
+    /// Bytes of a batch. Over a distance: the fewer the statements, the fewer the round trips.
+    pub(super) fn full_bytes(&self) -> usize {
+        if self.is_far { 2 * self.batch_bytes } else { self.batch_bytes }
+    }
+
+    /// Bytes of a batch behind another one.
     pub(super) fn behind_bytes(&self) -> usize {
-        if self.is_far { self.batch_bytes } else { self.batch_bytes / 2 }
+        if self.is_far { self.full_bytes() } else { self.batch_bytes / 2 }
     }
 
     fn send_gathered(&mut self) {
@@ -278,16 +283,14 @@ impl<S: ChangeSource> Stream<S> {
     fn take_writer(&mut self, writer: Writer, keyless: Option<Keyless>) {
         self.is_far = writer.is_far();
         self.writers.push(writer);
-        // The next is one that has connections rather than one that may get none.
-        self.writers.sort_by_key(Writer::is_open);
         if let Some(keyless) = keyless {
             self.keyless = Some(keyless);
         }
     }
 
     pub(super) async fn close_writers(&mut self) {
-        for writer in std::mem::take(&mut self.writers) {
-            writer.close().await;
+        if let Some(writer) = std::mem::take(&mut self.writers).pop() {
+            writer.rest().await;
         }
     }
 
@@ -375,18 +378,16 @@ impl Sending<'_> {
         earlier: Option<Earlier>,
     ) -> Result<Option<Vec<Refused>>> {
         crash::point("batch.before");
+        self.writer.set_behind(earlier.is_some());
         let mut refused;
         match earlier {
             None => refused = self.part(Part::Whole).await?,
             Some(Earlier { held, done }) => {
-                // The one before it works: that there is no place for two stops nobody.
-                if !self.writer.may_open().await {
-                    return Ok(None);
-                }
                 refused = self.part(Part::Free(&held)).await?;
                 if !done.await.unwrap_or_default() {
                     return Ok(None);
                 }
+                self.writer.set_behind(false);
                 refused.extend(self.part(Part::Held(&held)).await?);
             }
         }

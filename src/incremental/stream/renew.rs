@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{Stream, batch_bytes};
-use crate::adb::writer::Writer;
 use crate::binlog::ChangeSource;
 use crate::crash;
 use crate::error::{Error, Result};
@@ -42,14 +41,10 @@ impl<S: ChangeSource> Stream<S> {
         if spec.objects != before.spec.objects {
             self.take_objects(&before.spec.objects).await?;
         }
-        let connections = self.writers.iter().map(Writer::connections).sum::<usize>();
-        if connections != spec.tuning.connections.max(1) as usize
-            && let Some(mut writer) = self.writers.pop()
-        {
-            self.close_writers().await;
-            writer.set_connections(spec.tuning.connections).await;
-            let second = writer.halve();
-            self.writers.extend(second.into_iter().chain([writer]));
+        let connections = spec.tuning.connections.max(1) as usize;
+        if let Some(writer) = self.writers.pop_if(|writer| writer.connections() != connections) {
+            let writer = writer.with_connections(spec.tuning.connections).await;
+            self.writers = vec![writer.another(), writer];
         }
         self.context.applied().await?;
         tracing::info!(task.id = %self.context.task, spec_version = self.context.spec_version, "new settings taken up");

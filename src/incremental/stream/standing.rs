@@ -426,12 +426,11 @@ impl<S: ChangeSource> Stream<S> {
             Some(entry) => self.catalog.target(entry)?.identity.is_none(),
             None => false,
         };
-        let (Some(writer), Some(keyless)) = (self.writers.last_mut(), &mut self.keyless) else {
+        let (Some(writer), Some(keyless)) = (self.writers.last(), &mut self.keyless) else {
             return Err(Error::internal("a swap while a batch is being written"));
         };
         let swapped = async {
-            let session = writer.session().await?;
-            resync::swap(session, dialect, &task.0, shadow, &place).await?;
+            resync::swap(&mut writer.lane().await?.session, dialect, &task.0, shadow, &place).await?;
             // What came before this offset is in the copy.
             if without_key { keyless.skip_to(writer, offset).await } else { Ok(()) }
         };
