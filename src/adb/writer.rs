@@ -88,8 +88,10 @@ struct State {
     open: usize,
     /// The shortest that one of them has met: what is opened beside much work seems further away.
     round_trip: Option<Duration>,
-    /// Places kept back, and until when: the target is not asked again before.
+    /// Places kept back, and when the target may be asked for one of them.
     short: Option<(usize, Instant)>,
+    /// One of those may be asked for.
+    may_ask: bool,
     /// It has been said that the target gives no more.
     said: bool,
 }
@@ -116,10 +118,10 @@ impl Lanes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The target has just refused a connection, and others are open.
+    /// The target has just refused a connection, others are open, and it is not time to ask again.
     fn is_short(&self) -> bool {
-        let state = self.state();
-        state.short.is_some() && state.open > 0
+        let mut state = self.state();
+        state.short.is_some() && state.open > 0 && !std::mem::take(&mut state.may_ask)
     }
 
     /// Keeps a place back for a while.
@@ -128,12 +130,23 @@ impl Lanes {
         self.state().short.get_or_insert_with(|| (0, Instant::now() + SHORT)).0 += 1;
     }
 
-    /// The target may have room again.
-    fn try_all_again(&self) {
+    /// The target may have room again: one connection is asked for, and the others once it is open.
+    fn try_again(&self) {
         let mut state = self.state();
-        if let Some((kept, _)) = state.short.take_if(|(_, until)| *until <= Instant::now()) {
-            self.places.add_permits(kept);
+        if let Some((kept, until)) = &mut state.short
+            && *kept > 0
+            && *until <= Instant::now()
+        {
+            *kept -= 1;
+            *until = Instant::now() + SHORT;
+            state.may_ask = true;
+            self.places.add_permits(1);
         }
+    }
+
+    /// Connections that the target is known or hoped to give.
+    fn given(&self) -> usize {
+        self.connections - self.state().short.map_or(0, |(kept, _)| kept)
     }
 
     fn give_back(&self, lane: Lane) {
@@ -244,6 +257,11 @@ impl Writer {
         self.lanes.connections
     }
 
+    /// Whether there is a connection for a second batch: one is left to the first.
+    pub fn takes_two(&self) -> bool {
+        self.lanes.given() > 1
+    }
+
     /// Connections that the statements of the next batch are made for.
     pub fn at_once(&self) -> usize {
         self.width.connections()
@@ -265,13 +283,13 @@ impl Writer {
     /// Connections for a batch. Over a distance all of them: what another batch does not use.
     fn most(&self) -> usize {
         let most = if self.is_far() { self.lanes.connections } else { self.width.connections() };
-        if self.behind { most.min(self.lanes.connections - 1).max(1) } else { most }
+        if self.behind { most.min(self.lanes.given().saturating_sub(1)).max(1) } else { most }
     }
 
     /// Runs all jobs in any order; returns after the last acknowledgement or with the first error, when no statement is
     /// in flight any more. Jobs that hold a value which the target refuses are given back with its word, and the others go on.
     pub async fn run<J: Job>(&self, jobs: Vec<J>) -> Result<Vec<(J, Error)>> {
-        self.lanes.try_all_again();
+        self.lanes.try_again();
         let at_once = self.most().min(jobs.len());
         let queue = Mutex::new(Queue { jobs: jobs.into_iter(), refused: Vec::new(), failed: None });
         let over = CancellationToken::new();
@@ -373,7 +391,12 @@ impl Writer {
         crash::point("session.known");
         let mut state = self.lanes.state();
         state.open += 1;
-        state.said = false;
+        if let Some((kept, _)) = state.short.take() {
+            self.lanes.places.add_permits(kept);
+        }
+        if state.open == self.lanes.connections {
+            state.said = false;
+        }
         let round_trip = state.round_trip.map_or(session.round_trip(), |time| time.min(session.round_trip()));
         state.round_trip = Some(round_trip);
         session.set_round_trip(round_trip);
@@ -448,12 +471,12 @@ async fn relaxed(session: &mut Session, sql: &[u8]) -> Result<()> {
     session.execute(RELAXED_MODE).await?;
     let result = session.execute(sql).await;
     let warnings = if result.is_ok() { session.query("show warnings").await } else { Ok(Vec::new()) };
-    let strict = session.execute(STRICT_MODE).await;
-    if strict.is_err() {
+    if let Err(error) = session.execute(STRICT_MODE).await {
+        // That the connection is gone is worse than what became of the statement.
         session.give_up();
+        return Err(error);
     }
     let (done, warnings): (_, Vec<(String, u16, String)>) = (result?, warnings?);
-    strict?;
     // Warnings beyond those that the server keeps (64) are none of ours to pass.
     let unseen = usize::from(done.warnings) > warnings.len();
     match warnings.iter().find(|(_, code, _)| unseen || *code != DATA_TRUNCATED) {

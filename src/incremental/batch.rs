@@ -297,10 +297,11 @@ fn missing_old() -> Error {
 const ROW: usize = 16 << 10;
 
 impl TableBatch {
-    /// Grows the arena by a quarter and not, as it would by itself, to its double: it is kept for the batches that come.
+    /// Grows a large arena by a quarter and not, as it would by itself, to its double: it is kept for the batches that come.
     fn grow(&mut self) {
-        if self.arena.capacity() - self.arena.len() < ROW {
-            self.arena.reserve_exact(ROW.max(self.arena.len() / 4));
+        let (length, free) = (self.arena.len(), self.arena.capacity() - self.arena.len());
+        if length >= 8 * ROW && free < ROW {
+            self.arena.reserve_exact(ROW + length / 4);
         }
     }
 

@@ -43,8 +43,13 @@ impl Keyless {
         let (rows, bytes) = batch.keyless();
         let _permit = gate.pass(Traffic::Incremental, rows, bytes).await?;
         let done = self.transaction(&mut lane.session, batch, last, limits).await;
-        if done.is_err() && lane.session.execute("rollback").await.is_err() {
+        if done.is_err()
+            && !lane.session.is_broken()
+            && let Err(error) = lane.session.execute("rollback").await
+        {
+            // The transaction may still hold what others wait for: a run of its own ends it.
             lane.session.give_up();
+            return Err(error);
         }
         done
     }

@@ -108,7 +108,7 @@ impl<S: ChangeSource> Stream<S> {
             && self.parts.is_empty()
             && self.batch.bytes() >= self.behind_bytes()
             && !self.batch.has_keyless()
-            && self.writers.iter().any(|writer| writer.connections() > 1)
+            && self.writers.iter().any(Writer::takes_two)
     }
 
     /// Bytes of a batch. Over a distance: the fewer the statements, the fewer the round trips.
