@@ -118,10 +118,10 @@ impl Lanes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The target has just refused a connection, others are open, and it is not time to ask again.
-    fn is_short(&self) -> bool {
+    /// Takes leave to ask the target for a connection: it has not just refused one, or no other is open.
+    fn may_ask(&self) -> bool {
         let mut state = self.state();
-        state.short.is_some() && state.open > 0 && !std::mem::take(&mut state.may_ask)
+        state.short.is_none() || state.open == 0 || std::mem::take(&mut state.may_ask)
     }
 
     /// Keeps a place back for a while.
@@ -348,39 +348,45 @@ impl Writer {
     /// user and one is open: a limit that is reached, or a password that is just being changed, stops nobody who works.
     pub async fn lane(&self) -> Result<impl DerefMut<Target = Lane>> {
         let lanes = &*self.lanes;
-        let idle = || lanes.state().idle.pop();
         loop {
             let place = lanes.places.acquire().await.map_err(Error::internal)?;
-            let mut lane = idle();
-            if lane.is_none() {
-                let first = lanes.opening.lock().await;
-                lane = idle();
-                // Once one is open, the others open side by side: over a distance a login takes a while.
-                let _first = (lanes.state().open == 0).then_some(first);
-                if lane.is_none() && lanes.is_short() {
-                    lanes.do_without(place);
-                    continue;
-                }
-                if lane.is_none() {
-                    match super::connect(&self.target, self.dialect).await {
-                        Ok(session) => lane = Some(self.opened(session).await?),
-                        Err(error) if lanes.state().open > 0 => {
-                            if !std::mem::replace(&mut lanes.state().said, true) {
-                                tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
-                            }
-                            lanes.do_without(place);
-                            continue;
-                        }
-                        Err(error) => return Err(error),
-                    }
+            match self.idle_or_new().await? {
+                None => lanes.do_without(place),
+                Some(lane) => {
+                    return Ok(scopeguard::guard(lane, move |lane| {
+                        lanes.give_back(lane);
+                        drop(place);
+                    }));
                 }
             }
-            if let Some(lane) = lane {
-                return Ok(scopeguard::guard(lane, move |lane| {
-                    lanes.give_back(lane);
-                    drop(place);
-                }));
+        }
+    }
+
+    /// None where the target gives no more and others are open.
+    async fn idle_or_new(&self) -> Result<Option<Lane>> {
+        let lanes = &*self.lanes;
+        let idle = || lanes.state().idle.pop();
+        if let Some(lane) = idle() {
+            return Ok(Some(lane));
+        }
+        let first = lanes.opening.lock().await;
+        if let Some(lane) = idle() {
+            return Ok(Some(lane));
+        }
+        // Once one is open, the others open side by side: over a distance a login takes a while.
+        let _first = (lanes.state().open == 0).then_some(first);
+        if !lanes.may_ask() {
+            return Ok(None);
+        }
+        match super::connect(&self.target, self.dialect).await {
+            Ok(session) => self.opened(session).await.map(Some),
+            Err(error) if lanes.state().open > 0 => {
+                if !std::mem::replace(&mut lanes.state().said, true) {
+                    tracing::warn!(task.id = %self.task, %error, "works with fewer connections: the target gives no more");
+                }
+                Ok(None)
             }
+            Err(error) => Err(error),
         }
     }
 
